@@ -1,0 +1,28 @@
+-- Ids are the 16 bytes of a UUIDv7; times are microseconds since 1970-01-01T00:00:00Z.
+
+CREATE TABLE users (
+    id BYTEA NOT NULL PRIMARY KEY,
+    email TEXT NOT NULL,
+    -- The address folded for comparison: one account per address, whatever its case or Unicode form.
+    email_key TEXT NOT NULL COLLATE "C",
+    password_hash TEXT NOT NULL,
+    role TEXT NOT NULL,
+    -- Every token carries the version it was issued under; raising it ends them all.
+    session_version BIGINT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX users_email_key ON users (email_key);
+
+CREATE TABLE api_keys (
+    id BYTEA NOT NULL PRIMARY KEY,
+    user_id BYTEA NOT NULL REFERENCES users (id),
+    name TEXT,
+    environment TEXT NOT NULL,
+    prefix TEXT NOT NULL,
+    -- SHA-256 of the whole key. The key itself is never stored.
+    digest BYTEA NOT NULL,
+    created_at BIGINT NOT NULL,
+    revoked_at BIGINT
+);
+CREATE UNIQUE INDEX api_keys_digest ON api_keys (digest);
+CREATE INDEX api_keys_user_id ON api_keys (user_id, id);

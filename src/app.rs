@@ -1,0 +1,38 @@
+//! The state becomes an actix app: what the server and the tests both run.
+
+use actix_web::{
+    App, Error,
+    body::MessageBody,
+    dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    web,
+};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::{
+    middleware::RequestContext,
+    routes::{self, fallback},
+    state::State,
+};
+
+/// The whole app.
+pub fn build(
+    state: web::Data<State>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = Error,
+        InitError = (),
+    >,
+> {
+    let allowed = web::Data::new(fallback::AllowedMethods::of(&state.openapi));
+    App::new()
+        .app_data(web::Data::new(state.engine.clone()))
+        .app_data(state.clone())
+        .app_data(allowed)
+        .configure(|app| routes::table(&mut ServiceConfig::new(app)))
+        .configure(|app| routes::docs::configure(app, &state.openapi))
+        .default_service(web::to(fallback::no_such_route))
+        .wrap(RequestContext)
+}

@@ -1,0 +1,24 @@
+//! `latchkey migrate`: as `serve` does at its start, for those who want it apart.
+
+use clap::Args;
+
+use crate::{
+    core::{
+        config::{DatabaseConfig, LogConfig},
+        telemetry,
+    },
+    server::{self, StartError},
+};
+
+#[derive(Args)]
+pub(super) struct Migrate {
+    #[command(flatten)]
+    database: DatabaseConfig,
+    #[command(flatten)]
+    log: LogConfig,
+}
+
+pub(super) fn run(options: &Migrate) -> Result<(), StartError> {
+    let _logs = telemetry::start(&options.log);
+    server::migrate(&options.database.url)
+}

@@ -1,0 +1,63 @@
+//! The command line.
+
+mod migrate;
+mod openapi;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::{core::config::Config, server::StartError};
+
+/// A setting or an argument is wrong.
+const USAGE: u8 = 2;
+
+/// API key management: sign up, create keys, check them on every request, revoke them.
+#[derive(Parser)]
+#[command(name = "latchkey", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (the default).
+    Serve(Box<Config>),
+    /// Bring the database up to date, and nothing else.
+    Migrate(migrate::Migrate),
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+/// Runs the program. The exit code is 2 for a bad setting, 1 for whatever else stops it.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("latchkey: {error}");
+            match error {
+                StartError::Setting(_) => ExitCode::from(USAGE),
+                StartError::Environment(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run() -> Result<(), StartError> {
+    settings::read_env_file()?;
+    match parse()?.command {
+        None => serve::run(&settings::of_serve()?),
+        Some(Command::Serve(config)) => serve::run(&config),
+        Some(Command::Migrate(options)) => migrate::run(&options),
+        Some(Command::Openapi) => openapi::run(),
+    }
+}
+
+fn parse() -> Result<Cli, StartError> {
+    let command = Cli::command().after_help(settings::help());
+    let matches = command.try_get_matches().map_err(settings::explain)?;
+    Cli::from_arg_matches(&matches).map_err(settings::explain)
+}

@@ -1,0 +1,13 @@
+//! `latchkey openapi`: the document that `openapi/openapi.json` holds.
+
+use std::io::Write as _;
+
+use crate::{openapi, server::StartError};
+
+pub(super) fn run() -> Result<(), StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Environment(error.to_string());
+    let document = openapi::document()
+        .to_pretty_json()
+        .map_err(|error| failed(&error))?;
+    writeln!(std::io::stdout(), "{document}").map_err(|error| failed(&error))
+}

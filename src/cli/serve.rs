@@ -1,0 +1,23 @@
+//! `latchkey serve`, and `latchkey` alone.
+
+use crate::{
+    core::{clock::Clock, config::Config, telemetry},
+    server::{Server, StartError},
+};
+
+/// Below this bcrypt is too quick to keep anybody from guessing.
+const LOWEST_SAFE_COST: u32 = 10;
+
+pub(super) fn run(config: &Config) -> Result<(), StartError> {
+    let _logs = telemetry::start(&config.log);
+    if config.bcrypt_cost < LOWEST_SAFE_COST {
+        tracing::warn!(
+            cost = config.bcrypt_cost,
+            "BCRYPT_COST is below {LOWEST_SAFE_COST}: for tests only"
+        );
+    }
+    let server = Server::prepare(config, Clock::default())?;
+    actix_web::rt::System::new()
+        .block_on(server.run(|_| {}))
+        .map_err(|error| StartError::Environment(error.to_string()))
+}

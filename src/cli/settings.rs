@@ -1,0 +1,102 @@
+//! The settings on the command line: how they are read, listed and complained about.
+
+use clap::{
+    Arg, Args as _, Command, FromArgMatches as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::{core::config::Config, server::StartError};
+
+/// Reads `.env` in the working folder, if there is one. What is set already stays.
+pub(super) fn read_env_file() -> Result<(), StartError> {
+    match dotenvy::from_path(".env") {
+        Ok(()) => Ok(()),
+        Err(error) if error.not_found() => Ok(()),
+        Err(dotenvy::Error::LineParse(line, _)) => {
+            // Only the name: the value may be a secret.
+            let name = line.split('=').next().unwrap_or_default().trim();
+            Err(StartError::Setting(format!(
+                ".env: cannot read the line that begins with `{name}`; write NAME=value, and quote a value with blanks"
+            )))
+        }
+        Err(error) => Err(StartError::Setting(format!(".env: {error}"))),
+    }
+}
+
+/// The settings of `serve` where no command is given: from the environment alone.
+pub(super) fn of_serve() -> Result<Config, StartError> {
+    let matches = serve_command()
+        .try_get_matches_from(["latchkey"])
+        .map_err(explain)?;
+    Config::from_arg_matches(&matches).map_err(explain)
+}
+
+/// Every setting with its default, for `latchkey --help`.
+pub(super) fn help() -> String {
+    let mut text = String::from(
+        "Settings, as environment variables (a .env file is read) or as flags of `serve`:\n",
+    );
+    for setting in serve_command().get_arguments() {
+        let (Some(variable), Some(help)) = (setting.get_env(), setting.get_help()) else {
+            continue;
+        };
+        let default = setting
+            .get_default_values()
+            .first()
+            .map(|value| format!(" [default: {}]", value.to_string_lossy()))
+            .unwrap_or_default();
+        let values = setting.get_possible_values();
+        let values = match values.iter().map(|v| v.get_name()).collect::<Vec<_>>() {
+            names if names.is_empty() => String::new(),
+            names => format!(" [{}]", names.join(" or ")),
+        };
+        let variable = variable.to_string_lossy();
+        text.push_str(&format!("\n  {variable}\n      {help}{values}{default}"));
+    }
+    text
+}
+
+/// One line that names the setting and says what would do, never its value: it may be a secret.
+pub(super) fn explain(error: clap::Error) -> StartError {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        error.exit();
+    }
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return StartError::Setting(first_line(&error.to_string()));
+    };
+    let arguments = serve_command();
+    let Some(setting) = arguments
+        .get_arguments()
+        .find(|a| a.to_string() == *argument)
+    else {
+        return StartError::Setting(first_line(&error.to_string()));
+    };
+    let variable = setting.get_env().unwrap_or_default().to_string_lossy();
+    let name = format!("{variable} ({})", flag(setting));
+    let problem = match (error.kind(), std::error::Error::source(&error)) {
+        (_, Some(source)) => source.to_string(),
+        (ErrorKind::InvalidValue, None) => {
+            let names = setting.get_possible_values();
+            let names: Vec<_> = names.iter().map(|v| v.get_name()).collect();
+            format!("must be {}", names.join(" or "))
+        }
+        _ => first_line(&error.to_string()),
+    };
+    StartError::Setting(format!("{name} {problem}"))
+}
+
+fn serve_command() -> Command {
+    Config::augment_args(Command::new("serve"))
+}
+
+fn flag(setting: &Arg) -> String {
+    format!("--{}", setting.get_long().unwrap_or_default())
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}

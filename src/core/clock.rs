@@ -1,0 +1,70 @@
+//! The service's only source of time, so that a test can move it instead of sleeping.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use chrono::{DateTime, SecondsFormat};
+use diesel::{deserialize::FromSqlRow, expression::AsExpression, sql_types::BigInt};
+use serde::{Serialize, Serializer};
+
+/// A moment in UTC, in whole microseconds since 1970-01-01T00:00:00Z.
+///
+/// In JSON it is RFC 3339 with `Z`; in either database it is a 64-bit integer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = BigInt)]
+pub struct UtcTime(pub(crate) i64);
+
+impl UtcTime {
+    /// Whole seconds since 1970, rounded down: the NumericDate of a JWT (RFC 7519).
+    pub fn unix_seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// Seconds and nanoseconds since 1970, as a UUIDv7 takes them.
+    pub(crate) fn unix_parts(self) -> (u64, u32) {
+        let micros = u64::try_from(self.0).unwrap_or(0);
+        let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1_000;
+        (micros / 1_000_000, nanos)
+    }
+
+    /// How long it is from `earlier` to `self`; zero when the clock went backwards.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl Serialize for UtcTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let time = DateTime::from_timestamp_micros(self.0)
+            .ok_or_else(|| serde::ser::Error::custom("a time beyond the calendar"))?;
+        serializer.collect_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+/// The system's clock plus an offset, which only tests set. Clones share the offset.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    offset_micros: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// The time now.
+    pub fn now(&self) -> UtcTime {
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
+        UtcTime(micros.saturating_add(self.offset_micros.load(Ordering::Relaxed)))
+    }
+
+    /// Moves this clock and all its clones forward.
+    pub fn advance(&self, by: Duration) {
+        let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        self.offset_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,160 @@
+//! Every setting: its variable, its flag, its default, its meaning and its check, in one place.
+//!
+//! `latchkey --help` and the lines that a bad setting stops the start with are made from these
+//! definitions.
+
+use std::{fmt, time::Duration};
+
+use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::database_url::DatabaseUrl;
+
+/// The largest body that a request may have, in bytes.
+pub const BODY_LIMIT: usize = 64 * 1024;
+
+/// What `serve` needs. Each field is an environment variable and a flag of the same name.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Address to listen on.
+    #[arg(long, env = "HOST", default_value = "127.0.0.1")]
+    pub host: String,
+
+    /// Port to listen on; 0 takes a free one, which the line that says the server listens names.
+    #[arg(long, env = "PORT", default_value_t = 8000, value_parser = parse_port)]
+    pub port: u16,
+
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+
+    /// Secret that signs user tokens, at least 32 bytes. On SQLite one is made once and kept beside
+    /// the database; on PostgreSQL it must be given, since instances share it.
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
+    pub jwt_secret: Option<JwtSecret>,
+
+    /// The secret before this one: its tokens are still accepted, none are issued with it.
+    #[arg(long, env = "JWT_SECRET_PREVIOUS", hide_env_values = true)]
+    pub jwt_secret_previous: Option<JwtSecret>,
+
+    /// How long a user token lasts, in seconds, up to 30 days.
+    #[arg(long, env = "JWT_TTL_SECONDS", default_value_t = 3600,
+          value_parser = clap::value_parser!(i64).range(1..=30 * 24 * 3600))]
+    pub jwt_ttl_seconds: i64,
+
+    /// bcrypt's cost, 10 to 16: each step doubles the time of a login. 4 to 9 are for tests only.
+    #[arg(long, env = "BCRYPT_COST", default_value_t = 12,
+          value_parser = clap::value_parser!(u32).range(4..=16))]
+    pub bcrypt_cost: u32,
+
+    /// Whether anybody may sign up.
+    #[arg(long, env = "SIGNUP", value_enum, default_value_t = Signup::Open)]
+    pub signup: Signup,
+
+    /// Threads that answer requests [default: one per core].
+    #[arg(long, env = "WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+
+    #[command(flatten)]
+    pub log: LogConfig,
+}
+
+/// What every command that opens the database needs.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseConfig {
+    /// `sqlite://path` (made if missing, with its folder) or `postgres://…`. Migrations run at start.
+    #[arg(
+        long = "database-url",
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        default_value = "sqlite://data/latchkey.db"
+    )]
+    pub url: DatabaseUrl,
+
+    /// Connections to the database at the most.
+    #[arg(long = "database-pool-size", env = "DATABASE_POOL_SIZE", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub pool_size: u32,
+
+    /// How long a request waits for the database, connection and answer together, before it is
+    /// told 503.
+    #[arg(skip = Duration::from_secs(5))]
+    pub timeout: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+pub struct LogConfig {
+    /// Which lines are logged: `error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as
+    /// `info,latchkey=debug`.
+    #[arg(id = "log", long = "log", env = "LOG", default_value = "info", value_parser = parse_log_filter)]
+    pub filter: String,
+
+    /// How a line looks.
+    #[arg(id = "log_format", long = "log-format", env = "LOG_FORMAT", value_enum,
+          default_value_t = LogFormat::Text)]
+    pub format: LogFormat,
+}
+
+/// `SIGNUP`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Signup {
+    /// Anybody who reaches the service may make an account.
+    Open,
+    /// Nobody may.
+    Closed,
+}
+
+/// `LOG_FORMAT`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for a person.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A secret for signing tokens, checked for its length.
+#[derive(Clone)]
+pub struct JwtSecret(SecretString);
+
+impl JwtSecret {
+    /// As many bytes as HMAC-SHA256 puts out: RFC 7518 section 3.2 asks for no less.
+    pub const MIN_BYTES: usize = 32;
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+}
+
+impl std::str::FromStr for JwtSecret {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() < Self::MIN_BYTES {
+            return Err(format!(
+                "is {} bytes long; give at least {} random bytes, such as the output of `openssl rand -base64 32`",
+                text.len(),
+                Self::MIN_BYTES
+            ));
+        }
+        Ok(Self(text.to_owned().into()))
+    }
+}
+
+impl fmt::Debug for JwtSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JwtSecret([REDACTED])")
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| "is not a port; give a number from 0 to 65535".to_owned())
+}
+
+fn parse_log_filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("is not a log filter; give a level such as `info`".to_owned()),
+    }
+}

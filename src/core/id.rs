@@ -1,0 +1,59 @@
+//! Ids: UUIDv7 (RFC 9562), a type of its own for each kind of thing.
+
+use diesel::{deserialize::FromSqlRow, expression::AsExpression, sql_types::Binary};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::{ContextV7, Timestamp, Uuid};
+
+use super::clock::UtcTime;
+
+/// Keeps ids that are made within one millisecond in the order in which they were made.
+static SEQUENCE: std::sync::Mutex<ContextV7> = std::sync::Mutex::new(ContextV7::new());
+
+fn uuid_at(now: UtcTime) -> Uuid {
+    let (seconds, nanos) = now.unix_parts();
+    let context = SEQUENCE.lock().unwrap_or_else(|e| e.into_inner());
+    Uuid::new_v7(Timestamp::from_unix(&*context, seconds, nanos))
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema,
+            AsExpression, FromSqlRow,
+        )]
+        #[diesel(sql_type = Binary)]
+        #[serde(transparent)]
+        #[schema(value_type = Uuid)]
+        pub struct $name(pub(crate) Uuid);
+
+        impl $name {
+            /// A fresh id; later ones sort after earlier ones.
+            pub(crate) fn generate(now: UtcTime) -> Self {
+                Self(uuid_at(now))
+            }
+
+            /// Reads the hyphenated form; `None` for anything else.
+            pub(crate) fn parse(text: &str) -> Option<Self> {
+                // `Uuid` also reads braces, URNs and bare hex. One object has one URL.
+                (text.len() == 36).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id! {
+    /// Names an account.
+    UserId
+}
+id! {
+    /// Names an API key without revealing anything of it.
+    ApiKeyId
+}

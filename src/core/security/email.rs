@@ -1,0 +1,132 @@
+//! E-mail addresses, and when two of them are the same account.
+
+use email_address::Options;
+use unicode_normalization::UnicodeNormalization as _;
+
+/// A valid address as its owner wrote it, with the form that it is compared by.
+#[derive(Debug, Clone)]
+pub struct Email {
+    written: String,
+    key: EmailKey,
+}
+
+/// An address folded for comparison. Equal for every spelling that reaches one mailbox in practice:
+/// upper and lower case, composed and decomposed letters, full-width forms, a domain in Unicode or
+/// in Punycode.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EmailKey(String);
+
+impl Email {
+    /// Checks an address (RFC 5321, RFC 6531; no quoted local part, no address literal).
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const REMEDY: &str = "must be an e-mail address such as ada@example.com";
+        let options = Options::default()
+            .without_domain_literal()
+            .without_display_text();
+        let address =
+            email_address::EmailAddress::parse_with_options(text, options).map_err(|_| REMEDY)?;
+        if text.len() > 254 || address.local_part().starts_with('"') {
+            return Err(REMEDY);
+        }
+        let domain = idna::domain_to_ascii(address.domain()).map_err(|_| REMEDY)?;
+        let key = EmailKey(format!("{}@{domain}", fold(address.local_part())));
+        Ok(Self {
+            written: text.nfc().collect(),
+            key,
+        })
+    }
+
+    /// As its owner wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.written
+    }
+
+    /// The form that is unique among the accounts.
+    pub fn key(&self) -> &EmailKey {
+        &self.key
+    }
+}
+
+impl EmailKey {
+    /// The key of whatever somebody tries to log in with: an address that could not have signed up
+    /// gets one too, which no account has, so that it is answered like any other unknown address.
+    pub fn of_presented(text: &str) -> Self {
+        // A valid address has at most 254 bytes; the rest of a longer text decides nothing.
+        match Email::parse(text) {
+            Ok(email) => email.key,
+            Err(_) => Self(fold(text.get(..254).unwrap_or(text))),
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Email {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+/// Compatibility caseless matching: Unicode Standard, section 3.13, definition D146.
+fn fold(text: &str) -> String {
+    let folded = caseless::default_case_fold_str(&text.nfd().collect::<String>());
+    let folded = caseless::default_case_fold_str(&folded.nfkd().collect::<String>());
+    folded.nfkc().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(a: &str, b: &str) -> bool {
+        match (Email::parse(a), Email::parse(b)) {
+            (Ok(a), Ok(b)) => a.key() == b.key(),
+            _ => panic!("{a} and {b} should both be addresses"),
+        }
+    }
+
+    #[test]
+    fn case_and_unicode_form_do_not_tell_addresses_apart() {
+        assert!(same("ada@example.com", "Ada@EXAMPLE.com"));
+        assert!(same("jos\u{e9}@example.com", "jose\u{301}@example.com"));
+        assert!(same("stra\u{df}e@example.com", "STRASSE@example.com"));
+        assert!(same("\u{ff41}da@example.com", "ada@example.com"));
+        assert!(same("a@b\u{fc}cher.example", "a@xn--bcher-kva.example"));
+        assert!(same(
+            "\u{3a3}\u{3a3}@example.com",
+            "\u{3c3}\u{3c2}@example.com"
+        ));
+    }
+
+    #[test]
+    fn different_addresses_stay_different() {
+        assert!(!same("ada@example.com", "ada@example.org"));
+        assert!(!same("ada@example.com", "ada.l@example.com"));
+        assert!(!same("ada@example.com", "ada+keys@example.com"));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in [
+            "",
+            "ada",
+            "@example.com",
+            "ada@",
+            "ada@@example.com",
+            "ada @example.com",
+            " ada@example.com",
+            "ada@example.com\n",
+            "Ada <ada@example.com>",
+            "ada@[127.0.0.1]",
+            "\"ada lovelace\"@example.com",
+            &format!("{}@example.com", "a".repeat(65)),
+            &format!("a@{}.com", "b".repeat(260)),
+        ] {
+            assert!(Email::parse(text).is_err(), "{text:?}");
+        }
+    }
+}

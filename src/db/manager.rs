@@ -1,0 +1,172 @@
+//! How the pool opens a connection, and when it trusts one that it has.
+
+use std::{
+    fmt,
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use diesel::{
+    Connection as _, PgConnection, QueryResult, RunQueryDsl as _, SqliteConnection,
+    connection::{SimpleConnection as _, TransactionManager as _},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::Conn;
+use crate::core::database_url::DatabaseUrl;
+
+/// A connection that was in use this recently is lent without asking the server whether it is alive:
+/// under load that would be a second round trip for each request.
+const TRUSTED_FOR: Duration = Duration::from_millis(500);
+
+/// Opens connections to one database.
+#[derive(Debug)]
+pub(super) struct Manager {
+    pub url: DatabaseUrl,
+    /// How long to wait for a connection, a lock or an answer. `None`: as long as it takes.
+    pub timeout: Option<Duration>,
+}
+
+/// A connection in the pool.
+pub(super) struct Pooled {
+    pub conn: Conn,
+    /// Set when a query failed in a way that leaves the connection in doubt.
+    pub doubtful: bool,
+    last_used: Instant,
+}
+
+/// Why no connection could be opened. Shows no part of the URL.
+#[derive(Debug)]
+pub struct ConnectError(String);
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl Manager {
+    /// Opens a connection with all its settings.
+    pub(super) fn open(&self) -> Result<Conn, ConnectError> {
+        match &self.url {
+            DatabaseUrl::Sqlite(path) => open_sqlite(path, self.timeout).map(Conn::Sqlite),
+            DatabaseUrl::Postgres(uri) => open_postgres(uri, self.timeout).map(Conn::Postgres),
+        }
+    }
+}
+
+impl r2d2::ManageConnection for Manager {
+    type Connection = Pooled;
+    type Error = ConnectError;
+
+    fn connect(&self) -> Result<Pooled, ConnectError> {
+        Ok(Pooled {
+            conn: self.open()?,
+            doubtful: false,
+            last_used: Instant::now(),
+        })
+    }
+
+    fn is_valid(&self, pooled: &mut Pooled) -> Result<(), ConnectError> {
+        if pooled.last_used.elapsed() < TRUSTED_FOR || matches!(pooled.conn, Conn::Sqlite(_)) {
+            return Ok(());
+        }
+        ping(&mut pooled.conn)
+            .map(drop)
+            .map_err(|error| ConnectError(error.to_string()))
+    }
+
+    fn has_broken(&self, pooled: &mut Pooled) -> bool {
+        pooled.last_used = Instant::now();
+        pooled.doubtful || std::thread::panicking() || is_inside_transaction(&mut pooled.conn)
+    }
+}
+
+fn is_inside_transaction(conn: &mut Conn) -> bool {
+    <Conn as diesel::Connection>::TransactionManager::is_broken_transaction_manager(conn)
+}
+
+/// One round trip.
+pub(super) fn ping(conn: &mut Conn) -> QueryResult<usize> {
+    diesel::sql_query("SELECT 1").execute(conn)
+}
+
+fn open_sqlite(path: &Path, timeout: Option<Duration>) -> Result<SqliteConnection, ConnectError> {
+    let failed = |reason: &dyn fmt::Display| {
+        ConnectError(format!("cannot open {}: {reason}", path.display()))
+    };
+    make_private(path).map_err(|error| failed(&error))?;
+    // A name that begins with `file:` would be read as a URI, and `./` makes it a path.
+    let name = match path.to_str() {
+        Some(name) if path.is_relative() => format!("./{name}"),
+        Some(name) => name.to_owned(),
+        None => return Err(failed(&"the path is not UTF-8")),
+    };
+    let mut conn = SqliteConnection::establish(&name).map_err(|error| failed(&error))?;
+    // FULL, because NORMAL can lose a commit when the power fails.
+    let busy = timeout.unwrap_or(Duration::from_secs(60)).as_millis();
+    conn.batch_execute(&format!(
+        "PRAGMA busy_timeout = {busy};
+         PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;"
+    ))
+    .map_err(|error| failed(&error))?;
+    Ok(conn)
+}
+
+/// Makes the file and its folder where they are missing: password hashes are nobody else's to read.
+/// SQLite gives its `-wal` and `-shm` files the same mode.
+fn make_private(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+}
+
+fn open_postgres(
+    uri: &SecretString,
+    timeout: Option<Duration>,
+) -> Result<PgConnection, ConnectError> {
+    let failed = |reason: &dyn fmt::Display| {
+        // libpq's messages have several lines, and name host, port and user, never the password.
+        let reason = reason.to_string().replace('\n', " ");
+        ConnectError(format!(
+            "cannot connect to PostgreSQL: {}",
+            reason.trim_end()
+        ))
+    };
+    let seconds = timeout
+        .map_or(10, |timeout| timeout.as_secs().max(2))
+        .to_string();
+    let parameters = [
+        ("connect_timeout", seconds.as_str()),
+        ("application_name", "latchkey"),
+        // An idle connection that a firewall dropped is found out after a minute, not two hours.
+        ("keepalives_idle", "30"),
+        ("keepalives_interval", "10"),
+        ("keepalives_count", "3"),
+    ];
+    let uri = DatabaseUrl::postgres_uri_with(uri, &parameters);
+    let mut conn = PgConnection::establish(uri.expose_secret()).map_err(|error| failed(&error))?;
+    if let Some(timeout) = timeout {
+        let millis = timeout.as_millis();
+        conn.batch_execute(&format!("SET statement_timeout = {millis}"))
+            .map_err(|error| failed(&error))?;
+    }
+    Ok(conn)
+}

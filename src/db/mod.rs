@@ -1,0 +1,12 @@
+//! One code base on two databases. Nothing above this room asks which one it is on.
+
+mod conn;
+mod manager;
+pub mod migrations;
+mod pool;
+pub(crate) mod schema;
+mod types;
+
+pub use conn::Conn;
+pub(crate) use conn::InsertResult;
+pub use pool::Db;

@@ -1,0 +1,128 @@
+//! The only door to the database.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use diesel::{
+    QueryResult,
+    result::{DatabaseErrorKind, Error as QueryError},
+};
+use r2d2::Pool;
+
+use super::{
+    Conn,
+    manager::{ConnectError, Manager, ping},
+};
+use crate::core::{config::DatabaseConfig, error::Error, turns::Turns};
+
+/// Requests that may wait for a connection. Past it they are told 503 at once.
+const MAX_WAITING: usize = 1024;
+
+/// A pool of connections. Clones share it.
+#[derive(Clone)]
+pub struct Db {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    pool: Pool<Manager>,
+    /// One turn per connection.
+    turns: Turns,
+    timeout: Duration,
+}
+
+impl Db {
+    /// Opens the pool. Its connections are made when they are first needed.
+    pub fn open(config: &DatabaseConfig) -> Result<Self, ConnectError> {
+        let manager = Manager {
+            url: config.url.clone(),
+            timeout: Some(config.timeout),
+        };
+        // The pool opens connections in the background and reports what goes wrong there to the log
+        // only. Trying one first brings the reason to whoever starts the service.
+        drop(manager.open()?);
+        let pool = Pool::builder()
+            .max_size(config.pool_size)
+            .min_idle(Some(1))
+            .connection_timeout(config.timeout)
+            .test_on_check_out(true)
+            .build_unchecked(manager);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                pool,
+                turns: Turns::new(
+                    "a database connection",
+                    config.pool_size as usize,
+                    MAX_WAITING,
+                    config.timeout,
+                ),
+                timeout: config.timeout,
+            }),
+        })
+    }
+
+    /// Runs queries on a connection, on a thread where blocking is allowed.
+    ///
+    /// Answers within the pool's time limit, with [`Error::Unavailable`] if the database did not. A
+    /// write whose answer came too late may have happened all the same.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let answer = self.run_in_turn(queries);
+        tokio::time::timeout(self.shared.timeout, answer)
+            .await
+            .map_err(|_| unavailable("the database did not answer in time"))?
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.run(ping).await.map(drop)
+    }
+
+    async fn run_in_turn<T: Send + 'static>(
+        &self,
+        queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let shared = self.shared.clone();
+        let turn = shared.turns.take().await?;
+        tokio::task::spawn_blocking(move || {
+            // Held until the work has ended, not until nobody waits for it any more.
+            let _turn = turn;
+            let mut pooled = shared.pool.get().map_err(|e| unavailable(e.to_string()))?;
+            queries(&mut pooled.conn).map_err(|error| {
+                let error = classify(error);
+                pooled.doubtful = matches!(error, Error::Unavailable(_));
+                error
+            })
+        })
+        .await
+        .map_err(Error::internal)?
+    }
+}
+
+/// What a failed query means. Violated constraints that a person can cause are recognised by the
+/// services before they come here; what is left of them, and rows that cannot be read, are faults of
+/// ours. Everything else is the database not being able to answer: gone, restarting, out of space,
+/// locked, too slow.
+fn classify(error: QueryError) -> Error {
+    use DatabaseErrorKind as Kind;
+    match &error {
+        QueryError::DatabaseError(
+            Kind::UniqueViolation
+            | Kind::ForeignKeyViolation
+            | Kind::NotNullViolation
+            | Kind::CheckViolation
+            | Kind::RestrictViolation
+            | Kind::ExclusionViolation,
+            _,
+        ) => Error::internal(error),
+        QueryError::DatabaseError(..)
+        | QueryError::BrokenTransactionManager
+        | QueryError::RollbackErrorOnCommit { .. } => unavailable(error.to_string()),
+        _ => Error::internal(error),
+    }
+}
+
+fn unavailable(cause: impl Into<Cow<'static, str>>) -> Error {
+    Error::Unavailable(cause.into())
+}

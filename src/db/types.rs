@@ -1,0 +1,76 @@
+//! How our own types are stored, the same way in both databases.
+
+use diesel::{
+    backend::Backend,
+    deserialize::{self, FromSql},
+    serialize::{self, Output, ToSql},
+    sql_types::{BigInt, Binary, Text},
+};
+use uuid::Uuid;
+
+use crate::core::{
+    clock::UtcTime,
+    id::{ApiKeyId, UserId},
+    security::api_key::Environment,
+};
+
+impl<DB: Backend> FromSql<BigInt, DB> for UtcTime
+where
+    i64: FromSql<BigInt, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        i64::from_sql(bytes).map(Self)
+    }
+}
+
+impl<DB: Backend> ToSql<BigInt, DB> for UtcTime
+where
+    i64: ToSql<BigInt, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.0.to_sql(out)
+    }
+}
+
+macro_rules! stored_as_16_bytes {
+    ($($id:ident),+) => {$(
+        impl<DB: Backend> FromSql<Binary, DB> for $id
+        where
+            Vec<u8>: FromSql<Binary, DB>,
+        {
+            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+                Ok(Self(Uuid::from_slice(&Vec::from_sql(bytes)?)?))
+            }
+        }
+
+        impl<DB: Backend> ToSql<Binary, DB> for $id
+        where
+            [u8]: ToSql<Binary, DB>,
+        {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+                self.0.as_bytes().as_slice().to_sql(out)
+            }
+        }
+    )+};
+}
+
+stored_as_16_bytes!(UserId, ApiKeyId);
+
+impl<DB: Backend> FromSql<Text, DB> for Environment
+where
+    String: FromSql<Text, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        let name = String::from_sql(bytes)?;
+        Self::from_name(&name).ok_or_else(|| "not an environment".into())
+    }
+}
+
+impl<DB: Backend> ToSql<Text, DB> for Environment
+where
+    str: ToSql<Text, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.as_str().to_sql(out)
+    }
+}

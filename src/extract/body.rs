@@ -1,0 +1,95 @@
+//! The body of a request, read when the handler asks for it.
+
+use std::future::{Ready, ready};
+
+use actix_web::{
+    FromRequest, HttpMessage as _, HttpRequest,
+    http::header::CONTENT_LENGTH,
+    web::{Bytes, Payload},
+};
+use serde::de::DeserializeOwned;
+
+use super::decode::{from_form, from_json};
+use crate::core::{config::BODY_LIMIT, error::Error};
+
+/// A body that nobody has read yet.
+pub(crate) struct Body {
+    request: HttpRequest,
+    payload: Payload,
+}
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MediaType {
+    Json,
+    Form,
+}
+
+impl FromRequest for Body {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, actix_web::Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut actix_web::dev::Payload) -> Self::Future {
+        let payload = Payload::from_request(request, payload).into_inner();
+        ready(payload.map(|payload| Self {
+            request: request.clone(),
+            payload,
+        }))
+    }
+}
+
+impl Body {
+    /// `Content-Type`, if it is one that any of our endpoints takes.
+    pub(crate) fn media_type(&self) -> Option<MediaType> {
+        let content_type = self.request.content_type();
+        if content_type.eq_ignore_ascii_case("application/json") {
+            Some(MediaType::Json)
+        } else if content_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            Some(MediaType::Form)
+        } else {
+            None
+        }
+    }
+
+    /// A JSON body, which must be there.
+    pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, Error> {
+        self.require_json()?;
+        from_json(&self.bytes().await?)
+    }
+
+    /// A JSON body that may be left out.
+    pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(self) -> Result<T, Error> {
+        let checked = self.require_json();
+        let bytes = self.bytes().await?;
+        if bytes.is_empty() {
+            return Ok(T::default());
+        }
+        checked?;
+        from_json(&bytes)
+    }
+
+    /// A form, whose media type the caller has seen.
+    pub(crate) async fn form<T: DeserializeOwned>(self) -> Result<T, Error> {
+        from_form(&self.bytes().await?)
+    }
+
+    fn require_json(&self) -> Result<(), Error> {
+        match self.media_type() {
+            Some(MediaType::Json) => Ok(()),
+            _ => Err(Error::UnsupportedMediaType("application/json")),
+        }
+    }
+
+    async fn bytes(self) -> Result<Bytes, Error> {
+        let announced = self.request.headers().get(CONTENT_LENGTH);
+        let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > BODY_LIMIT as u64) {
+            return Err(Error::PayloadTooLarge);
+        }
+        self.payload
+            .to_bytes_limited(BODY_LIMIT)
+            .await
+            .map_err(|_| Error::PayloadTooLarge)?
+            .map_err(|_| Error::InvalidRequest("The body could not be read.".into()))
+    }
+}

@@ -1,0 +1,76 @@
+//! Text into types, with words for what does not fit: where it stands and what would, never what it
+//! is, since it may be a secret.
+
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path, Segment};
+
+use crate::core::error::{Error, FieldError};
+
+/// Reads JSON.
+pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // serde would read an array as a struct's fields in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
+            .map_err(|error| Error::InvalidJson(error.to_string()))?;
+        return Err(Error::invalid_field("", "must be an object"));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        if error.inner().is_data() {
+            unacceptable(error.path(), &error.inner().to_string())
+        } else {
+            Error::InvalidJson(error.inner().to_string())
+        }
+    })?;
+    json.end()
+        .map_err(|error| Error::InvalidJson(error.to_string()))?;
+    Ok(value)
+}
+
+/// Reads a form.
+pub(super) fn from_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let form = serde_urlencoded::Deserializer::new(form_urlencoded::parse(bytes));
+    serde_path_to_error::deserialize(form)
+        .map_err(|error| unacceptable(error.path(), &error.inner().to_string()))
+}
+
+/// Reads a query string, which is written as a form is.
+pub(super) fn from_query<T: DeserializeOwned>(query: &str) -> Result<T, Error> {
+    from_form(query.as_bytes()).map_err(|error| match error {
+        Error::Validation(errors) => {
+            Error::Validation(errors.into_iter().map(FieldError::of_query).collect())
+        }
+        other => other,
+    })
+}
+
+/// What serde says of a value that does not fit, without the value.
+fn unacceptable(path: &Path, message: &str) -> Error {
+    let message = message.split(" at line ").next().unwrap_or(message);
+    let mut pointer = pointer(path);
+    if let Some(field) = message.strip_prefix("missing field `") {
+        pointer.push('/');
+        pointer.push_str(field.trim_end_matches('`'));
+        return Error::invalid_field(&pointer, "is required");
+    }
+    if message.starts_with("unknown field") {
+        return Error::invalid_field(&pointer, "is not a field of this request");
+    }
+    match message.rsplit_once("expected ") {
+        Some((_, expected)) => Error::invalid_field(&pointer, format!("must be {expected}")),
+        None => Error::invalid_field(&pointer, "is not acceptable"),
+    }
+}
+
+/// A JSON Pointer (RFC 6901).
+fn pointer(path: &Path) -> String {
+    path.iter()
+        .map(|segment| match segment {
+            Segment::Seq { index } => format!("/{index}"),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                format!("/{}", key.replace('~', "~0").replace('/', "~1"))
+            }
+            Segment::Unknown => String::new(),
+        })
+        .collect()
+}

@@ -1,0 +1,16 @@
+//! What a handler can ask for.
+//!
+//! Only [`CurrentUser`] and a [`VerifiedKey`](crate::verification::engine::VerifiedKey) can refuse
+//! a request before its handler runs. The rest is taken as it comes and read by the handler, so that
+//! the credential answers first, then the permission, then the body: the order of the contract.
+
+mod body;
+pub(crate) mod credentials;
+mod current_user;
+mod decode;
+mod page;
+mod verified_key;
+
+pub(crate) use body::{Body, MediaType};
+pub(crate) use current_user::CurrentUser;
+pub(crate) use page::QueryString;

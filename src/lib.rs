@@ -1,0 +1,36 @@
+//! API key management: people sign up, create API keys and call protected APIs with them.
+//!
+//! A request meets at most six rooms, always downwards:
+//!
+//! ```text
+//! main -> cli -> server -> app -> routes, middleware -> extract
+//!                                   -> services, verification -> models -> db -> core
+//! ```
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`cli`] | the command line: `serve`, `migrate`, `openapi` |
+//! | [`server`] | bind, workers, graceful stop |
+//! | [`app`], [`state`] | the actix app, and every shared handle |
+//! | `routes`, `schemas` | HTTP: the URL table, handlers, JSON in and out |
+//! | [`middleware`] | wrappers: [`middleware::RequireApiKey`], the request's id, the log |
+//! | `extract` | what a handler can ask for |
+//! | [`services`] | what a person does |
+//! | [`verification`] | what a request with an API key goes through |
+//! | [`models`], [`db`] | rows and queries, on SQLite or PostgreSQL |
+//! | [`core`] | config, errors, security, clock; knows nobody |
+
+pub mod app;
+pub mod cli;
+pub mod core;
+pub mod db;
+mod extract;
+pub mod middleware;
+pub mod models;
+pub mod openapi;
+mod routes;
+mod schemas;
+pub mod server;
+pub mod services;
+pub mod state;
+pub mod verification;

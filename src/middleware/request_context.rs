@@ -1,0 +1,162 @@
+//! What every request and every answer has: an id, the contract's form of errors, a line in the log.
+
+use std::{
+    future::{Ready, ready},
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    time::Instant,
+};
+
+use actix_web::{
+    Error as ActixError,
+    body::{BoxBody, EitherBody, MessageBody},
+    dev::{Service, ServiceRequest, ServiceResponse, Transform},
+    error::InternalError,
+    http::{
+        Method,
+        header::{HeaderMap, HeaderName, HeaderValue},
+    },
+};
+use futures_util::{FutureExt as _, future::LocalBoxFuture};
+use uuid::Uuid;
+
+use super::access_log::Line;
+use crate::core::error::Error;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Goes outermost around the app.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestContext;
+
+impl<S, B> Transform<S, ServiceRequest> for RequestContext
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = ActixError;
+    type InitError = ();
+    type Transform = InContext<S>;
+    type Future = Ready<Result<InContext<S>, ()>>;
+
+    fn new_transform(&self, inner: S) -> Self::Future {
+        ready(Ok(InContext {
+            inner: Rc::new(inner),
+        }))
+    }
+}
+
+/// A service inside [`RequestContext`].
+pub struct InContext<S> {
+    inner: Rc<S>,
+}
+
+impl<S, B> Service<ServiceRequest> for InContext<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = ActixError;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    actix_web::dev::forward_ready!(inner);
+
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            let started = Instant::now();
+            let id = RequestId::of(request.headers());
+            let method = request.method().clone();
+            if method == Method::HEAD {
+                // RFC 9110 section 9.3.2: as GET, and the connection leaves the body out.
+                request.head_mut().method = Method::GET;
+            }
+
+            let answered = AssertUnwindSafe(async { inner.call(request).await });
+            let answered = answered.catch_unwind().await;
+            let line = |status, cause| Line {
+                method: &method,
+                status,
+                took: started.elapsed(),
+                request_id: &id.text,
+                cause,
+            };
+            match answered {
+                Ok(Ok(response)) => {
+                    let (mut response, error) = in_contract_form(response, &id.text);
+                    let cause = error.as_ref().and_then(Error::cause);
+                    line(response.status(), cause).write(response.request());
+                    response.headers_mut().insert(REQUEST_ID, id.value.clone());
+                    Ok(response)
+                }
+                // Nothing is left of the request, which a response would need. An error that holds a
+                // whole response gets through all the same.
+                failed => {
+                    let error = match &failed {
+                        Ok(Err(error)) => own_or_from_status(error),
+                        _ => Error::Internal("the handler panicked".into()),
+                    };
+                    let mut response = error.respond(Some(&id.text));
+                    line(response.status(), error.cause()).write_without_request();
+                    response.headers_mut().insert(REQUEST_ID, id.value.clone());
+                    Err(InternalError::from_response("", response).into())
+                }
+            }
+        })
+    }
+}
+
+/// Gives an error the contract's body, whoever made it, and tells which it was.
+fn in_contract_form<B: MessageBody + 'static>(
+    response: ServiceResponse<B>,
+    request_id: &str,
+) -> (ServiceResponse<EitherBody<B>>, Option<Error>) {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return (response.map_into_left_body(), None);
+    }
+    if let Some(error) = response
+        .response()
+        .error()
+        .and_then(ActixError::as_error::<Error>)
+    {
+        let error = error.clone();
+        let body = serde_json::to_vec(&error.problem(Some(request_id))).unwrap_or_default();
+        let response = response.map_body(|_, _| EitherBody::right(BoxBody::new(body)));
+        return (response, Some(error));
+    }
+    let error = Error::from_status(status);
+    let problem = error.respond(Some(request_id)).map_into_right_body();
+    (response.into_response(problem), Some(error))
+}
+
+fn own_or_from_status(error: &ActixError) -> Error {
+    match error.as_error::<Error>() {
+        Some(error) => error.clone(),
+        None => Error::from_status(error.as_response_error().status_code()),
+    }
+}
+
+/// The caller's id for the request, if it sent a sane one, else one of ours.
+struct RequestId {
+    text: String,
+    value: HeaderValue,
+}
+
+impl RequestId {
+    fn of(headers: &HeaderMap) -> Self {
+        let sane = |value: &&HeaderValue| {
+            (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        let given = headers.get(REQUEST_ID).filter(sane);
+        let text = match given.and_then(|value| value.to_str().ok()) {
+            Some(text) => text.to_owned(),
+            None => Uuid::new_v4().to_string(),
+        };
+        // Visible ASCII is a header value.
+        let value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("-"));
+        Self { text, value }
+    }
+}

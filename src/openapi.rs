@@ -1,0 +1,214 @@
+//! The OpenAPI document: its head, the ways to authenticate, and the errors that follow from the form
+//! of an operation, declared here once.
+
+use actix_web::App;
+use utoipa::{
+    OpenApi as _, ToSchema,
+    openapi::{
+        Components, Content, Header, ObjectBuilder, OpenApi, PathItem, Ref, RefOr, Response,
+        ResponseBuilder, Type,
+        path::{Operation, Parameter, ParameterIn},
+        security::{
+            ApiKey, ApiKeyValue, Flow, HttpAuthScheme, HttpBuilder, OAuth2, Password, Scopes,
+            SecurityScheme,
+        },
+    },
+};
+use utoipa_actix_web::AppExt as _;
+
+use crate::{
+    core::error::{FieldError, Problem},
+    routes,
+};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "latchkey",
+        description = "API key management.\n\n\
+            1. **Sign up**, then press *Authorize* and log in under `user_token`: e-mail address and password, nothing else.\n\
+            2. **Create an API key** and copy `api_key` from the answer.\n\
+            3. Press *Authorize* again, paste it under `api_key`, and **call the protected endpoint**.\n\
+            4. **Revoke the key**, and call again: 401.\n\n\
+            Errors are `application/problem+json` (RFC 9457); `code` is stable and machine-readable.",
+    ),
+    tags(
+        (name = "accounts", description = "Sign up, log in, log out"),
+        (name = "API keys", description = "Your own keys"),
+        (name = "using a key", description = "What callers of a protected API do"),
+        (name = "health", description = "For load balancers and supervisors"),
+    ),
+    components(schemas(Problem, FieldError)),
+)]
+struct Head;
+
+/// The errors that operations share: name, status, description, the header that comes with it.
+const SHARED: [(&str, &str, &str, Option<(&str, &str)>); 12] = [
+    (
+        "InvalidToken",
+        "401",
+        "`missing_credentials`, `invalid_token`: log in again",
+        AUTHENTICATE,
+    ),
+    (
+        "InvalidApiKey",
+        "401",
+        "`missing_credentials`, `invalid_api_key`: unknown, malformed and revoked keys all answer the same",
+        AUTHENTICATE,
+    ),
+    (
+        "InvalidCredentials",
+        "401",
+        "`invalid_credentials`: address or password is wrong",
+        AUTHENTICATE,
+    ),
+    (
+        "BadRequest",
+        "400",
+        "`invalid_json`, `invalid_cursor`, `ambiguous_credentials`, `invalid_request`",
+        None,
+    ),
+    ("PermissionDenied", "403", "`permission_denied`", None),
+    (
+        "NotFound",
+        "404",
+        "`not_found`: not there, or somebody else's",
+        None,
+    ),
+    (
+        "EmailTaken",
+        "409",
+        "`email_taken`: the address has an account",
+        None,
+    ),
+    (
+        "PayloadTooLarge",
+        "413",
+        "`payload_too_large`: more than 64 KiB",
+        None,
+    ),
+    (
+        "UnsupportedMediaType",
+        "415",
+        "`unsupported_media_type`",
+        None,
+    ),
+    (
+        "ValidationFailed",
+        "422",
+        "`validation_failed`: `errors` says what is wrong, and where",
+        None,
+    ),
+    (
+        "TooManyAttempts",
+        "429",
+        "`too_many_attempts`: too many failures, wait",
+        RETRY_AFTER,
+    ),
+    (
+        "Unavailable",
+        "503",
+        "`unavailable`: the database is out of reach, or the server saturated",
+        RETRY_AFTER,
+    ),
+];
+const AUTHENTICATE: Option<(&str, &str)> = Some(("WWW-Authenticate", "RFC 9110 section 11.6.1"));
+const RETRY_AFTER: Option<(&str, &str)> = Some(("Retry-After", "Whole seconds to wait"));
+
+/// The whole document.
+pub fn document() -> OpenApi {
+    let (_, mut document) = App::new()
+        .into_utoipa_app()
+        .openapi(Head::openapi())
+        .configure(routes::table)
+        .split_for_parts();
+    let components = document.components.get_or_insert_default();
+    add_security_schemes(components);
+    for (name, _, description, header) in SHARED {
+        let response = shared_response(description, header);
+        components
+            .responses
+            .insert(name.to_owned(), response.into());
+    }
+    for (path, item) in &mut document.paths.paths {
+        for operation in operations(item) {
+            add_shared_errors(path, operation);
+        }
+    }
+    document
+}
+
+fn add_security_schemes(components: &mut Components) {
+    let login = Flow::Password(Password::new("/auth/login", Scopes::new()));
+    let user_token = OAuth2::with_description([login], "A person's token, from POST /auth/login");
+    let key = ApiKeyValue::with_description("x-api-key", "A key from POST /api-keys");
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("The same key, as many SDKs send it"))
+        .build();
+    components.add_security_scheme("user_token", SecurityScheme::OAuth2(user_token));
+    components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(key)));
+    components.add_security_scheme("api_key_bearer", SecurityScheme::Http(bearer));
+}
+
+fn shared_response(description: &str, header: Option<(&str, &str)>) -> Response {
+    let mut content = Content::new(Some(Ref::from_schema_name(Problem::name())));
+    content.example = None;
+    let mut response = ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", content);
+    if let Some((name, description)) = header {
+        let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
+        header.description = Some(description.to_owned());
+        response = response.header(name, header);
+    }
+    response.build()
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.post,
+        &mut item.put,
+        &mut item.patch,
+        &mut item.delete,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// What can go wrong with any operation of this form.
+fn add_shared_errors(path: &str, operation: &mut Operation) {
+    let parameters = operation.parameters.as_deref().unwrap_or_default();
+    let has = |place| {
+        let inline = |p: &RefOr<Parameter>| matches!(p, RefOr::T(p) if p.parameter_in == place);
+        parameters.iter().any(inline)
+    };
+    let security = operation.security.as_ref();
+    let needs = |scheme: &str| {
+        let security = serde_json::to_string(&security).unwrap_or_default();
+        security.contains(&format!("\"{scheme}\""))
+    };
+    let (in_path, in_query) = (has(ParameterIn::Path), has(ParameterIn::Query));
+    let (user, key) = (needs("user_token"), needs("api_key"));
+    let body = operation.request_body.is_some();
+
+    let mut add = |applies: bool, name: &str| {
+        let Some((_, status, ..)) = SHARED.iter().find(|shared| shared.0 == name) else {
+            return;
+        };
+        if applies {
+            let reference = RefOr::Ref(Ref::from_response_name(name));
+            let responses = &mut operation.responses.responses;
+            responses.entry((*status).to_owned()).or_insert(reference);
+        }
+    };
+    add(user || key || body || in_query, "BadRequest");
+    add(user, "InvalidToken");
+    add(key, "InvalidApiKey");
+    add(in_path, "NotFound");
+    add(body, "PayloadTooLarge");
+    add(body, "UnsupportedMediaType");
+    add(body || in_query, "ValidationFailed");
+    add(path != "/health/live", "Unavailable");
+}

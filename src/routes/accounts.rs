@@ -1,0 +1,138 @@
+//! `/auth`: accounts and user tokens.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use actix_web::{
+    HttpRequest, HttpResponse, get,
+    http::header::{CacheControl, CacheDirective},
+    post, web,
+};
+
+use super::problems;
+use crate::{
+    core::error::Error,
+    extract::{Body, CurrentUser, MediaType},
+    schemas::account::{Account, Login, PasswordChange, PasswordGrant, Signup, Token},
+    state::State,
+};
+
+/// Sign up
+///
+/// Makes an account. There is one per e-mail address, whatever its case or Unicode form.
+#[utoipa::path(
+    tag = "accounts",
+    request_body = Signup,
+    responses(
+        (status = 201, description = "The account", body = Account),
+        problems::PermissionDenied,
+        problems::EmailTaken,
+    ),
+)]
+#[post("/auth/signup")]
+pub(crate) async fn sign_up(state: web::Data<State>, body: Body) -> Result<HttpResponse, Error> {
+    state.accounts.require_signup_open()?;
+    let (email, password) = body.json::<Signup>().await?.check()?;
+    let user = state.accounts.sign_up(email, password).await?;
+    Ok(HttpResponse::Created().json(Account::from(user)))
+}
+
+/// Log in
+///
+/// Exchanges a password for a token, which goes into `Authorization: Bearer …`. Takes JSON, or the
+/// OAuth 2 password form. After 10 failures for one account within 15 minutes, or 100 from one client
+/// address, it answers 429, with the right password too.
+#[utoipa::path(
+    tag = "accounts",
+    request_body(content(
+        (Login = "application/json"),
+        (PasswordGrant = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, description = "The token", body = Token),
+        problems::InvalidCredentials,
+        problems::TooManyAttempts,
+    ),
+)]
+#[post("/auth/login")]
+pub(crate) async fn log_in(
+    request: HttpRequest,
+    state: web::Data<State>,
+    body: Body,
+) -> Result<HttpResponse, Error> {
+    let (email, password) = match body.media_type() {
+        Some(MediaType::Json) => body.json::<Login>().await?.check()?,
+        Some(MediaType::Form) => body.form::<PasswordGrant>().await?.check()?,
+        None => {
+            return Err(Error::UnsupportedMediaType(
+                "application/json or application/x-www-form-urlencoded",
+            ));
+        }
+    };
+    let address = client_address(&request);
+    let issued = state.accounts.log_in(&email, password, address).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header(CacheControl(vec![CacheDirective::NoStore]))
+        .json(Token::from(issued)))
+}
+
+/// Who am I
+///
+/// The account of the token.
+#[utoipa::path(
+    tag = "accounts",
+    security(("user_token" = [])),
+    responses((status = 200, description = "The account", body = Account)),
+)]
+#[get("/auth/me")]
+pub(crate) async fn me(CurrentUser(user): CurrentUser) -> HttpResponse {
+    HttpResponse::Ok().json(Account::from(user))
+}
+
+/// Change the password
+///
+/// Every token that was issued before stops working. Wrong current passwords count as failed logins.
+#[utoipa::path(
+    tag = "accounts",
+    security(("user_token" = [])),
+    request_body = PasswordChange,
+    responses((status = 204, description = "Done"), problems::TooManyAttempts),
+)]
+#[post("/auth/password")]
+pub(crate) async fn change_password(
+    CurrentUser(user): CurrentUser,
+    request: HttpRequest,
+    state: web::Data<State>,
+    body: Body,
+) -> Result<HttpResponse, Error> {
+    let (current, new) = body.json::<PasswordChange>().await?.check()?;
+    let address = client_address(&request);
+    state
+        .accounts
+        .change_password(user, current, new, address)
+        .await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Log out
+///
+/// Every token of this account that was issued before stops working.
+#[utoipa::path(
+    tag = "accounts",
+    security(("user_token" = [])),
+    responses((status = 204, description = "Done")),
+)]
+#[post("/auth/logout")]
+pub(crate) async fn log_out(
+    CurrentUser(user): CurrentUser,
+    state: web::Data<State>,
+) -> Result<HttpResponse, Error> {
+    state.accounts.log_out(user.id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Who is at the other end of the connection.
+fn client_address(request: &HttpRequest) -> IpAddr {
+    request
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
+}

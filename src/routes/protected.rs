@@ -1,0 +1,20 @@
+//! `/protected`: the example of an endpoint behind an API key.
+
+use actix_web::{HttpResponse, get};
+
+use crate::{
+    middleware::RequireApiKey, schemas::api_key::Protected, verification::engine::VerifiedKey,
+};
+
+/// Call a protected endpoint
+///
+/// Answers whoever shows a good API key, in `x-api-key` or as `Authorization: Bearer`.
+#[utoipa::path(
+    tag = "using a key",
+    security(("api_key" = []), ("api_key_bearer" = [])),
+    responses((status = 200, description = "The key is good", body = Protected)),
+)]
+#[get("/protected", wrap = "RequireApiKey")]
+pub(crate) async fn protected(key: VerifiedKey) -> HttpResponse {
+    HttpResponse::Ok().json(Protected::from(key))
+}

@@ -1,0 +1,154 @@
+//! Accounts and tokens in JSON, and the OAuth 2 form of logging in.
+
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Checks;
+use crate::{
+    core::{
+        clock::UtcTime,
+        error::Error,
+        id::UserId,
+        security::{email::Email, password::Password},
+    },
+    models::user::User,
+    services::accounts::IssuedToken,
+};
+
+/// A new account.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Signup {
+    /// One account per address, whatever its case or Unicode form.
+    #[schema(format = Email, max_length = 254, example = "ada@example.com")]
+    email: String,
+    /// 8 to 72 bytes of UTF-8.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 72,
+             example = "correct horse battery staple")]
+    password: Password,
+}
+
+impl Signup {
+    pub(crate) fn check(self) -> Result<(Email, Password), Error> {
+        let mut checks = Checks::default();
+        let email = checks.field("/email", Email::parse(&self.email));
+        checks.field("/password", self.password.check_new());
+        checks.finish(email.map(|email| (email, self.password)))
+    }
+}
+
+/// An account, as its owner sees it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Account {
+    id: UserId,
+    /// As it was written at signup.
+    #[schema(example = "ada@example.com")]
+    email: String,
+    /// What the account may do beyond its own things: `member` may nothing.
+    #[schema(example = "member")]
+    role: String,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: UtcTime,
+}
+
+impl From<User> for Account {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id,
+            email: user.email,
+            role: user.role,
+            created_at: user.created_at,
+        }
+    }
+}
+
+/// A password, to be exchanged for a token.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Login {
+    #[schema(format = Email, example = "ada@example.com")]
+    email: String,
+    #[schema(value_type = String, format = Password, max_length = 72,
+             example = "correct horse battery staple")]
+    password: Password,
+}
+
+impl Login {
+    pub(crate) fn check(self) -> Result<(String, Password), Error> {
+        let mut checks = Checks::default();
+        checks.field("/password", self.password.check_presented());
+        checks.finish(Some((self.email, self.password)))
+    }
+}
+
+/// The same as an OAuth 2 password grant (RFC 6749 section 4.3.2), as Swagger UI's Authorize sends it.
+/// Parameters besides these are ignored, as that RFC asks for.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct PasswordGrant {
+    #[schema(pattern = "^password$", example = "password")]
+    grant_type: String,
+    /// The e-mail address.
+    #[schema(example = "ada@example.com")]
+    username: String,
+    #[schema(value_type = String, format = Password, max_length = 72,
+             example = "correct horse battery staple")]
+    password: Password,
+}
+
+impl PasswordGrant {
+    pub(crate) fn check(self) -> Result<(String, Password), Error> {
+        let mut checks = Checks::default();
+        let supported = self.grant_type == "password";
+        checks.field(
+            "/grant_type",
+            supported.then_some(()).ok_or("must be `password`"),
+        );
+        checks.field("/password", self.password.check_presented());
+        checks.finish(Some((self.username, self.password)))
+    }
+}
+
+/// A user token, in the form of an OAuth 2 answer (RFC 6749 section 5.1).
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Token {
+    /// Goes into `Authorization: Bearer …`.
+    access_token: String,
+    #[schema(example = "bearer")]
+    token_type: &'static str,
+    /// Seconds.
+    #[schema(example = 3600)]
+    expires_in: i64,
+}
+
+impl From<IssuedToken> for Token {
+    fn from(issued: IssuedToken) -> Self {
+        Self {
+            access_token: issued.token.expose_secret().to_owned(),
+            token_type: "bearer",
+            expires_in: issued.expires_in_seconds,
+        }
+    }
+}
+
+/// Another password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasswordChange {
+    #[schema(value_type = String, format = Password, max_length = 72,
+             example = "correct horse battery staple")]
+    current_password: Password,
+    /// 8 to 72 bytes of UTF-8.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 72,
+             example = "another horse, another battery")]
+    new_password: Password,
+}
+
+impl PasswordChange {
+    pub(crate) fn check(self) -> Result<(Password, Password), Error> {
+        let mut checks = Checks::default();
+        checks.field("/current_password", self.current_password.check_presented());
+        checks.field("/new_password", self.new_password.check_new());
+        checks.finish(Some((self.current_password, self.new_password)))
+    }
+}

@@ -1,0 +1,200 @@
+//! Accounts: sign up, log in, change the password, end every session.
+
+use std::net::IpAddr;
+
+use secrecy::SecretString;
+
+use super::login_attempts::{Attempt, LoginAttempts};
+use crate::{
+    core::{
+        clock::Clock,
+        config::Signup,
+        error::Error,
+        id::UserId,
+        security::{
+            email::{Email, EmailKey},
+            password::Password,
+            password_hasher::{PasswordHash, PasswordHasher, Turn},
+            token::{Session, TokenAuthority},
+        },
+    },
+    db::Db,
+    models::user::{self, User},
+};
+
+/// The role of whoever signs up: nothing beyond their own things.
+const MEMBER: &str = "member";
+
+/// What can be done with accounts.
+pub struct Accounts {
+    db: Db,
+    clock: Clock,
+    signup: Signup,
+    hasher: PasswordHasher,
+    tokens: TokenAuthority,
+    attempts: LoginAttempts,
+}
+
+/// A token, and how long it lasts.
+pub struct IssuedToken {
+    pub token: SecretString,
+    pub expires_in_seconds: i64,
+}
+
+impl Accounts {
+    pub fn new(
+        db: Db,
+        clock: Clock,
+        signup: Signup,
+        hasher: PasswordHasher,
+        tokens: TokenAuthority,
+    ) -> Self {
+        Self {
+            db,
+            signup,
+            hasher,
+            tokens,
+            attempts: LoginAttempts::new(clock.clone()),
+            clock,
+        }
+    }
+
+    /// Refuses where nobody may sign up.
+    pub fn require_signup_open(&self) -> Result<(), Error> {
+        match self.signup {
+            Signup::Open => Ok(()),
+            Signup::Closed => Err(Error::PermissionDenied(
+                "Signing up is closed here. Ask whoever runs this service for an account.",
+            )),
+        }
+    }
+
+    /// Makes an account.
+    pub async fn sign_up(&self, email: Email, password: Password) -> Result<User, Error> {
+        self.require_signup_open()?;
+        // Looked up when it is our turn, so that of many at once for one address only the first pays
+        // for a hash. The unique index has the last word.
+        let turn = self.hasher.turn().await?;
+        if self.find_by_email(email.key().clone()).await?.is_some() {
+            return Err(Error::EmailTaken);
+        }
+        let hash = turn.hash(password).await?;
+        let now = self.clock.now();
+        let user = User {
+            id: UserId::generate(now),
+            email: email.as_str().to_owned(),
+            email_key: email.key().as_str().to_owned(),
+            password_hash: hash.0,
+            role: MEMBER.to_owned(),
+            session_version: 1,
+            created_at: now,
+        };
+        self.db
+            .run(move |conn| Ok(user::insert(conn, &user)?.then_some(user)))
+            .await?
+            .ok_or(Error::EmailTaken)
+    }
+
+    /// Exchanges a password for a token. An unknown address and a wrong password cannot be told
+    /// apart, by the answer or by its time.
+    pub async fn log_in(
+        &self,
+        email: &str,
+        password: Password,
+        address: IpAddr,
+    ) -> Result<IssuedToken, Error> {
+        let email = EmailKey::of_presented(email);
+        let (turn, attempt) = self.begin_attempt(&email, address).await?;
+        let user = match self.find_by_email(email).await {
+            Ok(user) => user,
+            Err(error) => {
+                attempt.forgive();
+                return Err(error);
+            }
+        };
+        let hash = match &user {
+            Some(user) => PasswordHash(user.password_hash.clone()),
+            None => self.hasher.decoy(),
+        };
+        prove(&turn, attempt, password, hash).await?;
+        let user = user.ok_or(Error::InvalidCredentials)?;
+        let session = Session {
+            user_id: user.id,
+            version: user.session_version,
+        };
+        Ok(IssuedToken {
+            token: self.tokens.issue(session, self.clock.now())?,
+            expires_in_seconds: self.tokens.ttl_seconds(),
+        })
+    }
+
+    /// The account that a token stands for, if its session still lasts.
+    pub async fn authenticate(&self, token: &str) -> Result<User, Error> {
+        let session = self.tokens.check(token, self.clock.now())?;
+        self.db
+            .run(move |conn| user::find(conn, session.user_id))
+            .await?
+            .filter(|user| user.session_version == session.version)
+            .ok_or(Error::InvalidToken)
+    }
+
+    /// Sets another password, which ends every session.
+    pub async fn change_password(
+        &self,
+        user: User,
+        current: Password,
+        new: Password,
+        address: IpAddr,
+    ) -> Result<(), Error> {
+        // A stolen token must not be a way round the limit on guessing the password.
+        let email = EmailKey::of_presented(&user.email);
+        let (turn, attempt) = self.begin_attempt(&email, address).await?;
+        prove(&turn, attempt, current, PasswordHash(user.password_hash)).await?;
+        let hash = turn.hash(new).await?;
+        let changed = self
+            .db
+            .run(move |conn| user::set_password(conn, user.id, user.session_version, &hash))
+            .await?;
+        changed.then_some(()).ok_or(Error::InvalidToken)
+    }
+
+    /// Ends every session.
+    pub async fn log_out(&self, user: UserId) -> Result<(), Error> {
+        self.db
+            .run(move |conn| user::end_sessions(conn, user))
+            .await
+            .map(drop)
+    }
+
+    async fn begin_attempt(
+        &self,
+        email: &EmailKey,
+        address: IpAddr,
+    ) -> Result<(Turn, Attempt), Error> {
+        self.attempts.check(email, address)?;
+        let turn = self.hasher.turn().await?;
+        Ok((turn, self.attempts.begin(email, address)?))
+    }
+
+    async fn find_by_email(&self, email: EmailKey) -> Result<Option<User>, Error> {
+        self.db
+            .run(move |conn| user::find_by_email(conn, &email))
+            .await
+    }
+}
+
+/// Checks a password, as one of the attempts that are counted.
+async fn prove(
+    turn: &Turn,
+    attempt: Attempt,
+    password: Password,
+    hash: PasswordHash,
+) -> Result<(), Error> {
+    match turn.verify(password, hash).await {
+        Ok(false) => Err(Error::InvalidCredentials),
+        right_or_unknown => {
+            attempt.forgive();
+            right_or_unknown.map(drop)
+        }
+    }
+}

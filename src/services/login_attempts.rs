@@ -1,0 +1,197 @@
+//! How often somebody may be wrong about a password, per account and per client address.
+//!
+//! Kept in memory, per instance, as the times of the failures themselves: the eleventh attempt within
+//! any 15 minutes is refused, not merely the eleventh within some window of the clock.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::core::{
+    clock::{Clock, UtcTime},
+    error::Error,
+    security::email::EmailKey,
+};
+
+const WINDOW: Duration = Duration::from_secs(15 * 60);
+const PER_ACCOUNT: usize = 10;
+const PER_ADDRESS: usize = 100;
+
+/// Accounts, and addresses, that are remembered at once. Past it the one whose last failure is
+/// longest ago is forgotten.
+const REMEMBERED: usize = 50_000;
+
+/// Counts failures. Clones share the counts.
+#[derive(Clone)]
+pub(super) struct LoginAttempts {
+    clock: Clock,
+    records: Arc<Mutex<HashMap<Subject, Record>>>,
+}
+
+/// Whose failures are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Subject {
+    Account(EmailKey),
+    Address(IpAddr),
+}
+
+/// The last failures, oldest first, and the attempts whose end is not known yet.
+#[derive(Default)]
+struct Record {
+    failed_at: VecDeque<UtcTime>,
+    under_way: usize,
+}
+
+/// An attempt under way. It counts as a failure unless it is told otherwise: an attacker who hangs
+/// up before the answer has tried all the same.
+pub(super) struct Attempt {
+    attempts: LoginAttempts,
+    subjects: [Subject; 2],
+    failed: bool,
+}
+
+impl LoginAttempts {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            records: Arc::default(),
+        }
+    }
+
+    /// Refuses with 429 whoever has failed too often. Costs next to nothing, so it stands before the
+    /// queue for hashing.
+    pub(super) fn check(&self, account: &EmailKey, address: IpAddr) -> Result<(), Error> {
+        let now = self.clock.now();
+        let records = self.lock();
+        for subject in subjects(account, address) {
+            if let Some(record) = records.get(&subject) {
+                record.check(subject.limit(), now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins an attempt, whose place among those that may fail is taken from now on: ever so many
+    /// at once are still no more than the limit.
+    pub(super) fn begin(&self, account: &EmailKey, address: IpAddr) -> Result<Attempt, Error> {
+        self.check(account, address)?;
+        let subjects = subjects(account, address);
+        let mut records = self.lock();
+        let full = |subject: &Subject| {
+            records
+                .get(subject)
+                .is_some_and(|r| r.failed_at.len() + r.under_way >= subject.limit())
+        };
+        if subjects.iter().any(full) {
+            return Err(Error::Unavailable(
+                "as many logins under way as may still fail".into(),
+            ));
+        }
+        for subject in &subjects {
+            make_room(&mut records, self.clock.now());
+            records.entry(subject.clone()).or_default().under_way += 1;
+        }
+        drop(records);
+        Ok(Attempt {
+            attempts: self.clone(),
+            subjects,
+            failed: true,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Subject, Record>> {
+        // No code panics while holding it; and a count is better than none.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Subject {
+    fn limit(&self) -> usize {
+        match self {
+            Self::Account(_) => PER_ACCOUNT,
+            Self::Address(_) => PER_ADDRESS,
+        }
+    }
+}
+
+impl Record {
+    fn check(&self, limit: usize, now: UtcTime) -> Result<(), Error> {
+        let Some(earliest) = self.failed_at.len().checked_sub(limit) else {
+            return Ok(());
+        };
+        let waited = now.since(self.failed_at[earliest]);
+        match WINDOW.checked_sub(waited) {
+            Some(rest) if !rest.is_zero() => Err(Error::TooManyAttempts {
+                retry_after_seconds: rest.as_micros().div_ceil(1_000_000) as u64,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn forget_old(&mut self, now: UtcTime) {
+        self.failed_at.retain(|at| now.since(*at) < WINDOW);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.failed_at.is_empty() && self.under_way == 0
+    }
+}
+
+impl Attempt {
+    /// The password was right, or nobody could tell: it does not count.
+    pub(super) fn forgive(mut self) {
+        self.failed = false;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let now = self.attempts.clock.now();
+        let mut records = self.attempts.lock();
+        for subject in &self.subjects {
+            let Some(record) = records.get_mut(subject) else {
+                continue;
+            };
+            record.under_way = record.under_way.saturating_sub(1);
+            record.forget_old(now);
+            if self.failed {
+                record.failed_at.push_back(now);
+            }
+            if record.is_empty() {
+                records.remove(subject);
+            }
+        }
+    }
+}
+
+/// One who holds an IPv6 network has all of its addresses: what counts is the /64.
+fn subjects(account: &EmailKey, address: IpAddr) -> [Subject; 2] {
+    let address = match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    };
+    [Subject::Account(account.clone()), Subject::Address(address)]
+}
+
+/// Each failure costs a turn at hashing, so this is rarely reached: see [`REMEMBERED`].
+fn make_room(records: &mut HashMap<Subject, Record>, now: UtcTime) {
+    if records.len() < REMEMBERED {
+        return;
+    }
+    records.retain(|_, record| {
+        record.forget_old(now);
+        !record.is_empty()
+    });
+    while records.len() >= REMEMBERED {
+        let oldest = records
+            .iter()
+            .filter(|(_, record)| record.under_way == 0)
+            .min_by_key(|(_, record)| record.failed_at.back().copied())
+            .map(|(subject, _)| subject.clone());
+        let Some(oldest) = oldest else { return };
+        records.remove(&oldest);
+    }
+}

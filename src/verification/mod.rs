@@ -1,0 +1,3 @@
+//! What a request with an API key goes through.
+
+pub mod engine;
