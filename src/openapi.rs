@@ -42,78 +42,101 @@ use crate::{
 )]
 struct Head;
 
-/// The errors that operations share: name, status, description, the header that comes with it.
-const SHARED: [(&str, &str, &str, Option<(&str, &str)>); 12] = [
-    (
-        "InvalidToken",
-        "401",
-        "`missing_credentials`, `invalid_token`: log in again",
-        AUTHENTICATE,
-    ),
-    (
-        "InvalidApiKey",
-        "401",
-        "`missing_credentials`, `invalid_api_key`: unknown, malformed and revoked keys all answer the same",
-        AUTHENTICATE,
-    ),
-    (
-        "InvalidCredentials",
-        "401",
-        "`invalid_credentials`: address or password is wrong",
-        AUTHENTICATE,
-    ),
-    (
+/// An error that several operations have.
+struct SharedError {
+    name: &'static str,
+    status: &'static str,
+    description: &'static str,
+    /// The header that comes with it, and what it says.
+    header: Option<(&'static str, &'static str)>,
+}
+
+impl SharedError {
+    const fn new(name: &'static str, status: &'static str, description: &'static str) -> Self {
+        let header = match status.as_bytes() {
+            b"401" => Some((
+                "WWW-Authenticate",
+                "How to authenticate (RFC 9110 section 11.6.1)",
+            )),
+            b"429" | b"503" => Some(("Retry-After", "Whole seconds to wait")),
+            _ => None,
+        };
+        Self {
+            name,
+            status,
+            description,
+            header,
+        }
+    }
+
+    fn response(&self) -> Response {
+        let problem = Content::new(Some(Ref::from_schema_name(Problem::name())));
+        let mut response = ResponseBuilder::new()
+            .description(self.description)
+            .content("application/problem+json", problem);
+        if let Some((name, description)) = self.header {
+            let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
+            header.description = Some(description.to_owned());
+            response = response.header(name, header);
+        }
+        response.build()
+    }
+}
+
+const SHARED: [SharedError; 12] = [
+    SharedError::new(
         "BadRequest",
         "400",
         "`invalid_json`, `invalid_cursor`, `ambiguous_credentials`, `invalid_request`",
-        None,
     ),
-    ("PermissionDenied", "403", "`permission_denied`", None),
-    (
+    SharedError::new(
+        "InvalidToken",
+        "401",
+        "`missing_credentials`, `invalid_token`: log in again",
+    ),
+    SharedError::new(
+        "InvalidApiKey",
+        "401",
+        "`missing_credentials`, `invalid_api_key`: unknown, malformed and revoked keys answer the same",
+    ),
+    SharedError::new(
+        "InvalidCredentials",
+        "401",
+        "`invalid_credentials`: the address or the password is wrong",
+    ),
+    SharedError::new("PermissionDenied", "403", "`permission_denied`"),
+    SharedError::new(
         "NotFound",
         "404",
         "`not_found`: not there, or somebody else's",
-        None,
     ),
-    (
+    SharedError::new(
         "EmailTaken",
         "409",
         "`email_taken`: the address has an account",
-        None,
     ),
-    (
+    SharedError::new(
         "PayloadTooLarge",
         "413",
         "`payload_too_large`: more than 64 KiB",
-        None,
     ),
-    (
-        "UnsupportedMediaType",
-        "415",
-        "`unsupported_media_type`",
-        None,
-    ),
-    (
+    SharedError::new("UnsupportedMediaType", "415", "`unsupported_media_type`"),
+    SharedError::new(
         "ValidationFailed",
         "422",
         "`validation_failed`: `errors` says what is wrong, and where",
-        None,
     ),
-    (
+    SharedError::new(
         "TooManyAttempts",
         "429",
         "`too_many_attempts`: too many failures, wait",
-        RETRY_AFTER,
     ),
-    (
+    SharedError::new(
         "Unavailable",
         "503",
         "`unavailable`: the database is out of reach, or the server saturated",
-        RETRY_AFTER,
     ),
 ];
-const AUTHENTICATE: Option<(&str, &str)> = Some(("WWW-Authenticate", "RFC 9110 section 11.6.1"));
-const RETRY_AFTER: Option<(&str, &str)> = Some(("Retry-After", "Whole seconds to wait"));
 
 /// The whole document.
 pub fn document() -> OpenApi {
@@ -124,11 +147,9 @@ pub fn document() -> OpenApi {
         .split_for_parts();
     let components = document.components.get_or_insert_default();
     add_security_schemes(components);
-    for (name, _, description, header) in SHARED {
-        let response = shared_response(description, header);
-        components
-            .responses
-            .insert(name.to_owned(), response.into());
+    for error in &SHARED {
+        let response = error.response().into();
+        components.responses.insert(error.name.to_owned(), response);
     }
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
@@ -149,20 +170,6 @@ fn add_security_schemes(components: &mut Components) {
     components.add_security_scheme("user_token", SecurityScheme::OAuth2(user_token));
     components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(key)));
     components.add_security_scheme("api_key_bearer", SecurityScheme::Http(bearer));
-}
-
-fn shared_response(description: &str, header: Option<(&str, &str)>) -> Response {
-    let mut content = Content::new(Some(Ref::from_schema_name(Problem::name())));
-    content.example = None;
-    let mut response = ResponseBuilder::new()
-        .description(description)
-        .content("application/problem+json", content);
-    if let Some((name, description)) = header {
-        let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
-        header.description = Some(description.to_owned());
-        response = response.header(name, header);
-    }
-    response.build()
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -194,13 +201,13 @@ fn add_shared_errors(path: &str, operation: &mut Operation) {
     let body = operation.request_body.is_some();
 
     let mut add = |applies: bool, name: &str| {
-        let Some((_, status, ..)) = SHARED.iter().find(|shared| shared.0 == name) else {
-            return;
-        };
-        if applies {
+        let shared = SHARED.iter().find(|shared| shared.name == name);
+        if let Some(shared) = shared.filter(|_| applies) {
             let reference = RefOr::Ref(Ref::from_response_name(name));
             let responses = &mut operation.responses.responses;
-            responses.entry((*status).to_owned()).or_insert(reference);
+            responses
+                .entry(shared.status.to_owned())
+                .or_insert(reference);
         }
     };
     add(user || key || body || in_query, "BadRequest");

@@ -60,7 +60,7 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until it is told to stop: by SIGINT, by SIGTERM, or by `stop`, given to the caller.
+    /// Serves until it is told to stop through the handle that `started` gets.
     pub async fn run(self, started: impl FnOnce(ServerHandle)) -> std::io::Result<()> {
         let address = self.address()?;
         let state = self.state;
@@ -70,9 +70,7 @@ impl Server {
             .disable_signals()
             .listen(self.listener)?
             .run();
-        let handle = server.handle();
-        actix_web::rt::spawn(stop_on_signal(handle.clone()));
-        started(handle);
+        started(server.handle());
         tracing::info!("listening on http://{address}");
         server.await?;
         tracing::info!("stopped");
@@ -133,8 +131,8 @@ fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-/// The first signal stops in order, a second one at once.
-async fn stop_on_signal(handle: ServerHandle) {
+/// Stops the server when SIGINT or SIGTERM says so: the first in order, the second at once.
+pub async fn stop_on_signal(handle: ServerHandle) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),

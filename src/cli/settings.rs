@@ -13,10 +13,12 @@ pub(super) fn read_env_file() -> Result<(), StartError> {
         Ok(()) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
         Err(dotenvy::Error::LineParse(line, _)) => {
-            // Only the name: the value may be a secret.
-            let name = line.split('=').next().unwrap_or_default().trim();
+            // Which line, not what it says: that may be a secret.
+            let file = std::fs::read_to_string(".env").unwrap_or_default();
+            let number = file.lines().position(|l| l.trim() == line.trim());
+            let place = number.map_or_else(|| "a line".to_owned(), |n| format!("line {}", n + 1));
             Err(StartError::Setting(format!(
-                ".env: cannot read the line that begins with `{name}`; write NAME=value, and quote a value with blanks"
+                ".env: cannot read {place}; write NAME=value, and quote a value with blanks"
             )))
         }
         Err(error) => Err(StartError::Setting(format!(".env: {error}"))),
@@ -89,7 +91,9 @@ pub(super) fn explain(error: clap::Error) -> StartError {
 }
 
 fn serve_command() -> Command {
-    Config::augment_args(Command::new("serve"))
+    let mut command = Config::augment_args(Command::new("serve"));
+    command.build();
+    command
 }
 
 fn flag(setting: &Arg) -> String {

@@ -17,6 +17,12 @@ use crate::core::{config::DatabaseConfig, error::Error, turns::Turns};
 /// Requests that may wait for a connection. Past it they are told 503 at once.
 const MAX_WAITING: usize = 1024;
 
+/// Of the time that a request has in all: how much it may wait for its turn, and after how much the
+/// database itself gives up. Together less than the whole, so that whoever is told 503 after a write
+/// can mostly count on it not having happened.
+const QUEUE_SHARE: f32 = 0.5;
+const DATABASE_SHARE: f32 = 0.4;
+
 /// A pool of connections. Clones share it.
 #[derive(Clone)]
 pub struct Db {
@@ -33,9 +39,10 @@ struct Shared {
 impl Db {
     /// Opens the pool. Its connections are made when they are first needed.
     pub fn open(config: &DatabaseConfig) -> Result<Self, ConnectError> {
+        let patience = config.timeout.mul_f32(DATABASE_SHARE);
         let manager = Manager {
             url: config.url.clone(),
-            timeout: Some(config.timeout),
+            timeout: Some(patience),
         };
         // The pool opens connections in the background and reports what goes wrong there to the log
         // only. Trying one first brings the reason to whoever starts the service.
@@ -43,7 +50,7 @@ impl Db {
         let pool = Pool::builder()
             .max_size(config.pool_size)
             .min_idle(Some(1))
-            .connection_timeout(config.timeout)
+            .connection_timeout(patience)
             .test_on_check_out(true)
             .build_unchecked(manager);
         Ok(Self {
@@ -53,7 +60,7 @@ impl Db {
                     "a database connection",
                     config.pool_size as usize,
                     MAX_WAITING,
-                    config.timeout,
+                    config.timeout.mul_f32(QUEUE_SHARE),
                 ),
                 timeout: config.timeout,
             }),

@@ -1,30 +1,28 @@
 //! Text into types, with words for what does not fit: where it stands and what would, never what it
 //! is, since it may be a secret.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::{Path, Segment};
 
 use crate::core::error::{Error, FieldError};
 
 /// Reads JSON.
 pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let malformed = |error: &serde_json::Error| Error::InvalidJson(error.to_string());
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
     // serde would read an array as a struct's fields in their order.
     if bytes.trim_ascii_start().starts_with(b"[") {
-        serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
-            .map_err(|error| Error::InvalidJson(error.to_string()))?;
         return Err(Error::invalid_field("", "must be an object"));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        if error.inner().is_data() {
-            unacceptable(error.path(), &error.inner().to_string())
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let message = error.inner().to_string();
+        if error.inner().is_data() || message.starts_with("number out of range") {
+            unacceptable(error.path(), &message)
         } else {
-            Error::InvalidJson(error.inner().to_string())
+            malformed(error.inner())
         }
-    })?;
-    json.end()
-        .map_err(|error| Error::InvalidJson(error.to_string()))?;
-    Ok(value)
+    })
 }
 
 /// Reads a form.

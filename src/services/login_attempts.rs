@@ -80,18 +80,19 @@ impl LoginAttempts {
         self.check(account, address)?;
         let subjects = subjects(account, address);
         let mut records = self.lock();
-        let full = |subject: &Subject| {
-            records
-                .get(subject)
-                .is_some_and(|r| r.failed_at.len() + r.under_way >= subject.limit())
-        };
-        if subjects.iter().any(full) {
-            return Err(Error::Unavailable(
-                "as many logins under way as may still fail".into(),
-            ));
+        let now = self.clock.now();
+        for subject in &subjects {
+            if let Some(record) = records.get_mut(subject) {
+                record.forget_old(now);
+                if record.failed_at.len() + record.under_way >= subject.limit() {
+                    return Err(Error::Unavailable(
+                        "as many logins under way as may still fail".into(),
+                    ));
+                }
+            }
         }
         for subject in &subjects {
-            make_room(&mut records, self.clock.now());
+            make_room(&mut records, now);
             records.entry(subject.clone()).or_default().under_way += 1;
         }
         drop(records);

@@ -1,1 +1,22 @@
+//! Black box over HTTP, on both databases. A file per resource.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+#![expect(unreachable_pub, reason = "nobody but these tests sees it")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod accounts;
+mod api_keys;
+mod cli;
+mod credentials;
+mod database_away;
+mod docs;
+mod errors;
+mod hashing;
+mod login_limits;
+mod openapi;
+mod requests;
+mod secrets;
+mod tokens;
+mod walk;

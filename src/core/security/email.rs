@@ -23,17 +23,15 @@ impl Email {
         let options = Options::default()
             .without_domain_literal()
             .without_display_text();
-        let address =
-            email_address::EmailAddress::parse_with_options(text, options).map_err(|_| REMEDY)?;
-        if text.len() > 254 || address.local_part().starts_with('"') {
+        let written: String = text.nfc().collect();
+        let address = email_address::EmailAddress::parse_with_options(&written, options)
+            .map_err(|_| REMEDY)?;
+        if written.len() > 254 || address.local_part().starts_with('"') {
             return Err(REMEDY);
         }
         let domain = idna::domain_to_ascii(address.domain()).map_err(|_| REMEDY)?;
         let key = EmailKey(format!("{}@{domain}", fold(address.local_part())));
-        Ok(Self {
-            written: text.nfc().collect(),
-            key,
-        })
+        Ok(Self { written, key })
     }
 
     /// As its owner wrote it.

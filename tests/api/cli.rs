@@ -1,0 +1,379 @@
+//! The command line: first start, settings, the order to stop.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    process::Output,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{PASSWORD, Program, postgres};
+
+const QUICK: [(&str, &str); 2] = [("PORT", "0"), ("BCRYPT_COST", "4")];
+
+fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    run_in(folder.path(), arguments, settings)
+}
+
+fn run_in(folder: &std::path::Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    Program::command(folder, arguments, settings)
+        .output()
+        .unwrap()
+}
+
+/// Asserts that it stopped with one line on standard error that holds all of `parts`.
+#[track_caller]
+fn assert_refused(output: &Output, exit_code: i32, parts: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(exit_code), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    for part in parts {
+        assert!(error.contains(part), "no {part} in: {error}");
+    }
+}
+
+#[test]
+fn the_first_start_needs_no_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path(), &[("PORT", "0")]);
+    assert!(program.base.starts_with("http://127.0.0.1:"));
+    let ada = program.client().sign_up("ada@example.com");
+    let data = folder.path().join("data");
+    for file in ["latchkey.db", "latchkey.db.jwt-secret"] {
+        let mode = fs::metadata(data.join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    let hash = {
+        use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection, sql_types::Text};
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            password_hash: String,
+        }
+        let file = data.join("latchkey.db");
+        let mut conn = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+        let row: Row = diesel::sql_query("SELECT password_hash FROM users")
+            .get_result(&mut conn)
+            .unwrap();
+        row.password_hash
+    };
+    assert!(hash.starts_with("$2b$12$"), "the default cost");
+    drop(program.stop());
+
+    // The next start has the same secret and the same accounts.
+    let program = Program::start(folder.path(), &QUICK);
+    let ada = crate::support::Client::new(&program.base)
+        .with("authorization", &ada.header("authorization"));
+    assert_eq!(ada.get("/auth/me").status, 200);
+}
+
+#[test]
+fn the_default_port_is_8000() {
+    let help = run(&["--help"], &[]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let port = help
+        .split("\n  PORT\n")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap();
+    assert!(port.ends_with("[default: 8000]"), "{port}");
+}
+
+#[test]
+fn help_lists_every_setting() {
+    let output = run(
+        &["--help"],
+        &[(
+            "JWT_SECRET",
+            "not-to-be-shown-not-to-be-shown-not-to-be-shown",
+        )],
+    );
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).unwrap();
+    for setting in [
+        "HOST",
+        "PORT",
+        "DATABASE_URL",
+        "DATABASE_POOL_SIZE",
+        "JWT_SECRET",
+        "JWT_SECRET_PREVIOUS",
+        "JWT_TTL_SECONDS",
+        "BCRYPT_COST",
+        "SIGNUP",
+        "WORKERS",
+        "LOG",
+        "LOG_FORMAT",
+    ] {
+        assert!(
+            help.contains(&format!("\n  {setting}\n")),
+            "no {setting} in {help}"
+        );
+    }
+    for command in ["serve", "migrate", "openapi"] {
+        assert!(
+            help.contains(&format!("\n  {command}")),
+            "no {command} in {help}"
+        );
+    }
+    for arguments in [["serve", "--help"], ["migrate", "--help"]] {
+        let output = run(
+            &arguments,
+            &[(
+                "JWT_SECRET",
+                "not-to-be-shown-not-to-be-shown-not-to-be-shown",
+            )],
+        );
+        assert!(
+            !String::from_utf8(output.stdout)
+                .unwrap()
+                .contains("not-to-be-shown")
+        );
+    }
+    assert!(!help.contains("not-to-be-shown"));
+}
+
+#[test]
+fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
+    for (name, value, remedy) in [
+        ("PORT", "http", "0 to 65535"),
+        ("PORT", "65536", "0 to 65535"),
+        ("PORT", "", "0 to 65535"),
+        ("HOST", "no such host", "127.0.0.1"),
+        (
+            "DATABASE_URL",
+            "mysql://root:hunter22@localhost/x",
+            "postgres://",
+        ),
+        ("DATABASE_URL", "sqlite://", "sqlite://path"),
+        ("DATABASE_URL", "sqlite://:memory:", "file"),
+        ("DATABASE_URL", "data/latchkey.db", "sqlite://path"),
+        ("DATABASE_POOL_SIZE", "0", "1"),
+        ("JWT_SECRET", "hunter22", "32"),
+        ("JWT_SECRET", "", "32"),
+        ("JWT_SECRET_PREVIOUS", "hunter22", "32"),
+        ("JWT_TTL_SECONDS", "0", "1"),
+        ("JWT_TTL_SECONDS", "an hour", "seconds"),
+        ("BCRYPT_COST", "3", "4"),
+        ("BCRYPT_COST", "17", "16"),
+        ("SIGNUP", "maybe", "open or closed"),
+        ("WORKERS", "0", "1"),
+        ("LOG", "latchkey=loud", "info"),
+        ("LOG_FORMAT", "xml", "text or json"),
+    ] {
+        let mut settings = QUICK.to_vec();
+        settings.retain(|setting| setting.0 != name);
+        settings.push((name, value));
+        let output = run(&[], &settings);
+        assert_refused(&output, 2, &[name, remedy]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
+        assert!(output.stdout.is_empty() || name == "HOST", "{output:?}");
+    }
+}
+
+#[test]
+fn a_bad_flag_or_command_stops_the_start_with_one_line() {
+    assert_refused(
+        &run(&["serve", "--port=x"], &QUICK),
+        2,
+        &["PORT", "--port", "0 to 65535"],
+    );
+    assert_refused(&run(&["serve", "--prt=1"], &QUICK), 2, &["--prt"]);
+    assert_refused(&run(&["server"], &QUICK), 2, &["server"]);
+    assert_refused(
+        &run(&["migrate"], &[("DATABASE_URL", "x")]),
+        2,
+        &["DATABASE_URL"],
+    );
+}
+
+#[test]
+fn postgres_needs_a_secret_that_is_given() {
+    let settings = [
+        ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x"),
+        ("PORT", "0"),
+    ];
+    assert_refused(&run(&[], &settings), 2, &["JWT_SECRET", "32"]);
+}
+
+#[test]
+fn a_database_or_a_port_that_is_not_there_stops_the_start_with_one_line() {
+    let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
+    let settings = [
+        secret,
+        ("DATABASE_URL", "postgres://nobody:hunter22@127.0.0.1:1/x"),
+        ("PORT", "0"),
+    ];
+    let output = run(&[], &settings);
+    assert_refused(&output, 1, &["PostgreSQL", "127.0.0.1"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
+    let output = run(
+        &[],
+        &[
+            ("DATABASE_URL", "sqlite:///proc/nowhere/x.db"),
+            ("PORT", "0"),
+        ],
+    );
+    assert_refused(&output, 1, &["/proc/nowhere/x.db"]);
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = run(&[], &[("PORT", &port), ("BCRYPT_COST", "12")]);
+    assert_refused(&output, 1, &[&port, "PORT"]);
+}
+
+#[test]
+fn settings_are_read_from_an_env_file_and_a_flag_comes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join(".env"),
+        "# mine\nBCRYPT_COST=3\nSIGNUP=\"open\"\n",
+    )
+    .unwrap();
+    assert_refused(
+        &run_in(folder.path(), &[], &[("PORT", "0")]),
+        2,
+        &["BCRYPT_COST"],
+    );
+    // The environment comes before the file, a flag before both.
+    let output = run_in(
+        folder.path(),
+        &["serve", "--port=x"],
+        &[("BCRYPT_COST", "4"), ("PORT", "0")],
+    );
+    assert_refused(&output, 2, &["PORT"]);
+
+    fs::write(
+        folder.path().join(".env"),
+        "SIGNUP=open\nJWT_SECRET hunter22\n",
+    )
+    .unwrap();
+    let output = run_in(folder.path(), &[], &QUICK);
+    assert_refused(&output, 2, &[".env", "line 2"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
+}
+
+#[test]
+fn openapi_prints_the_document() {
+    let output = run(&["openapi"], &[]);
+    assert!(output.status.success());
+    let committed = fs::read("openapi/openapi.json").unwrap();
+    assert!(output.stdout == committed);
+}
+
+#[test]
+fn a_low_bcrypt_cost_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Program::start(folder.path(), &QUICK).stop();
+    assert!(log.contains("WARN") && log.contains("BCRYPT_COST"), "{log}");
+}
+
+#[test]
+fn eight_instances_started_at_once_on_an_empty_embedded_database_all_come_up() {
+    let folder = tempfile::tempdir().unwrap();
+    start_eight(folder.path(), &QUICK);
+}
+
+#[test]
+fn eight_instances_started_at_once_on_an_empty_postgres_all_come_up() {
+    let Some(url) = postgres::fresh_database() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = QUICK.to_vec();
+    settings.push(("DATABASE_URL", &url));
+    settings.push(("JWT_SECRET", "a-secret-for-tests-and-only-for-tests"));
+    start_eight(folder.path(), &settings);
+}
+
+fn start_eight(folder: &std::path::Path, settings: &[(&str, &str)]) {
+    let programs: Vec<Program> = thread::scope(|scope| {
+        let starts: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| Program::start(folder, settings)))
+            .collect();
+        starts
+            .into_iter()
+            .map(|start| start.join().unwrap())
+            .collect()
+    });
+    let ada = programs[0].client().sign_up("ada@example.com");
+    let key = ada.create_key();
+    for program in &programs {
+        // One secret and one database for all of them.
+        let there = program
+            .client()
+            .with("authorization", &ada.header("authorization"));
+        assert_eq!(there.get("/auth/me").status, 200);
+        let caller = program.client().with_key(key["api_key"].as_str().unwrap());
+        assert_eq!(caller.get("/protected").status, 200);
+    }
+    ada.delete(&format!("/api-keys/{}", key["id"].as_str().unwrap()));
+    for program in &programs {
+        let caller = program.client().with_key(key["api_key"].as_str().unwrap());
+        caller
+            .get("/protected")
+            .assert_problem(401, "invalid_api_key");
+    }
+}
+
+#[test]
+fn migrate_runs_the_migrations_alone_and_again_does_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = run_in(folder.path(), &["migrate"], &[]);
+    assert!(first.status.success(), "{first:?}");
+    assert!(String::from_utf8_lossy(&first.stdout).contains("migrated"));
+    assert!(folder.path().join("data/latchkey.db").exists());
+    let second = run_in(folder.path(), &["migrate"], &[]);
+    assert!(second.status.success());
+    assert!(!String::from_utf8_lossy(&second.stdout).contains("migrated"));
+    Program::start(folder.path(), &QUICK)
+        .client()
+        .sign_up("ada@example.com");
+}
+
+#[test]
+fn told_to_stop_it_finishes_what_it_is_answering_and_exits_0() {
+    for signal in ["TERM", "INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        // At this cost the answer takes long enough to be under way when the signal comes.
+        let mut program = Program::start(folder.path(), &[("PORT", "0"), ("BCRYPT_COST", "13")]);
+        let body = format!(r#"{{"email":"ada@example.com","password":"{PASSWORD}"}}"#);
+        let length = body.len();
+        let request = format!(
+            "POST /auth/signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        let address = program.base.trim_start_matches("http://").to_owned();
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        thread::sleep(Duration::from_millis(100));
+        program.signal(signal);
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 201"), "{signal}: {reply}");
+        assert_eq!(program.wait().code(), Some(0));
+        assert!(TcpStream::connect(&address).is_err());
+    }
+}
+
+#[test]
+fn told_to_stop_it_does_not_wait_for_idle_connections_for_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = Program::start(folder.path(), &QUICK);
+    let client = program.client();
+    // Its connection stays open.
+    assert_eq!(client.get("/health/live").status, 200);
+    let told = Instant::now();
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(
+        told.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        told.elapsed()
+    );
+}

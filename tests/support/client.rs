@@ -1,0 +1,167 @@
+//! HTTP clients: anonymous, with a person's token, with an API key.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Sends requests to one server, with the same headers each time.
+#[derive(Clone)]
+pub struct Client {
+    agent: ureq::Agent,
+    base: String,
+    headers: Vec<(String, String)>,
+}
+
+/// An answer, read whole.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: ureq::http::HeaderMap,
+    pub body: String,
+}
+
+impl Client {
+    pub fn new(base: impl Into<String>) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build();
+        Self {
+            agent: config.into(),
+            base: base.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// What it sends as this header.
+    pub fn header(&self, name: &str) -> String {
+        let header = self.headers.iter().find(|header| header.0 == name);
+        header.expect("the header").1.clone()
+    }
+
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name.to_owned(), value.to_owned()));
+        client
+    }
+
+    pub fn with_token(&self, token: &str) -> Self {
+        self.with("authorization", &format!("Bearer {token}"))
+    }
+
+    pub fn with_key(&self, key: &str) -> Self {
+        self.with("x-api-key", key)
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, "")
+    }
+
+    pub fn delete(&self, path: &str) -> Reply {
+        self.send("DELETE", path, "")
+    }
+
+    /// Without a body.
+    pub fn post(&self, path: &str) -> Reply {
+        self.send("POST", path, "")
+    }
+
+    pub fn post_json(&self, path: &str, body: &Value) -> Reply {
+        self.with("content-type", "application/json")
+            .send("POST", path, body.to_string())
+    }
+
+    pub fn send(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Reply {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(body.as_ref().to_vec()).expect("a request");
+        let mut response = self.agent.run(request).expect("an answer");
+        Reply {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: String::from_utf8_lossy(&response.body_mut().read_to_vec().expect("a body"))
+                .into_owned(),
+        }
+    }
+
+    /// Makes an account with this address and [`PASSWORD`], and logs it in.
+    pub fn sign_up(&self, email: &str) -> Self {
+        let credentials = serde_json::json!({"email": email, "password": PASSWORD});
+        let reply = self.post_json("/auth/signup", &credentials);
+        assert_eq!(reply.status, 201, "{reply:?}");
+        self.log_in(email, PASSWORD)
+    }
+
+    pub fn log_in(&self, email: &str, password: &str) -> Self {
+        let credentials = serde_json::json!({"email": email, "password": password});
+        let reply = self.post_json("/auth/login", &credentials);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        self.with_token(reply.text("access_token"))
+    }
+
+    /// Makes an API key with nothing chosen.
+    pub fn create_key(&self) -> Value {
+        let reply = self.post("/api-keys");
+        assert_eq!(reply.status, 201, "{reply:?}");
+        reply.json()
+    }
+}
+
+/// The password of every account that a test has no opinion on.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    /// A member of the answer that is a string.
+    pub fn text(&self, member: &str) -> &str {
+        let text = self.body.split(&format!("\"{member}\":\"")).nth(1);
+        let text = text.and_then(|rest| rest.split('"').next());
+        text.unwrap_or_else(|| panic!("no {member} in {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Asserts that this is a problem in the contract's form, with this status and code.
+    #[track_caller]
+    pub fn assert_problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json")
+        );
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{self:?}");
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], "about:blank");
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"));
+        for member in ["title", "detail", "request_id"] {
+            let text = problem[member].as_str();
+            assert!(
+                text.is_some_and(|text| !text.is_empty()),
+                "{member}: {self:?}"
+            );
+        }
+        assert_eq!(problem.get("errors").is_some(), status == 422, "{self:?}");
+        assert_eq!(self.header("www-authenticate").is_some(), status == 401);
+        let retry_after = self.header("retry-after").map(str::parse::<u64>);
+        match status {
+            429 | 503 => assert!(matches!(retry_after, Some(Ok(1..))), "{self:?}"),
+            _ => assert_eq!(retry_after, None),
+        }
+        problem
+    }
+}

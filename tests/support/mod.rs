@@ -1,0 +1,48 @@
+//! What the tests share: a server with a database of its own, and clients for it.
+
+mod client;
+pub mod postgres;
+mod program;
+mod server;
+
+pub use client::{Client, PASSWORD, Reply};
+pub use program::Program;
+pub use server::{TestServer, config};
+
+/// A test on SQLite and the same on PostgreSQL, each with a fresh server, whose settings may be
+/// adjusted first: `|config| config.signup = Signup::Closed;`
+#[macro_export]
+macro_rules! on_both_databases {
+    ($(|$config:ident| $adjust:expr;)? $(fn $name:ident($server:ident) $body:block)+) => {
+        $(fn $name($server: $crate::support::TestServer) $body)+
+
+        fn adjust(_config: &mut latchkey::core::config::Config) {
+            $(let $config = _config; $adjust;)?
+        }
+
+        mod sqlite {
+            $(#[test] fn $name() {
+                super::$name($crate::support::TestServer::on_sqlite(super::adjust));
+            })+
+        }
+
+        mod postgres {
+            $(#[test] fn $name() {
+                if let Some(database) = $crate::support::postgres::fresh_database() {
+                    super::$name($crate::support::TestServer::on_postgres(database, super::adjust));
+                }
+            })+
+        }
+    };
+}
+
+/// Says that a test could not run here. In CI that is a failure.
+pub fn skip(why: &str) {
+    use std::io::Write as _;
+    assert!(
+        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "skipped in CI: {why}"
+    );
+    // Past the test harness, which would show it for failed tests only.
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}

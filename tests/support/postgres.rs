@@ -1,0 +1,135 @@
+//! PostgreSQL for the tests: the one at `TEST_DATABASE_URL`, else one of our own.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{fs::chown, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use diesel::{Connection as _, PgConnection, RunQueryDsl as _};
+
+use super::skip;
+
+/// The URL of a database that nobody has used yet. `None`, with a word about it, where there is no
+/// PostgreSQL.
+pub fn fresh_database() -> Option<String> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let server = server()?;
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("latchkey_test_{}_{number}", std::process::id());
+    let mut admin = PgConnection::establish(server).expect("a connection to PostgreSQL");
+    diesel::sql_query(format!("CREATE DATABASE {name}"))
+        .execute(&mut admin)
+        .expect("a database");
+    Some(with_database(server, &name))
+}
+
+/// The same URL with another database's name in it.
+fn with_database(url: &str, name: &str) -> String {
+    let (url, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let host = url[start..].split('/').next().unwrap_or_default();
+    let separator = if parameters.is_empty() { "" } else { "?" };
+    format!("{}{host}/{name}{separator}{parameters}", &url[..start])
+}
+
+/// The URL of a server where databases can be made.
+fn server() -> Option<&'static str> {
+    static SERVER: OnceLock<Option<String>> = OnceLock::new();
+    SERVER
+        .get_or_init(|| match std::env::var("TEST_DATABASE_URL") {
+            Ok(url) => Some(url),
+            Err(_) => match programs() {
+                Some(programs) => Some(start_private(&programs)),
+                None => {
+                    skip("PostgreSQL: neither TEST_DATABASE_URL nor the programs are there");
+                    None
+                }
+            },
+        })
+        .as_deref()
+}
+
+/// Where `initdb` and `postgres` are.
+fn programs() -> Option<PathBuf> {
+    let debian = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = debian.chain(std::env::split_paths(&path));
+    folders.find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+}
+
+/// Starts a server that ends with this process: it is the child of a shell that waits for the end of
+/// its input, whose other end is ours.
+fn start_private(programs: &Path) -> String {
+    static KEEPER: OnceLock<Child> = OnceLock::new();
+    let folder = tempfile::tempdir().expect("a folder").keep();
+    let user = unprivileged_user();
+    if let Some((uid, gid)) = user {
+        chown(&folder, Some(uid), Some(gid)).expect("to give the folder away");
+    }
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    // Not safe against a crash, which a test's database need not be; quick.
+    let script = r#"
+        "$1/initdb" -D "$2/data" -A trust -U postgres -E UTF8 --no-locale -N >"$2/log" 2>&1 || exit 1
+        "$1/postgres" -D "$2/data" -h 127.0.0.1 -p "$3" -k "$2" -c fsync=off -c max_connections=400 \
+            >>"$2/log" 2>&1 &
+        server=$!
+        cat >/dev/null
+        kill -INT $server
+        wait $server
+        rm -rf "$2"
+    "#;
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", script, "sh"])
+        .args([programs, &folder])
+        .arg(port.to_string())
+        .current_dir(&folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    if let Some((uid, gid)) = user {
+        shell.uid(uid).gid(gid);
+    }
+    let keeper = shell.spawn().expect("a shell");
+    KEEPER.set(keeper).expect("only one server");
+
+    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while PgConnection::establish(&url).is_err() {
+        let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
+        assert!(Instant::now() < deadline, "PostgreSQL: {}", log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    url
+}
+
+/// PostgreSQL refuses to run as root, so root runs it as somebody else.
+fn unprivileged_user() -> Option<(u32, u32)> {
+    let id = |arguments: &[&str]| -> Option<u32> {
+        let output = Command::new("id").args(arguments).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+    };
+    if id(&["-u"]) != Some(0) {
+        return None;
+    }
+    ["postgres", "nobody"]
+        .into_iter()
+        .find_map(|user| Some((id(&["-u", user])?, id(&["-g", user])?)))
+}

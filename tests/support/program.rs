@@ -1,0 +1,92 @@
+//! The built program, run as a person would.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use super::Client;
+
+/// `latchkey serve`, listening.
+pub struct Program {
+    pub base: String,
+    child: Child,
+    output: Arc<Mutex<String>>,
+}
+
+impl Program {
+    /// The program with none of the caller's settings.
+    pub fn command(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
+        command
+            .args(arguments)
+            .current_dir(folder)
+            .env_clear()
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it in `folder` and waits until it says where it listens.
+    pub fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut child = Self::command(folder, &[], settings)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the program");
+        let stdout = BufReader::new(child.stdout.take().expect("its output"));
+        let output = Arc::new(Mutex::new(String::new()));
+        let (sender, receiver) = mpsc::channel();
+        let kept = output.clone();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if let Some((_, base)) = line.split_once("listening on ") {
+                    let base = base.split('"').next().unwrap_or(base).to_owned();
+                    let _ = sender.send(base);
+                }
+                let mut kept = kept.lock().expect("the output");
+                kept.push_str(&line);
+                kept.push('\n');
+            }
+        });
+        let base = receiver.recv_timeout(Duration::from_secs(60));
+        let base = base.unwrap_or_else(|_| panic!("it does not listen: {:?}", output.lock()));
+        Self {
+            base,
+            child,
+            output,
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(&self.base)
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.is_ok_and(|status| status.success()));
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("its end")
+    }
+
+    /// Ends it with SIGTERM and answers everything that it printed.
+    pub fn stop(mut self) -> String {
+        self.signal("TERM");
+        self.wait();
+        self.output.lock().expect("the output").clone()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

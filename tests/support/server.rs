@@ -1,0 +1,101 @@
+//! The service, run inside the test process on a free port, so that a test can move its clock.
+
+use std::{sync::mpsc, thread, time::Duration};
+
+use actix_web::dev::ServerHandle;
+use clap::{Args as _, FromArgMatches as _};
+use latchkey::{
+    core::{clock::Clock, config::Config},
+    server::Server,
+};
+
+use super::Client;
+
+/// A running server. Dropping it stops it and removes its database.
+pub struct TestServer {
+    pub base: String,
+    pub clock: Clock,
+    pub database_url: String,
+    handle: ServerHandle,
+    thread: Option<thread::JoinHandle<()>>,
+    _folder: tempfile::TempDir,
+}
+
+impl TestServer {
+    pub fn on_sqlite(adjust: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}/latchkey.db", folder.path().display());
+        Self::start(url, folder, adjust)
+    }
+
+    pub fn on_postgres(url: String, adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::start(url, tempfile::tempdir().expect("a folder"), adjust)
+    }
+
+    fn start(
+        database_url: String,
+        folder: tempfile::TempDir,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = config(&database_url);
+        adjust(&mut config);
+        let clock = Clock::default();
+        let server = Server::prepare(&config, clock.clone()).expect("a server");
+        let base = format!("http://{}", server.address().expect("an address"));
+        let (sender, receiver) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let system = actix_web::rt::System::new();
+            let started = move |handle| sender.send(handle).expect("a test that waits");
+            system.block_on(server.run(started)).expect("a good end");
+        });
+        Self {
+            base,
+            clock,
+            database_url,
+            handle: receiver.recv().expect("a handle"),
+            thread: Some(thread),
+            _folder: folder,
+        }
+    }
+
+    /// Somebody who has not logged in.
+    pub fn anonymous(&self) -> Client {
+        Client::new(&self.base)
+    }
+
+    /// Somebody who has.
+    pub fn user(&self, email: &str) -> Client {
+        self.anonymous().sign_up(email)
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        // The order to stop is sent at once; the future only waits for its end.
+        drop(self.handle.stop(false));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The defaults, with what every test wants otherwise.
+pub fn config(database_url: &str) -> Config {
+    let arguments = [
+        "latchkey",
+        "--port=0",
+        "--workers=2",
+        "--bcrypt-cost=4",
+        "--jwt-secret=a-secret-for-tests-and-only-for-tests",
+        "--database-url",
+        database_url,
+    ];
+    let matches = Config::augment_args(clap::Command::new("latchkey"))
+        .try_get_matches_from(arguments)
+        .expect("arguments");
+    Config::from_arg_matches(&matches).expect("a config")
+}
