@@ -56,7 +56,7 @@ pub(crate) struct Key {
     #[schema(example = "billing service")]
     name: Option<String>,
     /// What you recognise the key by: its first characters.
-    #[schema(example = "sk_live_aB3x")]
+    #[schema(example = "sk_live_Exam")]
     prefix: String,
     environment: Environment,
     status: KeyStatus,
@@ -95,7 +95,7 @@ impl From<ApiKey> for Key {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedApiKey {
     /// The whole key. Keep it: it is not stored and cannot be shown again.
-    #[schema(example = "sk_live_4eC39HqLyjWDarjtT1zdp7dcT5zX9QmB0qJ3kf")]
+    #[schema(example = "sk_live_ExampleExampleExampleExample12344Lvtrp")]
     api_key: String,
     #[serde(flatten)]
     key: Key,

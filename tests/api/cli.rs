@@ -377,3 +377,40 @@ fn told_to_stop_it_does_not_wait_for_idle_connections_for_long() {
         told.elapsed()
     );
 }
+
+#[test]
+fn postgres_is_reached_over_tls_and_only_if_its_certificate_is_good() {
+    let Some((url, certificate)) = postgres::with_tls() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let root = certificate.display();
+    let start = |parameters: &str| {
+        let url = format!("{url}?{parameters}");
+        let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
+        run_in(
+            folder.path(),
+            &["migrate"],
+            &[("DATABASE_URL", &url), secret],
+        )
+    };
+    for good in [
+        "sslmode=require",
+        &format!("sslmode=verify-full&sslrootcert={root}"),
+    ] {
+        let output = start(good);
+        assert!(output.status.success(), "{good}: {output:?}");
+    }
+    // Nobody whom this machine trusts has vouched for that certificate.
+    let bundle = "/etc/ssl/certs/ca-certificates.crt";
+    assert_refused(
+        &start(&format!("sslmode=verify-full&sslrootcert={bundle}")),
+        1,
+        &["PostgreSQL"],
+    );
+    // It was not made out to this name.
+    let by_address = url.replace("localhost", "127.0.0.1");
+    let elsewhere = format!("{by_address}?sslmode=verify-full&sslrootcert={root}");
+    let output = run_in(folder.path(), &["migrate"], &[("DATABASE_URL", &elsewhere)]);
+    assert_refused(&output, 1, &["certificate"]);
+}

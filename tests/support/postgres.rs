@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -47,18 +47,19 @@ fn server() -> Option<&'static str> {
     SERVER
         .get_or_init(|| match std::env::var("TEST_DATABASE_URL") {
             Ok(url) => Some(url),
-            Err(_) => match programs() {
-                Some(programs) => Some(start_private(&programs)),
-                None => {
-                    skip("PostgreSQL: neither TEST_DATABASE_URL nor the programs are there");
-                    None
-                }
-            },
+            Err(_) => programs().map(|programs| Private::start(&programs, "").url),
         })
         .as_deref()
 }
 
-/// Where `initdb` and `postgres` are.
+/// A server that speaks TLS, always one of our own: the URL of a database there, and the file of the
+/// certificate that vouches for `localhost`.
+pub fn with_tls() -> Option<(String, PathBuf)> {
+    let server = Private::start(&programs()?, TLS);
+    Some((server.url, server.folder.join("server.crt")))
+}
+
+/// Where `initdb` and `postgres` are. `None`, with a word about it, if they are not there.
 fn programs() -> Option<PathBuf> {
     let debian = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -67,58 +68,81 @@ fn programs() -> Option<PathBuf> {
         .map(|version| version.path().join("bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = debian.chain(std::env::split_paths(&path));
-    folders.find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+    let found = folders.find(|f| f.join("initdb").exists() && f.join("postgres").exists());
+    if found.is_none() {
+        skip("PostgreSQL: neither TEST_DATABASE_URL nor the programs are there");
+    }
+    found
 }
 
-/// Starts a server that ends with this process: it is the child of a shell that waits for the end of
-/// its input, whose other end is ours.
-fn start_private(programs: &Path) -> String {
-    static KEEPER: OnceLock<Child> = OnceLock::new();
-    let folder = tempfile::tempdir().expect("a folder").keep();
-    let user = unprivileged_user();
-    if let Some((uid, gid)) = user {
-        chown(&folder, Some(uid), Some(gid)).expect("to give the folder away");
-    }
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port();
-    // Not safe against a crash, which a test's database need not be; quick.
-    let script = r#"
-        "$1/initdb" -D "$2/data" -A trust -U postgres -E UTF8 --no-locale -N >"$2/log" 2>&1 || exit 1
-        "$1/postgres" -D "$2/data" -h 127.0.0.1 -p "$3" -k "$2" -c fsync=off -c max_connections=400 \
-            >>"$2/log" 2>&1 &
-        server=$!
-        cat >/dev/null
-        kill -INT $server
-        wait $server
-        rm -rf "$2"
-    "#;
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", script, "sh"])
-        .args([programs, &folder])
-        .arg(port.to_string())
-        .current_dir(&folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0);
-    if let Some((uid, gid)) = user {
-        shell.uid(uid).gid(gid);
-    }
-    let keeper = shell.spawn().expect("a shell");
-    KEEPER.set(keeper).expect("only one server");
-
-    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while PgConnection::establish(&url).is_err() {
-        let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
-        assert!(Instant::now() < deadline, "PostgreSQL: {}", log());
-        thread::sleep(Duration::from_millis(50));
-    }
-    url
+/// A server of our own.
+struct Private {
+    url: String,
+    folder: PathBuf,
 }
+
+impl Private {
+    /// Starts a server that ends with this process: it is the child of a shell that waits for the end
+    /// of its input, whose other end is ours.
+    fn start(programs: &Path, options: &str) -> Self {
+        static KEEPERS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+        let folder = tempfile::tempdir().expect("a folder").keep();
+        let user = unprivileged_user();
+        if let Some((uid, gid)) = user {
+            chown(&folder, Some(uid), Some(gid)).expect("to give the folder away");
+        }
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", SCRIPT, "sh"])
+            .args([programs, &folder])
+            .args([&port.to_string(), options])
+            .current_dir(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        if let Some((uid, gid)) = user {
+            shell.uid(uid).gid(gid);
+        }
+        let keeper = shell.spawn().expect("a shell");
+        KEEPERS.lock().expect("the keepers").push(keeper);
+
+        let url = format!("postgres://postgres@localhost:{port}/postgres");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while PgConnection::establish(&url).is_err() {
+            let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "PostgreSQL: {}", log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        Self { url, folder }
+    }
+}
+
+/// Relative to the data folder.
+const TLS: &str = "-c ssl=on -c ssl_cert_file=../server.crt -c ssl_key_file=../server.key";
+
+/// Not safe against a crash, which a test's database need not be; quick.
+const SCRIPT: &str = r#"
+    exec >"$2/log" 2>&1
+    "$1/initdb" -D "$2/data" -A trust -U postgres -E UTF8 --no-locale -N || exit 1
+    case "$4" in *ssl=on*)
+        openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
+            -addext subjectAltName=DNS:localhost \
+            -keyout "$2/server.key" -out "$2/server.crt" || exit 1
+        chmod 600 "$2/server.key"
+    esac
+    "$1/postgres" -D "$2/data" -h localhost -p "$3" -k "$2" $4 \
+        -c fsync=off -c max_connections=400 &
+    server=$!
+    cat >/dev/null
+    kill -INT $server
+    wait $server
+    rm -rf "$2"
+"#;
 
 /// PostgreSQL refuses to run as root, so root runs it as somebody else.
 fn unprivileged_user() -> Option<(u32, u32)> {

@@ -164,6 +164,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_another_program_made_is_recognised() {
+        // By zlib's crc32.
+        assert!(
+            KeyDigest::of_presented("sk_live_ExampleExampleExampleExample12344Lvtrp").is_some()
+        );
+    }
+
+    #[test]
     fn checksum_is_padded_with_zeros() {
         // CRC-32 of nothing is 0.
         assert_eq!(&checksum(b""), b"000000");
