@@ -4,19 +4,22 @@ use actix_web::{
     App, Error,
     body::MessageBody,
     dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    middleware::from_fn,
     web,
 };
+use utoipa::openapi::OpenApi;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
-    middleware::RequestContext,
+    middleware::request_context,
     routes::{self, fallback},
     state::State,
 };
 
-/// The whole app.
+/// The whole app, with its documentation.
 pub fn build(
     state: web::Data<State>,
+    document: web::Data<OpenApi>,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -26,13 +29,13 @@ pub fn build(
         InitError = (),
     >,
 > {
-    let allowed = web::Data::new(fallback::AllowedMethods::of(&state.openapi));
+    let allowed = web::Data::new(fallback::AllowedMethods::of(&document));
     App::new()
         .app_data(web::Data::new(state.engine.clone()))
         .app_data(state.clone())
         .app_data(allowed)
         .configure(|app| routes::table(&mut ServiceConfig::new(app)))
-        .configure(|app| routes::docs::configure(app, &state.openapi))
+        .configure(|app| routes::docs::configure(app, &document))
         .default_service(web::to(fallback::no_such_route))
-        .wrap(RequestContext)
+        .wrap(from_fn(request_context))
 }

@@ -14,6 +14,7 @@ use crate::{
         security::token_secret,
     },
     db::{Db, migrations},
+    openapi,
     state::State,
 };
 
@@ -64,7 +65,8 @@ impl Server {
     pub async fn run(self, started: impl FnOnce(ServerHandle)) -> std::io::Result<()> {
         let address = self.address()?;
         let state = self.state;
-        let server = HttpServer::new(move || app::build(state.clone()))
+        let document = web::Data::new(openapi::document());
+        let server = HttpServer::new(move || app::build(state.clone(), document.clone()))
             .workers(self.workers)
             .shutdown_timeout(SHUTDOWN_SECONDS)
             .disable_signals()

@@ -1,7 +1,5 @@
 //! Every shared handle, built once.
 
-use utoipa::openapi::OpenApi;
-
 use crate::{
     core::{
         clock::Clock,
@@ -9,7 +7,6 @@ use crate::{
         security::{password_hasher::PasswordHasher, token::TokenAuthority},
     },
     db::Db,
-    openapi,
     services::{accounts::Accounts, api_keys::ApiKeys},
     verification::engine::Engine,
 };
@@ -20,7 +17,6 @@ pub struct State {
     pub accounts: Accounts,
     pub api_keys: ApiKeys,
     pub engine: Engine,
-    pub openapi: OpenApi,
 }
 
 impl State {
@@ -32,7 +28,6 @@ impl State {
             accounts: Accounts::new(db.clone(), clock.clone(), config.signup, hasher, tokens),
             api_keys: ApiKeys::new(db.clone(), clock),
             engine: Engine::new(db.clone()),
-            openapi: openapi::document(),
             db,
         }
     }

@@ -3,7 +3,7 @@
 //! `latchkey --help` and the lines that a bad setting stops the start with are made from these
 //! definitions.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
@@ -21,7 +21,7 @@ pub struct Config {
     pub host: String,
 
     /// Port to listen on; 0 takes a free one, which the line that says the server listens names.
-    #[arg(long, env = "PORT", default_value_t = 8000, value_parser = parse_port)]
+    #[arg(long, env = "PORT", default_value_t = 8000, value_parser = whole_number::<u16>(0..=65535))]
     pub port: u16,
 
     #[command(flatten)]
@@ -38,12 +38,12 @@ pub struct Config {
 
     /// How long a user token lasts, in seconds, up to 30 days.
     #[arg(long, env = "JWT_TTL_SECONDS", default_value_t = 3600,
-          value_parser = clap::value_parser!(i64).range(1..=30 * 24 * 3600))]
+          value_parser = whole_number::<i64>(1..=30 * 24 * 3600))]
     pub jwt_ttl_seconds: i64,
 
     /// bcrypt's cost, 10 to 16: each step doubles the time of a login. 4 to 9 are for tests only.
     #[arg(long, env = "BCRYPT_COST", default_value_t = 12,
-          value_parser = clap::value_parser!(u32).range(4..=16))]
+          value_parser = whole_number::<u32>(4..=16))]
     pub bcrypt_cost: u32,
 
     /// Whether anybody may sign up.
@@ -51,7 +51,7 @@ pub struct Config {
     pub signup: Signup,
 
     /// Threads that answer requests [default: one per core].
-    #[arg(long, env = "WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, env = "WORKERS", value_parser = whole_number::<u16>(1..=1024))]
     pub workers: Option<u16>,
 
     #[command(flatten)]
@@ -72,7 +72,7 @@ pub struct DatabaseConfig {
 
     /// Connections to the database at the most.
     #[arg(long = "database-pool-size", env = "DATABASE_POOL_SIZE", default_value_t = 10,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = whole_number::<u32>(1..=1000))]
     pub pool_size: u32,
 
     /// How long a request waits for the database, connection and answer together, before it is
@@ -147,9 +147,19 @@ impl fmt::Debug for JwtSecret {
     }
 }
 
-fn parse_port(text: &str) -> Result<u16, String> {
-    text.parse()
-        .map_err(|_| "is not a port; give a number from 0 to 65535".to_owned())
+/// A parser for a number in this range.
+fn whole_number<T: TryFrom<i64>>(
+    range: RangeInclusive<i64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| {
+                let (start, end) = (range.start(), range.end());
+                format!("must be a whole number from {start} to {end}")
+            })
+    }
 }
 
 fn parse_log_filter(text: &str) -> Result<String, String> {

@@ -160,6 +160,8 @@ fn open_postgres(
         ("keepalives_idle", "30"),
         ("keepalives_interval", "10"),
         ("keepalives_count", "3"),
+        // One that a network swallows while a query is under way, after ten seconds.
+        ("tcp_user_timeout", "10000"),
     ];
     let uri = DatabaseUrl::postgres_uri_with(uri, &parameters);
     let mut conn = PgConnection::establish(uri.expose_secret()).map_err(|error| failed(&error))?;

@@ -7,6 +7,7 @@ use diesel::{
     result::{DatabaseErrorKind, Error as QueryError},
 };
 use r2d2::Pool;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Conn,
@@ -32,7 +33,10 @@ pub struct Db {
 struct Shared {
     pool: Pool<Manager>,
     /// One turn per connection.
-    turns: Turns,
+    connections: Turns,
+    /// One turn for all of them on the embedded database, which lets one write at a time and leaves
+    /// to chance which of those who wait is next. `None` on PostgreSQL.
+    writers: Option<Turns>,
     timeout: Duration,
 }
 
@@ -47,6 +51,9 @@ impl Db {
         // The pool opens connections in the background and reports what goes wrong there to the log
         // only. Trying one first brings the reason to whoever starts the service.
         drop(manager.open()?);
+        let sqlite = config.url.sqlite_path().is_some();
+        let max_wait = config.timeout.mul_f32(QUEUE_SHARE);
+        let turns = |what, at_once| Turns::new(what, at_once, MAX_WAITING, max_wait);
         let pool = Pool::builder()
             .max_size(config.pool_size)
             .min_idle(Some(1))
@@ -56,45 +63,63 @@ impl Db {
         Ok(Self {
             shared: Arc::new(Shared {
                 pool,
-                turns: Turns::new(
-                    "a database connection",
-                    config.pool_size as usize,
-                    MAX_WAITING,
-                    config.timeout.mul_f32(QUEUE_SHARE),
-                ),
+                connections: turns("a database connection", config.pool_size as usize),
+                writers: sqlite.then(|| turns("the database's writer", 1)),
                 timeout: config.timeout,
             }),
         })
     }
 
-    /// Runs queries on a connection, on a thread where blocking is allowed.
+    /// Runs queries that change nothing.
     ///
-    /// Answers within the pool's time limit, with [`Error::Unavailable`] if the database did not. A
-    /// write whose answer came too late may have happened all the same.
-    pub async fn run<T: Send + 'static>(
+    /// Answers within the pool's time limit, with [`Error::Unavailable`] if the database did not.
+    pub async fn read<T: Send + 'static>(
         &self,
         queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let answer = self.run_in_turn(queries);
+        self.in_time(self.on_connection(None, queries)).await
+    }
+
+    /// Runs queries that change something.
+    ///
+    /// Answers as [`Db::read`] does. A change whose answer came too late may have happened all the
+    /// same.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.in_time(async {
+            let writer = match &self.shared.writers {
+                Some(writers) => Some(writers.take().await?),
+                None => None,
+            };
+            self.on_connection(writer, queries).await
+        })
+        .await
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.read(ping).await.map(drop)
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::time::timeout(self.shared.timeout, answer)
             .await
             .map_err(|_| unavailable("the database did not answer in time"))?
     }
 
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), Error> {
-        self.run(ping).await.map(drop)
-    }
-
-    async fn run_in_turn<T: Send + 'static>(
+    /// On a thread where blocking is allowed. The turns are held until the work has ended, not until
+    /// nobody waits for it any more.
+    async fn on_connection<T: Send + 'static>(
         &self,
+        writer: Option<OwnedSemaphorePermit>,
         queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
         let shared = self.shared.clone();
-        let turn = shared.turns.take().await?;
+        let connection = shared.connections.take().await?;
         tokio::task::spawn_blocking(move || {
-            // Held until the work has ended, not until nobody waits for it any more.
-            let _turn = turn;
+            let _turns = (writer, connection);
             let mut pooled = shared.pool.get().map_err(|e| unavailable(e.to_string()))?;
             queries(&mut pooled.conn).map_err(|error| {
                 let error = classify(error);

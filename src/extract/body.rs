@@ -57,7 +57,7 @@ impl Body {
         from_json(&self.bytes().await?)
     }
 
-    /// A JSON body that may be left out.
+    /// A JSON body that may be left out, or be `null`.
     pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(self) -> Result<T, Error> {
         let checked = self.require_json();
         let bytes = self.bytes().await?;
@@ -65,7 +65,7 @@ impl Body {
             return Ok(T::default());
         }
         checked?;
-        from_json(&bytes)
+        from_json::<Option<T>>(&bytes).map(Option::unwrap_or_default)
     }
 
     /// A form, whose media type the caller has seen.

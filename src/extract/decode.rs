@@ -55,6 +55,10 @@ fn unacceptable(path: &Path, message: &str) -> Error {
         return Error::invalid_field(&pointer, "is not a field of this request");
     }
     match message.rsplit_once("expected ") {
+        // A type's name is ours alone.
+        Some((_, expected)) if expected.starts_with("struct ") => {
+            Error::invalid_field(&pointer, "must be an object")
+        }
         Some((_, expected)) => Error::invalid_field(&pointer, format!("must be {expected}")),
         None => Error::invalid_field(&pointer, "is not acceptable"),
     }

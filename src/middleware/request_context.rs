@@ -1,23 +1,19 @@
 //! What every request and every answer has: an id, the contract's form of errors, a line in the log.
 
-use std::{
-    future::{Ready, ready},
-    panic::AssertUnwindSafe,
-    rc::Rc,
-    time::Instant,
-};
+use std::{panic::AssertUnwindSafe, time::Instant};
 
 use actix_web::{
     Error as ActixError,
     body::{BoxBody, EitherBody, MessageBody},
-    dev::{Service, ServiceRequest, ServiceResponse, Transform},
+    dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
     http::{
         Method,
         header::{HeaderMap, HeaderName, HeaderValue},
     },
+    middleware::Next,
 };
-use futures_util::{FutureExt as _, future::LocalBoxFuture};
+use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::access_log::Line;
@@ -25,86 +21,48 @@ use crate::core::error::Error;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Goes outermost around the app.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RequestContext;
-
-impl<S, B> Transform<S, ServiceRequest> for RequestContext
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
-    B: MessageBody + 'static,
-{
-    type Response = ServiceResponse<EitherBody<B>>;
-    type Error = ActixError;
-    type InitError = ();
-    type Transform = InContext<S>;
-    type Future = Ready<Result<InContext<S>, ()>>;
-
-    fn new_transform(&self, inner: S) -> Self::Future {
-        ready(Ok(InContext {
-            inner: Rc::new(inner),
-        }))
+/// Goes outermost around the app: `.wrap(from_fn(request_context))`.
+pub async fn request_context<B: MessageBody + 'static>(
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, ActixError> {
+    let started = Instant::now();
+    let id = RequestId::of(request.headers());
+    let method = request.method().clone();
+    if method == Method::HEAD {
+        // RFC 9110 section 9.3.2: as GET, and the connection leaves the body out.
+        request.head_mut().method = Method::GET;
     }
-}
 
-/// A service inside [`RequestContext`].
-pub struct InContext<S> {
-    inner: Rc<S>,
-}
-
-impl<S, B> Service<ServiceRequest> for InContext<S>
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
-    B: MessageBody + 'static,
-{
-    type Response = ServiceResponse<EitherBody<B>>;
-    type Error = ActixError;
-    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    actix_web::dev::forward_ready!(inner);
-
-    fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let inner = self.inner.clone();
-        Box::pin(async move {
-            let started = Instant::now();
-            let id = RequestId::of(request.headers());
-            let method = request.method().clone();
-            if method == Method::HEAD {
-                // RFC 9110 section 9.3.2: as GET, and the connection leaves the body out.
-                request.head_mut().method = Method::GET;
-            }
-
-            let answered = AssertUnwindSafe(async { inner.call(request).await });
-            let answered = answered.catch_unwind().await;
-            let line = |status, cause| Line {
-                method: &method,
-                status,
-                took: started.elapsed(),
-                request_id: &id.text,
-                cause,
+    let answered = AssertUnwindSafe(async { next.call(request).await });
+    let answered = answered.catch_unwind().await;
+    let line = |status, cause| Line {
+        method: &method,
+        status,
+        took: started.elapsed(),
+        request_id: &id.text,
+        cause,
+    };
+    match answered {
+        Ok(Ok(response)) => {
+            let (mut response, error) = in_contract_form(response, &id.text);
+            let cause = error.as_ref().and_then(Error::cause);
+            line(response.status(), cause).write(response.request());
+            response.headers_mut().insert(REQUEST_ID, id.value);
+            Ok(response)
+        }
+        // Nothing is left of the request, which a response would need. An error that holds a whole
+        // response gets through all the same.
+        failed => {
+            let error = match &failed {
+                Ok(Err(error)) => own_or_from_status(error),
+                _ => Error::Internal("the handler panicked".into()),
             };
-            match answered {
-                Ok(Ok(response)) => {
-                    let (mut response, error) = in_contract_form(response, &id.text);
-                    let cause = error.as_ref().and_then(Error::cause);
-                    line(response.status(), cause).write(response.request());
-                    response.headers_mut().insert(REQUEST_ID, id.value.clone());
-                    Ok(response)
-                }
-                // Nothing is left of the request, which a response would need. An error that holds a
-                // whole response gets through all the same.
-                failed => {
-                    let error = match &failed {
-                        Ok(Err(error)) => own_or_from_status(error),
-                        _ => Error::Internal("the handler panicked".into()),
-                    };
-                    let mut response = error.respond(Some(&id.text));
-                    line(response.status(), error.cause()).write_without_request();
-                    response.headers_mut().insert(REQUEST_ID, id.value.clone());
-                    Err(InternalError::from_response("", response).into())
-                }
-            }
-        })
+            let mut response = error.respond(Some(&id.text));
+            line(response.status(), error.cause()).write_without_request();
+            response.headers_mut().insert(REQUEST_ID, id.value);
+            Err(InternalError::from_response("", response).into())
+        }
     }
 }
 

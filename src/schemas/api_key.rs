@@ -20,10 +20,11 @@ const MAX_NAME_CHARACTERS: usize = 100;
 
 /// What you choose of a new key; all of it may be left out, and so may the body.
 #[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "billing service", "environment": "live"}))]
 pub(crate) struct CreateApiKey {
     /// For you to tell your keys apart: 1 to 100 characters, none of them a control character.
-    #[schema(min_length = 1, max_length = 100, example = "billing service")]
+    #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
     /// `live` if left out.
     environment: Option<Environment>,
@@ -53,7 +54,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Key {
     id: ApiKeyId,
-    #[schema(example = "billing service")]
+    #[schema(required, example = "billing service")]
     name: Option<String>,
     /// What you recognise the key by: its first characters.
     #[schema(example = "sk_live_Exam")]
@@ -62,7 +63,7 @@ pub(crate) struct Key {
     status: KeyStatus,
     #[schema(value_type = String, format = DateTime)]
     created_at: UtcTime,
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     revoked_at: Option<UtcTime>,
 }
 
@@ -136,7 +137,7 @@ pub(crate) struct Protected {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CallingKey {
     id: ApiKeyId,
-    #[schema(example = "billing service")]
+    #[schema(required, example = "billing service")]
     name: Option<String>,
     environment: Environment,
 }

@@ -90,7 +90,7 @@ impl Accounts {
             created_at: now,
         };
         self.db
-            .run(move |conn| Ok(user::insert(conn, &user)?.then_some(user)))
+            .write(move |conn| Ok(user::insert(conn, &user)?.then_some(user)))
             .await?
             .ok_or(Error::EmailTaken)
     }
@@ -132,7 +132,7 @@ impl Accounts {
     pub async fn authenticate(&self, token: &str) -> Result<User, Error> {
         let session = self.tokens.check(token, self.clock.now())?;
         self.db
-            .run(move |conn| user::find(conn, session.user_id))
+            .read(move |conn| user::find(conn, session.user_id))
             .await?
             .filter(|user| user.session_version == session.version)
             .ok_or(Error::InvalidToken)
@@ -153,7 +153,7 @@ impl Accounts {
         let hash = turn.hash(new).await?;
         let changed = self
             .db
-            .run(move |conn| user::set_password(conn, user.id, user.session_version, &hash))
+            .write(move |conn| user::set_password(conn, user.id, user.session_version, &hash))
             .await?;
         changed.then_some(()).ok_or(Error::InvalidToken)
     }
@@ -161,7 +161,7 @@ impl Accounts {
     /// Ends every session.
     pub async fn log_out(&self, user: UserId) -> Result<(), Error> {
         self.db
-            .run(move |conn| user::end_sessions(conn, user))
+            .write(move |conn| user::end_sessions(conn, user))
             .await
             .map(drop)
     }
@@ -178,7 +178,7 @@ impl Accounts {
 
     async fn find_by_email(&self, email: EmailKey) -> Result<Option<User>, Error> {
         self.db
-            .run(move |conn| user::find_by_email(conn, &email))
+            .read(move |conn| user::find_by_email(conn, &email))
             .await
     }
 }

@@ -36,7 +36,7 @@ impl ApiKeys {
     ) -> Result<(PlainApiKey, ApiKey), Error> {
         let now = self.clock.now();
         self.db
-            .run(move |conn| {
+            .write(move |conn| {
                 let plain = PlainApiKey::generate(choices.environment);
                 let stored = api_key::insert(
                     conn,
@@ -63,14 +63,14 @@ impl ApiKeys {
         limit: i64,
     ) -> Result<Vec<ApiKey>, Error> {
         self.db
-            .run(move |conn| api_key::list(conn, owner, before, limit))
+            .read(move |conn| api_key::list(conn, owner, before, limit))
             .await
     }
 
     /// One key.
     pub async fn get(&self, owner: UserId, id: ApiKeyId) -> Result<ApiKey, Error> {
         self.db
-            .run(move |conn| api_key::find(conn, owner, id))
+            .read(move |conn| api_key::find(conn, owner, id))
             .await?
             .ok_or(Error::NotFound)
     }
@@ -79,7 +79,7 @@ impl ApiKeys {
     pub async fn revoke(&self, owner: UserId, id: ApiKeyId) -> Result<ApiKey, Error> {
         let now = self.clock.now();
         self.db
-            .run(move |conn| api_key::revoke(conn, owner, id, now))
+            .write(move |conn| api_key::revoke(conn, owner, id, now))
             .await?
             .ok_or(Error::NotFound)
     }

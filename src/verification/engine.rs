@@ -60,7 +60,7 @@ impl Engine {
         };
         let stored = self
             .db
-            .run(move |conn| api_key::find_by_digest(conn, digest))
+            .read(move |conn| api_key::find_by_digest(conn, digest))
             .await?;
         Ok(decide(stored))
     }

@@ -141,9 +141,9 @@ fn help_lists_every_setting() {
 #[test]
 fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
     for (name, value, remedy) in [
-        ("PORT", "http", "0 to 65535"),
-        ("PORT", "65536", "0 to 65535"),
-        ("PORT", "", "0 to 65535"),
+        ("PORT", "http", "from 0 to 65535"),
+        ("PORT", "65536", "from 0 to 65535"),
+        ("PORT", "", "from 0 to 65535"),
         ("HOST", "no such host", "127.0.0.1"),
         (
             "DATABASE_URL",
@@ -153,16 +153,16 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         ("DATABASE_URL", "sqlite://", "sqlite://path"),
         ("DATABASE_URL", "sqlite://:memory:", "file"),
         ("DATABASE_URL", "data/latchkey.db", "sqlite://path"),
-        ("DATABASE_POOL_SIZE", "0", "1"),
+        ("DATABASE_POOL_SIZE", "0", "from 1 to 1000"),
         ("JWT_SECRET", "hunter22", "32"),
         ("JWT_SECRET", "", "32"),
         ("JWT_SECRET_PREVIOUS", "hunter22", "32"),
-        ("JWT_TTL_SECONDS", "0", "1"),
-        ("JWT_TTL_SECONDS", "an hour", "seconds"),
-        ("BCRYPT_COST", "3", "4"),
-        ("BCRYPT_COST", "17", "16"),
+        ("JWT_TTL_SECONDS", "0", "from 1 to 2592000"),
+        ("JWT_TTL_SECONDS", "an hour", "from 1 to 2592000"),
+        ("BCRYPT_COST", "3", "from 4 to 16"),
+        ("BCRYPT_COST", "17", "from 4 to 16"),
         ("SIGNUP", "maybe", "open or closed"),
-        ("WORKERS", "0", "1"),
+        ("WORKERS", "0", "from 1 to 1024"),
         ("LOG", "latchkey=loud", "info"),
         ("LOG_FORMAT", "xml", "text or json"),
     ] {
@@ -181,7 +181,7 @@ fn a_bad_flag_or_command_stops_the_start_with_one_line() {
     assert_refused(
         &run(&["serve", "--port=x"], &QUICK),
         2,
-        &["PORT", "--port", "0 to 65535"],
+        &["PORT", "--port", "from 0 to 65535"],
     );
     assert_refused(&run(&["serve", "--prt=1"], &QUICK), 2, &["--prt"]);
     assert_refused(&run(&["server"], &QUICK), 2, &["server"]);

@@ -1,8 +1,8 @@
 //! Each row of the contract's table of errors that no other file has, and in which order they come.
 
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, HttpServer, middleware::from_fn, web};
 use latchkey::{
-    middleware::{RequestContext, RequireApiKey},
+    middleware::{RequireApiKey, request_context},
     verification::engine::VerifiedKey,
 };
 use serde_json::json;
@@ -143,7 +143,11 @@ fn own_app(app: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static) -> Cl
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
-        let factory = move || App::new().configure(app.clone()).wrap(RequestContext);
+        let factory = move || {
+            App::new()
+                .configure(app.clone())
+                .wrap(from_fn(request_context))
+        };
         let server = HttpServer::new(factory)
             .workers(1)
             .listen(listener)

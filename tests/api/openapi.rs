@@ -135,6 +135,7 @@ on_both_databases! {
     fn every_example_works_when_it_is_sent_unchanged(server) {
         let document = document();
         let anyone = server.anonymous();
+        let mut password = PASSWORD;
         let (mut user, mut key, mut id) = (anyone.clone(), anyone.clone(), String::new());
         for (method, path, operation) in operations(&document) {
             let security = operation["security"].to_string();
@@ -158,10 +159,11 @@ on_both_databases! {
                         key = anyone.with_key(reply.text("api_key"));
                         id = reply.text("id").to_owned();
                     }
-                    // These end the token. They come in the order of their paths.
-                    ("POST", "/auth/logout") => user = anyone.log_in("ada@example.com", PASSWORD),
+                    // These end the token.
+                    ("POST", "/auth/logout") => user = anyone.log_in("ada@example.com", password),
                     ("POST", "/auth/password") => {
-                        user = anyone.log_in("ada@example.com", "another horse, another battery");
+                        password = "another horse, another battery";
+                        user = anyone.log_in("ada@example.com", password);
                     }
                     _ => {}
                 }
