@@ -5,223 +5,309 @@ use std::thread;
 use latchkey::core::config::Signup;
 use serde_json::json;
 
-use crate::{on_both_databases, support::PASSWORD};
+use crate::{
+    on_both_databases,
+    support::{PASSWORD, TestServer},
+};
 
 on_both_databases! {
-    fn signing_up_answers_the_account(server) {
-        let reply = server.anonymous().post_json(
+    signing_up_answers_the_account,
+    an_address_has_one_account_whatever_its_case_or_unicode_form,
+    a_hundred_signups_at_once_make_one_account,
+    a_password_has_8_to_72_bytes,
+    a_password_is_never_cut,
+    everything_that_is_wrong_is_said_at_once,
+    nobody_makes_themselves_an_admin_at_signup,
+    logging_in_with_json_answers_a_bearer_token,
+    logging_in_with_the_oauth_password_form_does_too,
+    an_unknown_address_and_a_wrong_password_answer_the_same_bytes,
+    me_is_the_account_of_the_token,
+    changing_the_password_ends_every_token_and_the_old_password,
+    changing_the_password_needs_the_current_one_and_a_good_one,
+    of_two_password_changes_at_once_one_wins,
+    logging_out_ends_every_token,
+}
+
+fn signing_up_answers_the_account(server: TestServer) {
+    let reply = server.anonymous().post_json(
+        "/auth/signup",
+        &json!({"email": "Ada@example.com", "password": PASSWORD}),
+    );
+    assert_eq!(reply.status, 201);
+    let account = reply.json();
+    assert_eq!(account["email"], "Ada@example.com");
+    assert_eq!(account["role"], "member");
+    assert_eq!(
+        uuid::Uuid::parse_str(account["id"].as_str().unwrap())
+            .unwrap()
+            .get_version_num(),
+        7
+    );
+    let created_at = account["created_at"].as_str().unwrap();
+    assert!(created_at.ends_with('Z'));
+    assert!(chrono::DateTime::parse_from_rfc3339(created_at).is_ok());
+    assert_eq!(account.as_object().unwrap().len(), 4);
+}
+
+fn an_address_has_one_account_whatever_its_case_or_unicode_form(server: TestServer) {
+    let client = server.anonymous();
+    let sign_up = |email: &str| {
+        client.post_json(
             "/auth/signup",
-            &json!({"email": "Ada@example.com", "password": PASSWORD}),
-        );
-        assert_eq!(reply.status, 201);
-        let account = reply.json();
-        assert_eq!(account["email"], "Ada@example.com");
-        assert_eq!(account["role"], "member");
-        assert_eq!(uuid::Uuid::parse_str(account["id"].as_str().unwrap()).unwrap().get_version_num(), 7);
-        let created_at = account["created_at"].as_str().unwrap();
-        assert!(created_at.ends_with('Z'));
-        assert!(chrono::DateTime::parse_from_rfc3339(created_at).is_ok());
-        assert_eq!(account.as_object().unwrap().len(), 4);
+            &json!({"email": email, "password": PASSWORD}),
+        )
+    };
+    assert_eq!(sign_up("jos\u{e9}@example.com").status, 201);
+    for same in [
+        "JOS\u{c9}@EXAMPLE.COM",
+        "jose\u{301}@example.com",
+        "\u{ff4a}os\u{e9}@example.com",
+    ] {
+        sign_up(same).assert_problem(409, "email_taken");
+        client.log_in(same, PASSWORD);
     }
+    assert_eq!(sign_up("jose@example.com").status, 201);
+}
 
-    fn an_address_has_one_account_whatever_its_case_or_unicode_form(server) {
-        let client = server.anonymous();
-        let sign_up = |email: &str| {
-            client.post_json("/auth/signup", &json!({"email": email, "password": PASSWORD}))
-        };
-        assert_eq!(sign_up("jos\u{e9}@example.com").status, 201);
-        for same in ["JOS\u{c9}@EXAMPLE.COM", "jose\u{301}@example.com", "\u{ff4a}os\u{e9}@example.com"] {
-            sign_up(same).assert_problem(409, "email_taken");
-            client.log_in(same, PASSWORD);
-        }
-        assert_eq!(sign_up("jose@example.com").status, 201);
-    }
-
-    fn a_hundred_signups_at_once_make_one_account(server) {
-        let client = server.anonymous();
-        let threads: Vec<_> = (0..100)
-            .map(|number| {
-                let client = client.clone();
-                let email = if number % 2 == 0 { "ada@example.com" } else { "ADA@example.com" };
-                thread::spawn(move || {
-                    client.post_json("/auth/signup", &json!({"email": email, "password": PASSWORD}))
-                })
+fn a_hundred_signups_at_once_make_one_account(server: TestServer) {
+    let client = server.anonymous();
+    let threads: Vec<_> = (0..100)
+        .map(|number| {
+            let client = client.clone();
+            let email = if number % 2 == 0 {
+                "ada@example.com"
+            } else {
+                "ADA@example.com"
+            };
+            thread::spawn(move || {
+                client.post_json(
+                    "/auth/signup",
+                    &json!({"email": email, "password": PASSWORD}),
+                )
             })
-            .collect();
-        let mut statuses: Vec<_> = threads.into_iter().map(|t| t.join().unwrap().status).collect();
-        statuses.sort_unstable();
-        assert_eq!(statuses[0], 201);
-        assert!(statuses[1..].iter().all(|status| *status == 409), "{statuses:?}");
-        client.log_in("ada@example.com", PASSWORD);
-    }
+        })
+        .collect();
+    let mut statuses: Vec<_> = threads
+        .into_iter()
+        .map(|t| t.join().unwrap().status)
+        .collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses[0], 201);
+    assert!(
+        statuses[1..].iter().all(|status| *status == 409),
+        "{statuses:?}"
+    );
+    client.log_in("ada@example.com", PASSWORD);
+}
 
-    fn a_password_has_8_to_72_bytes(server) {
-        let client = server.anonymous();
-        let sign_up = |number: usize, password: &str| {
-            let email = format!("user{number}@example.com");
-            client.post_json("/auth/signup", &json!({"email": email, "password": password}))
-        };
-        assert_eq!(sign_up(1, &"a".repeat(8)).status, 201);
-        assert_eq!(sign_up(2, &"a".repeat(72)).status, 201);
-        // 36 characters, 72 bytes.
-        assert_eq!(sign_up(3, &"\u{e9}".repeat(36)).status, 201);
-        for (number, password) in [
-            (4, "a".repeat(7)),
-            (5, "a".repeat(73)),
-            (6, "\u{e9}".repeat(37)),
-            (7, "with a\0zero".to_owned()),
-        ] {
-            let problem = sign_up(number, &password).assert_problem(422, "validation_failed");
-            assert_eq!(problem["errors"][0]["pointer"], "/password");
-        }
-    }
-
-    fn a_password_is_never_cut(server) {
-        let client = server.anonymous();
-        let password = "a".repeat(72);
-        client.post_json("/auth/signup", &json!({"email": "ada@example.com", "password": password}));
-        client.log_in("ada@example.com", &password);
-        let longer = json!({"email": "ada@example.com", "password": format!("{password}b")});
-        client.post_json("/auth/login", &longer).assert_problem(422, "validation_failed");
-        let shorter = json!({"email": "ada@example.com", "password": "a".repeat(71)});
-        client.post_json("/auth/login", &shorter).assert_problem(401, "invalid_credentials");
-    }
-
-    fn everything_that_is_wrong_is_said_at_once(server) {
-        let body = json!({"email": "nobody", "password": "short"});
-        let problem = server
-            .anonymous()
-            .post_json("/auth/signup", &body)
-            .assert_problem(422, "validation_failed");
-        let pointers: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|e| &e["pointer"]).collect();
-        assert_eq!(pointers, ["/email", "/password"]);
-    }
-
-    fn nobody_makes_themselves_an_admin_at_signup(server) {
-        let body = json!({"email": "eve@example.com", "password": PASSWORD, "role": "admin"});
-        let problem = server
-            .anonymous()
-            .post_json("/auth/signup", &body)
-            .assert_problem(422, "validation_failed");
-        assert_eq!(problem["errors"][0]["pointer"], "/role");
-    }
-
-    fn logging_in_with_json_answers_a_bearer_token(server) {
-        server.user("ada@example.com");
-        let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
-        let reply = server.anonymous().post_json("/auth/login", &credentials);
-        assert_eq!(reply.status, 200);
-        assert_eq!(reply.header("cache-control"), Some("no-store"));
-        let token = reply.json();
-        assert_eq!(token["token_type"], "bearer");
-        assert_eq!(token["expires_in"], 3600);
-        let me = server.anonymous().with_token(token["access_token"].as_str().unwrap());
-        assert_eq!(me.get("/auth/me").json()["email"], "ada@example.com");
-    }
-
-    fn logging_in_with_the_oauth_password_form_does_too(server) {
-        server.user("ada+keys@example.com");
-        let form = server
-            .anonymous()
-            .with("content-type", "application/x-www-form-urlencoded; charset=UTF-8")
-            // As Swagger UI sends it, with a client that it does not have.
-            .with("authorization", "Basic Og==");
-        let good = "grant_type=password&scope=&client_id=&username=ada%2Bkeys%40example.com\
-                    &password=correct+horse%20battery+staple";
-        let reply = form.send("POST", "/auth/login", good);
-        assert_eq!(reply.status, 200, "{reply:?}");
-        assert_eq!(reply.text("token_type"), "bearer");
-
-        let other_grant = good.replace("grant_type=password", "grant_type=client_credentials");
-        form.send("POST", "/auth/login", other_grant).assert_problem(422, "validation_failed");
-        let without_password = "grant_type=password&username=ada";
-        let problem = form
-            .send("POST", "/auth/login", without_password)
-            .assert_problem(422, "validation_failed");
+fn a_password_has_8_to_72_bytes(server: TestServer) {
+    let client = server.anonymous();
+    let sign_up = |number: usize, password: &str| {
+        let email = format!("user{number}@example.com");
+        client.post_json(
+            "/auth/signup",
+            &json!({"email": email, "password": password}),
+        )
+    };
+    assert_eq!(sign_up(1, &"a".repeat(8)).status, 201);
+    assert_eq!(sign_up(2, &"a".repeat(72)).status, 201);
+    // 36 characters, 72 bytes.
+    assert_eq!(sign_up(3, &"\u{e9}".repeat(36)).status, 201);
+    for (number, password) in [
+        (4, "a".repeat(7)),
+        (5, "a".repeat(73)),
+        (6, "\u{e9}".repeat(37)),
+        (7, "with a\0zero".to_owned()),
+    ] {
+        let problem = sign_up(number, &password).assert_problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["pointer"], "/password");
     }
+}
 
-    fn an_unknown_address_and_a_wrong_password_answer_the_same_bytes(server) {
-        server.user("ada@example.com");
-        let client = server.anonymous().with("x-request-id", "same");
-        let answer = |email: &str| {
-            client.post_json("/auth/login", &json!({"email": email, "password": "wrong"}))
-        };
-        let known = answer("ada@example.com");
-        known.assert_problem(401, "invalid_credentials");
-        for email in ["bob@example.com", "not an address", ""] {
-            let unknown = answer(email);
-            assert_eq!(unknown.body, known.body);
-            assert_eq!(unknown.header("www-authenticate"), known.header("www-authenticate"));
-        }
+fn a_password_is_never_cut(server: TestServer) {
+    let client = server.anonymous();
+    let password = "a".repeat(72);
+    client.post_json(
+        "/auth/signup",
+        &json!({"email": "ada@example.com", "password": password}),
+    );
+    client.log_in("ada@example.com", &password);
+    let longer = json!({"email": "ada@example.com", "password": format!("{password}b")});
+    client
+        .post_json("/auth/login", &longer)
+        .assert_problem(422, "validation_failed");
+    let shorter = json!({"email": "ada@example.com", "password": "a".repeat(71)});
+    client
+        .post_json("/auth/login", &shorter)
+        .assert_problem(401, "invalid_credentials");
+}
+
+fn everything_that_is_wrong_is_said_at_once(server: TestServer) {
+    let body = json!({"email": "nobody", "password": "short"});
+    let problem = server
+        .anonymous()
+        .post_json("/auth/signup", &body)
+        .assert_problem(422, "validation_failed");
+    let pointers: Vec<_> = problem["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| &e["pointer"])
+        .collect();
+    assert_eq!(pointers, ["/email", "/password"]);
+}
+
+fn nobody_makes_themselves_an_admin_at_signup(server: TestServer) {
+    let body = json!({"email": "eve@example.com", "password": PASSWORD, "role": "admin"});
+    let problem = server
+        .anonymous()
+        .post_json("/auth/signup", &body)
+        .assert_problem(422, "validation_failed");
+    assert_eq!(problem["errors"][0]["pointer"], "/role");
+}
+
+fn logging_in_with_json_answers_a_bearer_token(server: TestServer) {
+    server.user("ada@example.com");
+    let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
+    let reply = server.anonymous().post_json("/auth/login", &credentials);
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    let token = reply.json();
+    assert_eq!(token["token_type"], "bearer");
+    assert_eq!(token["expires_in"], 3600);
+    let me = server
+        .anonymous()
+        .with_token(token["access_token"].as_str().unwrap());
+    assert_eq!(me.get("/auth/me").json()["email"], "ada@example.com");
+}
+
+fn logging_in_with_the_oauth_password_form_does_too(server: TestServer) {
+    server.user("ada+keys@example.com");
+    let form = server
+        .anonymous()
+        .with(
+            "content-type",
+            "application/x-www-form-urlencoded; charset=UTF-8",
+        )
+        // As Swagger UI sends it, with a client that it does not have.
+        .with("authorization", "Basic Og==");
+    let good = "grant_type=password&scope=&client_id=&username=ada%2Bkeys%40example.com\
+                &password=correct+horse%20battery+staple";
+    let reply = form.send("POST", "/auth/login", good);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(reply.text("token_type"), "bearer");
+
+    let other_grant = good.replace("grant_type=password", "grant_type=client_credentials");
+    form.send("POST", "/auth/login", other_grant)
+        .assert_problem(422, "validation_failed");
+    let without_password = "grant_type=password&username=ada";
+    let problem = form
+        .send("POST", "/auth/login", without_password)
+        .assert_problem(422, "validation_failed");
+    assert_eq!(problem["errors"][0]["pointer"], "/password");
+}
+
+fn an_unknown_address_and_a_wrong_password_answer_the_same_bytes(server: TestServer) {
+    server.user("ada@example.com");
+    let client = server.anonymous().with("x-request-id", "same");
+    let answer = |email: &str| {
+        client.post_json("/auth/login", &json!({"email": email, "password": "wrong"}))
+    };
+    let known = answer("ada@example.com");
+    known.assert_problem(401, "invalid_credentials");
+    for email in ["bob@example.com", "not an address", ""] {
+        let unknown = answer(email);
+        assert_eq!(unknown.body, known.body);
+        assert_eq!(
+            unknown.header("www-authenticate"),
+            known.header("www-authenticate")
+        );
     }
+}
 
-    fn me_is_the_account_of_the_token(server) {
-        let ada = server.user("ada@example.com");
-        server.user("bob@example.com");
-        let me = ada.get("/auth/me");
-        assert_eq!(me.status, 200);
-        assert_eq!(me.json()["email"], "ada@example.com");
-        assert!(!me.body.contains("$2b$"));
+fn me_is_the_account_of_the_token(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    server.user("bob@example.com");
+    let me = ada.get("/auth/me");
+    assert_eq!(me.status, 200);
+    assert_eq!(me.json()["email"], "ada@example.com");
+    assert!(!me.body.contains("$2b$"));
+}
+
+fn changing_the_password_ends_every_token_and_the_old_password(server: TestServer) {
+    let here = server.user("ada@example.com");
+    let elsewhere = server.anonymous().log_in("ada@example.com", PASSWORD);
+    let change = json!({"current_password": PASSWORD, "new_password": "another password"});
+    let reply = here.post_json("/auth/password", &change);
+    assert_eq!((reply.status, reply.body.as_str()), (204, ""));
+
+    for client in [&here, &elsewhere] {
+        client.get("/auth/me").assert_problem(401, "invalid_token");
     }
+    let old = json!({"email": "ada@example.com", "password": PASSWORD});
+    server
+        .anonymous()
+        .post_json("/auth/login", &old)
+        .assert_problem(401, "invalid_credentials");
+    let again = server
+        .anonymous()
+        .log_in("ada@example.com", "another password");
+    assert_eq!(again.get("/auth/me").status, 200);
+}
 
-    fn changing_the_password_ends_every_token_and_the_old_password(server) {
-        let here = server.user("ada@example.com");
-        let elsewhere = server.anonymous().log_in("ada@example.com", PASSWORD);
-        let change = json!({"current_password": PASSWORD, "new_password": "another password"});
-        let reply = here.post_json("/auth/password", &change);
-        assert_eq!((reply.status, reply.body.as_str()), (204, ""));
+fn changing_the_password_needs_the_current_one_and_a_good_one(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let change = |current: &str, new: &str| {
+        ada.post_json(
+            "/auth/password",
+            &json!({"current_password": current, "new_password": new}),
+        )
+    };
+    change("wrong password", "another password").assert_problem(401, "invalid_credentials");
+    change(PASSWORD, &"a".repeat(73)).assert_problem(422, "validation_failed");
+    change(PASSWORD, "short").assert_problem(422, "validation_failed");
+    assert_eq!(ada.get("/auth/me").status, 200);
+}
 
-        for client in [&here, &elsewhere] {
-            client.get("/auth/me").assert_problem(401, "invalid_token");
-        }
-        let old = json!({"email": "ada@example.com", "password": PASSWORD});
-        server.anonymous().post_json("/auth/login", &old).assert_problem(401, "invalid_credentials");
-        let again = server.anonymous().log_in("ada@example.com", "another password");
-        assert_eq!(again.get("/auth/me").status, 200);
-    }
-
-    fn changing_the_password_needs_the_current_one_and_a_good_one(server) {
-        let ada = server.user("ada@example.com");
-        let change = |current: &str, new: &str| {
-            ada.post_json("/auth/password", &json!({"current_password": current, "new_password": new}))
-        };
-        change("wrong password", "another password").assert_problem(401, "invalid_credentials");
-        change(PASSWORD, &"a".repeat(73)).assert_problem(422, "validation_failed");
-        change(PASSWORD, "short").assert_problem(422, "validation_failed");
-        assert_eq!(ada.get("/auth/me").status, 200);
-    }
-
-    fn of_two_password_changes_at_once_one_wins(server) {
-        let ada = server.user("ada@example.com");
-        let threads: Vec<_> = (0..2)
-            .map(|number| {
-                let ada = ada.clone();
-                thread::spawn(move || {
-                    let new = format!("new password {number}");
-                    let change = json!({"current_password": PASSWORD, "new_password": new});
-                    (ada.post_json("/auth/password", &change).status, new)
-                })
+fn of_two_password_changes_at_once_one_wins(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let threads: Vec<_> = (0..2)
+        .map(|number| {
+            let ada = ada.clone();
+            thread::spawn(move || {
+                let new = format!("new password {number}");
+                let change = json!({"current_password": PASSWORD, "new_password": new});
+                (ada.post_json("/auth/password", &change).status, new)
             })
-            .collect();
-        let results: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
-        let winners: Vec<_> = results.iter().filter(|(status, _)| *status == 204).collect();
-        assert_eq!(winners.len(), 1, "{results:?}");
-        assert!(results.iter().all(|(status, _)| matches!(status, 204 | 401)), "{results:?}");
-        server.anonymous().log_in("ada@example.com", &winners[0].1);
-    }
+        })
+        .collect();
+    let results: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+    let winners: Vec<_> = results
+        .iter()
+        .filter(|(status, _)| *status == 204)
+        .collect();
+    assert_eq!(winners.len(), 1, "{results:?}");
+    assert!(
+        results
+            .iter()
+            .all(|(status, _)| matches!(status, 204 | 401)),
+        "{results:?}"
+    );
+    server.anonymous().log_in("ada@example.com", &winners[0].1);
+}
 
-    fn logging_out_ends_every_token(server) {
-        let here = server.user("ada@example.com");
-        let elsewhere = server.anonymous().log_in("ada@example.com", PASSWORD);
-        let bob = server.user("bob@example.com");
-        assert_eq!(here.post("/auth/logout").status, 204);
-        here.get("/auth/me").assert_problem(401, "invalid_token");
-        elsewhere.get("/api-keys").assert_problem(401, "invalid_token");
-        assert_eq!(bob.get("/auth/me").status, 200);
-        let again = server.anonymous().log_in("ada@example.com", PASSWORD);
-        assert_eq!(again.get("/auth/me").status, 200);
-    }
+fn logging_out_ends_every_token(server: TestServer) {
+    let here = server.user("ada@example.com");
+    let elsewhere = server.anonymous().log_in("ada@example.com", PASSWORD);
+    let bob = server.user("bob@example.com");
+    assert_eq!(here.post("/auth/logout").status, 204);
+    here.get("/auth/me").assert_problem(401, "invalid_token");
+    elsewhere
+        .get("/api-keys")
+        .assert_problem(401, "invalid_token");
+    assert_eq!(bob.get("/auth/me").status, 200);
+    let again = server.anonymous().log_in("ada@example.com", PASSWORD);
+    assert_eq!(again.get("/auth/me").status, 200);
 }
 
 mod closed {
@@ -229,13 +315,15 @@ mod closed {
 
     on_both_databases! {
         |config| config.signup = Signup::Closed;
+        nobody_signs_up_where_it_is_closed,
+    }
 
-        fn nobody_signs_up_where_it_is_closed(server) {
-            // Refused before the body is looked at.
-            server.anonymous().post("/auth/signup").assert_problem(403, "permission_denied");
-            let body = json!({"email": "ada@example.com", "password": PASSWORD});
-            let reply = server.anonymous().post_json("/auth/signup", &body);
-            reply.assert_problem(403, "permission_denied");
-        }
+    fn nobody_signs_up_where_it_is_closed(server: TestServer) {
+        // Refused before the body is looked at.
+        let reply = server.anonymous().post("/auth/signup");
+        reply.assert_problem(403, "permission_denied");
+        let body = json!({"email": "ada@example.com", "password": PASSWORD});
+        let reply = server.anonymous().post_json("/auth/signup", &body);
+        reply.assert_problem(403, "permission_denied");
     }
 }

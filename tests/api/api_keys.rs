@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     on_both_databases,
-    support::{Client, Reply},
+    support::{Client, Reply, TestServer},
 };
 
 fn next_page(reply: &Reply) -> Option<&str> {
@@ -34,189 +34,261 @@ fn all_pages(client: &Client, first: &str) -> Vec<Vec<String>> {
 }
 
 on_both_databases! {
-    fn a_key_is_made_without_a_body(server) {
-        let ada = server.user("ada@example.com");
-        let reply = ada.post("/api-keys");
-        assert_eq!(reply.status, 201);
-        assert_eq!(reply.header("cache-control"), Some("no-store"));
-        let key = reply.json();
-        assert_eq!(reply.header("location"), Some(format!("/api-keys/{}", key["id"].as_str().unwrap()).as_str()));
-        assert_eq!(key["environment"], "live");
-        assert_eq!(key["status"], "active");
-        assert_eq!(key["name"], Value::Null);
-        assert_eq!(key["revoked_at"], Value::Null);
-        let api_key = key["api_key"].as_str().unwrap();
-        assert!(api_key.starts_with("sk_live_"));
-        assert_eq!(api_key.len(), 46);
-        assert_eq!(key["prefix"].as_str().unwrap(), &api_key[..12]);
-    }
+    a_key_is_made_without_a_body,
+    a_key_has_the_name_and_environment_that_were_chosen,
+    what_cannot_be_chosen_is_refused,
+    a_key_is_shown_whole_only_once,
+    a_list_comes_newest_first_in_pages,
+    a_list_has_fifty_at_a_time_and_a_hundred_at_the_most,
+    pages_miss_and_repeat_nothing_while_keys_come_and_go,
+    a_broken_or_foreign_cursor_is_refused,
+    a_revoked_key_is_refused_and_stays_in_the_list,
+    revoking_at_once_is_the_same_for_everybody,
+    somebody_elses_key_is_not_found,
+    an_id_that_is_none_is_not_found,
+    keys_are_never_the_same,
+}
 
-    fn a_key_has_the_name_and_environment_that_were_chosen(server) {
-        let ada = server.user("ada@example.com");
-        let reply = ada.post_json("/api-keys", &json!({"name": "billing \u{1f511}", "environment": "test"}));
-        assert_eq!(reply.status, 201);
-        let key = reply.json();
-        assert_eq!(key["name"], "billing \u{1f511}");
-        assert_eq!(key["environment"], "test");
-        assert!(key["api_key"].as_str().unwrap().starts_with("sk_test_"));
-        let used = server.anonymous().with_key(key["api_key"].as_str().unwrap()).get("/protected");
-        assert_eq!(used.json()["key"]["environment"], "test");
-    }
+fn a_key_is_made_without_a_body(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let reply = ada.post("/api-keys");
+    assert_eq!(reply.status, 201);
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    let key = reply.json();
+    assert_eq!(
+        reply.header("location"),
+        Some(format!("/api-keys/{}", key["id"].as_str().unwrap()).as_str())
+    );
+    assert_eq!(key["environment"], "live");
+    assert_eq!(key["status"], "active");
+    assert_eq!(key["name"], Value::Null);
+    assert_eq!(key["revoked_at"], Value::Null);
+    let api_key = key["api_key"].as_str().unwrap();
+    assert!(api_key.starts_with("sk_live_"));
+    assert_eq!(api_key.len(), 46);
+    assert_eq!(key["prefix"].as_str().unwrap(), &api_key[..12]);
+}
 
-    fn what_cannot_be_chosen_is_refused(server) {
-        let ada = server.user("ada@example.com");
-        for (body, pointer) in [
-            (json!({"name": ""}), "/name"),
-            (json!({"name": "   "}), "/name"),
-            (json!({"name": "a".repeat(101)}), "/name"),
-            (json!({"name": "two\nlines"}), "/name"),
-            (json!({"name": 1}), "/name"),
-            (json!({"environment": "prod"}), "/environment"),
-            (json!({"user_id": uuid::Uuid::now_v7()}), "/user_id"),
-            (json!(["a name", "live"]), ""),
-            (json!("a name"), ""),
-            (json!(1), ""),
-        ] {
-            let problem = ada.post_json("/api-keys", &body).assert_problem(422, "validation_failed");
-            assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
-        }
-        assert_eq!(ada.get("/api-keys").json(), json!([]));
-        for body in [json!({"name": "\u{e9}".repeat(100)}), json!({"name": null}), json!({}), json!(null)] {
-            assert_eq!(ada.post_json("/api-keys", &body).status, 201, "{body}");
-        }
-    }
+fn a_key_has_the_name_and_environment_that_were_chosen(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let reply = ada.post_json(
+        "/api-keys",
+        &json!({"name": "billing \u{1f511}", "environment": "test"}),
+    );
+    assert_eq!(reply.status, 201);
+    let key = reply.json();
+    assert_eq!(key["name"], "billing \u{1f511}");
+    assert_eq!(key["environment"], "test");
+    assert!(key["api_key"].as_str().unwrap().starts_with("sk_test_"));
+    let used = server
+        .anonymous()
+        .with_key(key["api_key"].as_str().unwrap())
+        .get("/protected");
+    assert_eq!(used.json()["key"]["environment"], "test");
+}
 
-    fn a_key_is_shown_whole_only_once(server) {
-        let ada = server.user("ada@example.com");
-        let created = ada.create_key();
-        let api_key = created["api_key"].as_str().unwrap();
-        let path = format!("/api-keys/{}", created["id"].as_str().unwrap());
-        let mut shown = created.clone();
-        shown.as_object_mut().unwrap().remove("api_key");
-        assert_eq!(ada.get(&path).json(), shown);
-        assert_eq!(ada.get("/api-keys").json(), json!([shown]));
-        for reply in [ada.get(&path), ada.get("/api-keys"), ada.delete(&path)] {
-            assert!(!reply.body.contains(&api_key[13..]), "{reply:?}");
-        }
+fn what_cannot_be_chosen_is_refused(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    for (body, pointer) in [
+        (json!({"name": ""}), "/name"),
+        (json!({"name": "   "}), "/name"),
+        (json!({"name": "a".repeat(101)}), "/name"),
+        (json!({"name": "two\nlines"}), "/name"),
+        (json!({"name": 1}), "/name"),
+        (json!({"environment": "prod"}), "/environment"),
+        (json!({"user_id": uuid::Uuid::now_v7()}), "/user_id"),
+        (json!(["a name", "live"]), ""),
+        (json!("a name"), ""),
+        (json!(1), ""),
+    ] {
+        let problem = ada
+            .post_json("/api-keys", &body)
+            .assert_problem(422, "validation_failed");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
     }
-
-    fn a_list_comes_newest_first_in_pages(server) {
-        let ada = server.user("ada@example.com");
-        let mut made: Vec<_> = (0..7).map(|_| ada.create_key()["id"].as_str().unwrap().to_owned()).collect();
-        made.reverse();
-        assert_eq!(all_pages(&ada, "/api-keys?limit=3"), [&made[..3], &made[3..6], &made[6..]]);
-        assert_eq!(all_pages(&ada, "/api-keys?limit=7"), [&made[..]]);
-        assert_eq!(all_pages(&ada, "/api-keys"), [&made[..]]);
+    assert_eq!(ada.get("/api-keys").json(), json!([]));
+    for body in [
+        json!({"name": "\u{e9}".repeat(100)}),
+        json!({"name": null}),
+        json!({}),
+        json!(null),
+    ] {
+        assert_eq!(ada.post_json("/api-keys", &body).status, 201, "{body}");
     }
+}
 
-    fn a_list_has_fifty_at_a_time_and_a_hundred_at_the_most(server) {
-        let ada = server.user("ada@example.com");
-        for _ in 0..51 {
-            ada.create_key();
-        }
-        assert_eq!(all_pages(&ada, "/api-keys").iter().map(Vec::len).collect::<Vec<_>>(), [50, 1]);
-        assert_eq!(all_pages(&ada, "/api-keys?limit=100")[0].len(), 51);
-        for limit in ["0", "101", "-1", "1.5", "ten", "", "99999999999999999999"] {
-            let reply = ada.get(&format!("/api-keys?limit={limit}"));
-            let problem = reply.assert_problem(422, "validation_failed");
-            assert_eq!(problem["errors"][0]["pointer"], "?limit");
-        }
-        let problem = ada.get("/api-keys?limt=5").assert_problem(422, "validation_failed");
-        assert_eq!(problem["errors"][0]["pointer"], "?limt");
+fn a_key_is_shown_whole_only_once(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let created = ada.create_key();
+    let api_key = created["api_key"].as_str().unwrap();
+    let path = format!("/api-keys/{}", created["id"].as_str().unwrap());
+    let mut shown = created.clone();
+    shown.as_object_mut().unwrap().remove("api_key");
+    assert_eq!(ada.get(&path).json(), shown);
+    assert_eq!(ada.get("/api-keys").json(), json!([shown]));
+    for reply in [ada.get(&path), ada.get("/api-keys"), ada.delete(&path)] {
+        assert!(!reply.body.contains(&api_key[13..]), "{reply:?}");
     }
+}
 
-    fn pages_miss_and_repeat_nothing_while_keys_come_and_go(server) {
-        let ada = server.user("ada@example.com");
-        let made: HashSet<_> = (0..6).map(|_| ada.create_key()["id"].as_str().unwrap().to_owned()).collect();
-        let first = ada.get("/api-keys?limit=2");
+fn a_list_comes_newest_first_in_pages(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let mut made: Vec<_> = (0..7)
+        .map(|_| ada.create_key()["id"].as_str().unwrap().to_owned())
+        .collect();
+    made.reverse();
+    assert_eq!(
+        all_pages(&ada, "/api-keys?limit=3"),
+        [&made[..3], &made[3..6], &made[6..]]
+    );
+    assert_eq!(all_pages(&ada, "/api-keys?limit=7"), [&made[..]]);
+    assert_eq!(all_pages(&ada, "/api-keys"), [&made[..]]);
+}
+
+fn a_list_has_fifty_at_a_time_and_a_hundred_at_the_most(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    for _ in 0..51 {
         ada.create_key();
-        ada.delete(&format!("/api-keys/{}", ids(&first.json())[1]));
-        let mut seen = ids(&first.json());
-        seen.extend(all_pages(&ada, next_page(&first).unwrap()).concat());
-        assert_eq!(seen.len(), 6);
-        assert_eq!(seen.into_iter().collect::<HashSet<_>>(), made);
     }
-
-    fn a_broken_or_foreign_cursor_is_refused(server) {
-        let ada = server.user("ada@example.com");
-        let bob = server.user("bob@example.com");
-        for _ in 0..2 {
-            ada.create_key();
-            bob.create_key();
-        }
-        let reply = ada.get("/api-keys?limit=1");
-        let next = next_page(&reply).unwrap();
-        assert_eq!(ada.get(next).status, 200);
-        bob.get(next).assert_problem(400, "invalid_cursor");
-        for cursor in ["", "x", "%00", &"A".repeat(32), &"A".repeat(5000), &next[next.len() - 10..]] {
-            ada.get(&format!("/api-keys?cursor={cursor}")).assert_problem(400, "invalid_cursor");
-        }
+    assert_eq!(
+        all_pages(&ada, "/api-keys")
+            .iter()
+            .map(Vec::len)
+            .collect::<Vec<_>>(),
+        [50, 1]
+    );
+    assert_eq!(all_pages(&ada, "/api-keys?limit=100")[0].len(), 51);
+    for limit in ["0", "101", "-1", "1.5", "ten", "", "99999999999999999999"] {
+        let reply = ada.get(&format!("/api-keys?limit={limit}"));
+        let problem = reply.assert_problem(422, "validation_failed");
+        assert_eq!(problem["errors"][0]["pointer"], "?limit");
     }
+    let problem = ada
+        .get("/api-keys?limt=5")
+        .assert_problem(422, "validation_failed");
+    assert_eq!(problem["errors"][0]["pointer"], "?limt");
+}
 
-    fn a_revoked_key_is_refused_and_stays_in_the_list(server) {
-        let ada = server.user("ada@example.com");
-        let key = ada.create_key();
-        let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
-        let caller = server.anonymous().with_key(key["api_key"].as_str().unwrap());
-        assert_eq!(caller.get("/protected").status, 200);
+fn pages_miss_and_repeat_nothing_while_keys_come_and_go(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let made: HashSet<_> = (0..6)
+        .map(|_| ada.create_key()["id"].as_str().unwrap().to_owned())
+        .collect();
+    let first = ada.get("/api-keys?limit=2");
+    ada.create_key();
+    ada.delete(&format!("/api-keys/{}", ids(&first.json())[1]));
+    let mut seen = ids(&first.json());
+    seen.extend(all_pages(&ada, next_page(&first).unwrap()).concat());
+    assert_eq!(seen.len(), 6);
+    assert_eq!(seen.into_iter().collect::<HashSet<_>>(), made);
+}
 
-        let revoked = ada.delete(&path);
-        assert_eq!(revoked.status, 200);
-        assert_eq!(revoked.json()["status"], "revoked");
-        assert!(revoked.json()["revoked_at"].is_string());
-        caller.get("/protected").assert_problem(401, "invalid_api_key");
-
-        server.advance(std::time::Duration::from_secs(60));
-        assert_eq!(ada.delete(&path).json(), revoked.json());
-        assert_eq!(ada.get(&path).json(), revoked.json());
-        assert_eq!(ada.get("/api-keys").json(), json!([revoked.json()]));
+fn a_broken_or_foreign_cursor_is_refused(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let bob = server.user("bob@example.com");
+    for _ in 0..2 {
+        ada.create_key();
+        bob.create_key();
     }
+    let reply = ada.get("/api-keys?limit=1");
+    let next = next_page(&reply).unwrap();
+    assert_eq!(ada.get(next).status, 200);
+    bob.get(next).assert_problem(400, "invalid_cursor");
+    for cursor in [
+        "",
+        "x",
+        "%00",
+        &"A".repeat(32),
+        &"A".repeat(5000),
+        &next[next.len() - 10..],
+    ] {
+        ada.get(&format!("/api-keys?cursor={cursor}"))
+            .assert_problem(400, "invalid_cursor");
+    }
+}
 
-    fn revoking_at_once_is_the_same_for_everybody(server) {
-        let ada = server.user("ada@example.com");
-        let path = format!("/api-keys/{}", ada.create_key()["id"].as_str().unwrap());
-        let threads: Vec<_> = (0..16)
-            .map(|_| {
-                let (ada, path) = (ada.clone(), path.clone());
-                thread::spawn(move || ada.delete(&path).body)
+fn a_revoked_key_is_refused_and_stays_in_the_list(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let key = ada.create_key();
+    let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
+    let caller = server
+        .anonymous()
+        .with_key(key["api_key"].as_str().unwrap());
+    assert_eq!(caller.get("/protected").status, 200);
+
+    let revoked = ada.delete(&path);
+    assert_eq!(revoked.status, 200);
+    assert_eq!(revoked.json()["status"], "revoked");
+    assert!(revoked.json()["revoked_at"].is_string());
+    caller
+        .get("/protected")
+        .assert_problem(401, "invalid_api_key");
+
+    server.advance(std::time::Duration::from_secs(60));
+    assert_eq!(ada.delete(&path).json(), revoked.json());
+    assert_eq!(ada.get(&path).json(), revoked.json());
+    assert_eq!(ada.get("/api-keys").json(), json!([revoked.json()]));
+}
+
+fn revoking_at_once_is_the_same_for_everybody(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let path = format!("/api-keys/{}", ada.create_key()["id"].as_str().unwrap());
+    let threads: Vec<_> = (0..16)
+        .map(|_| {
+            let (ada, path) = (ada.clone(), path.clone());
+            thread::spawn(move || ada.delete(&path).body)
+        })
+        .collect();
+    let answers: HashSet<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+}
+
+fn somebody_elses_key_is_not_found(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let bob = server.user("bob@example.com");
+    let key = ada.create_key();
+    let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
+    bob.get(&path).assert_problem(404, "not_found");
+    bob.delete(&path).assert_problem(404, "not_found");
+    assert_eq!(bob.get("/api-keys").json(), json!([]));
+    assert_eq!(ada.get(&path).json()["status"], "active");
+}
+
+fn an_id_that_is_none_is_not_found(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let id = ada.create_key()["id"].as_str().unwrap().to_owned();
+    for other in [
+        "1",
+        "x",
+        "%00",
+        "..%2f",
+        &uuid::Uuid::now_v7().to_string(),
+        &id.replace('-', ""),
+        &format!("{{{id}}}"),
+        &format!("urn:uuid:{id}"),
+    ] {
+        ada.get(&format!("/api-keys/{other}"))
+            .assert_problem(404, "not_found");
+        ada.delete(&format!("/api-keys/{other}"))
+            .assert_problem(404, "not_found");
+    }
+}
+
+fn keys_are_never_the_same(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let threads: Vec<_> = (0..32)
+        .map(|_| {
+            let ada = ada.clone();
+            thread::spawn(move || {
+                (0..10)
+                    .map(|_| ada.create_key()["api_key"].to_string())
+                    .collect::<Vec<_>>()
             })
-            .collect();
-        let answers: HashSet<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
-        assert_eq!(answers.len(), 1, "{answers:?}");
-    }
-
-    fn somebody_elses_key_is_not_found(server) {
-        let ada = server.user("ada@example.com");
-        let bob = server.user("bob@example.com");
-        let key = ada.create_key();
-        let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
-        bob.get(&path).assert_problem(404, "not_found");
-        bob.delete(&path).assert_problem(404, "not_found");
-        assert_eq!(bob.get("/api-keys").json(), json!([]));
-        assert_eq!(ada.get(&path).json()["status"], "active");
-    }
-
-    fn an_id_that_is_none_is_not_found(server) {
-        let ada = server.user("ada@example.com");
-        let id = ada.create_key()["id"].as_str().unwrap().to_owned();
-        for other in [
-            "1", "x", "%00", "..%2f", &uuid::Uuid::now_v7().to_string(),
-            &id.replace('-', ""), &format!("{{{id}}}"), &format!("urn:uuid:{id}"),
-        ] {
-            ada.get(&format!("/api-keys/{other}")).assert_problem(404, "not_found");
-            ada.delete(&format!("/api-keys/{other}")).assert_problem(404, "not_found");
-        }
-    }
-
-    fn keys_are_never_the_same(server) {
-        let ada = server.user("ada@example.com");
-        let threads: Vec<_> = (0..32)
-            .map(|_| {
-                let ada = ada.clone();
-                thread::spawn(move || (0..10).map(|_| ada.create_key()["api_key"].to_string()).collect::<Vec<_>>())
-            })
-            .collect();
-        let keys: HashSet<_> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
-        assert_eq!(keys.len(), 320);
-    }
+        })
+        .collect();
+    let keys: HashSet<_> = threads
+        .into_iter()
+        .flat_map(|t| t.join().unwrap())
+        .collect();
+    assert_eq!(keys.len(), 320);
 }

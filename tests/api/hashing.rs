@@ -7,46 +7,55 @@ use std::{
 
 use serde_json::json;
 
-use crate::{on_both_databases, support::PASSWORD};
+use crate::{
+    on_both_databases,
+    support::{PASSWORD, TestServer},
+};
 
 on_both_databases! {
     // Slow enough that a queue forms, as it does at the default of 12.
     |config| config.bcrypt_cost = 10;
+    past_the_bound_a_login_is_told_to_come_back,
+}
 
-    fn past_the_bound_a_login_is_told_to_come_back(server) {
-        server.user("ada@example.com");
-        let key = server.anonymous().log_in("ada@example.com", PASSWORD).create_key();
-        let caller = server.anonymous().with_key(key["api_key"].as_str().unwrap());
-        let cores = thread::available_parallelism().unwrap().get();
-        let flooding = AtomicBool::new(true);
-        let turned_away = AtomicBool::new(false);
+fn past_the_bound_a_login_is_told_to_come_back(server: TestServer) {
+    server.user("ada@example.com");
+    let key = server
+        .anonymous()
+        .log_in("ada@example.com", PASSWORD)
+        .create_key();
+    let caller = server
+        .anonymous()
+        .with_key(key["api_key"].as_str().unwrap());
+    let cores = thread::available_parallelism().unwrap().get();
+    let flooding = AtomicBool::new(true);
+    let turned_away = AtomicBool::new(false);
 
-        // More at once than hash and wait together.
-        thread::scope(|scope| {
-            for number in 0..128 + cores + 40 {
-                let (server, flooding, turned_away) = (&server, &flooding, &turned_away);
-                scope.spawn(move || {
-                    let email = format!("user{number}@example.com");
-                    let body = json!({"email": email, "password": PASSWORD});
-                    for _ in 0..50 {
-                        if !flooding.load(Ordering::Relaxed) {
-                            break;
-                        }
-                        let reply = server.anonymous().post_json("/auth/signup", &body);
-                        if reply.status == 503 {
-                            reply.assert_problem(503, "unavailable");
-                            turned_away.store(true, Ordering::Relaxed);
-                        }
+    // More at once than hash and wait together.
+    thread::scope(|scope| {
+        for number in 0..128 + cores + 40 {
+            let (server, flooding, turned_away) = (&server, &flooding, &turned_away);
+            scope.spawn(move || {
+                let email = format!("user{number}@example.com");
+                let body = json!({"email": email, "password": PASSWORD});
+                for _ in 0..50 {
+                    if !flooding.load(Ordering::Relaxed) {
+                        break;
                     }
-                });
-            }
-            for _ in 0..200 {
-                assert_eq!(caller.get("/protected").status, 200);
-                assert_eq!(caller.get("/health/live").status, 200);
-            }
-            flooding.store(false, Ordering::Relaxed);
-        });
-        assert!(turned_away.load(Ordering::Relaxed));
-        server.anonymous().log_in("ada@example.com", PASSWORD);
-    }
+                    let reply = server.anonymous().post_json("/auth/signup", &body);
+                    if reply.status == 503 {
+                        reply.assert_problem(503, "unavailable");
+                        turned_away.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        for _ in 0..200 {
+            assert_eq!(caller.get("/protected").status, 200);
+            assert_eq!(caller.get("/health/live").status, 200);
+        }
+        flooding.store(false, Ordering::Relaxed);
+    });
+    assert!(turned_away.load(Ordering::Relaxed));
+    server.anonymous().log_in("ada@example.com", PASSWORD);
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     on_both_databases,
-    support::{Client, PASSWORD, Reply},
+    support::{Client, PASSWORD, Reply, TestServer},
 };
 
 fn document() -> Value {
@@ -132,74 +132,109 @@ fn send(
 }
 
 on_both_databases! {
-    fn every_example_works_when_it_is_sent_unchanged(server) {
-        let document = document();
-        let anyone = server.anonymous();
-        let mut password = PASSWORD;
-        let (mut user, mut key, mut id) = (anyone.clone(), anyone.clone(), String::new());
-        for (method, path, operation) in operations(&document) {
-            let security = operation["security"].to_string();
-            let client = match () {
-                () if security.contains("user_token") => user.clone(),
-                () if security.contains("api_key") => key.clone(),
-                () => anyone.clone(),
-            };
-            let address = path.replace("{id}", &id);
-            let media_types: Vec<String> = match operation.pointer("/requestBody/content") {
-                Some(content) => content.as_object().unwrap().keys().cloned().collect(),
-                None => vec!["none".to_owned()],
-            };
-            for media_type in media_types {
-                let reply = send(&client, &document, &method, &address, &operation, &media_type);
-                assert!((200..300).contains(&reply.status), "{method} {path}: {reply:?}");
-                assert!(operation["responses"].get(reply.status.to_string()).is_some(), "{method} {path}");
-                match (method.as_str(), path.as_str()) {
-                    ("POST", "/auth/login") => user = anyone.with_token(reply.text("access_token")),
-                    ("POST", "/api-keys") => {
-                        key = anyone.with_key(reply.text("api_key"));
-                        id = reply.text("id").to_owned();
-                    }
-                    // These end the token.
-                    ("POST", "/auth/logout") => user = anyone.log_in("ada@example.com", password),
-                    ("POST", "/auth/password") => {
-                        password = "another horse, another battery";
-                        user = anyone.log_in("ada@example.com", password);
-                    }
-                    _ => {}
+    every_example_works_when_it_is_sent_unchanged,
+    every_operation_is_served_and_documents_the_errors_of_its_form,
+}
+
+fn every_example_works_when_it_is_sent_unchanged(server: TestServer) {
+    let document = document();
+    let anyone = server.anonymous();
+    let mut password = PASSWORD;
+    let (mut user, mut key, mut id) = (anyone.clone(), anyone.clone(), String::new());
+    for (method, path, operation) in operations(&document) {
+        let security = operation["security"].to_string();
+        let client = match () {
+            () if security.contains("user_token") => user.clone(),
+            () if security.contains("api_key") => key.clone(),
+            () => anyone.clone(),
+        };
+        let address = path.replace("{id}", &id);
+        let media_types: Vec<String> = match operation.pointer("/requestBody/content") {
+            Some(content) => content.as_object().unwrap().keys().cloned().collect(),
+            None => vec!["none".to_owned()],
+        };
+        for media_type in media_types {
+            let reply = send(
+                &client,
+                &document,
+                &method,
+                &address,
+                &operation,
+                &media_type,
+            );
+            assert!(
+                (200..300).contains(&reply.status),
+                "{method} {path}: {reply:?}"
+            );
+            assert!(
+                operation["responses"]
+                    .get(reply.status.to_string())
+                    .is_some(),
+                "{method} {path}"
+            );
+            match (method.as_str(), path.as_str()) {
+                ("POST", "/auth/login") => user = anyone.with_token(reply.text("access_token")),
+                ("POST", "/api-keys") => {
+                    key = anyone.with_key(reply.text("api_key"));
+                    id = reply.text("id").to_owned();
                 }
+                // These end the token.
+                ("POST", "/auth/logout") => user = anyone.log_in("ada@example.com", password),
+                ("POST", "/auth/password") => {
+                    password = "another horse, another battery";
+                    user = anyone.log_in("ada@example.com", password);
+                }
+                _ => {}
             }
         }
     }
+}
 
-    fn every_operation_is_served_and_documents_the_errors_of_its_form(server) {
-        let document = document();
-        let anyone = server.anonymous();
-        for (method, path, operation) in operations(&document) {
-            let address = path.replace("{id}", "x");
-            let reply = anyone.send(&method, &address, "");
-            assert!(!matches!(reply.status, 404 | 405), "{method} {path}: {reply:?}");
+fn every_operation_is_served_and_documents_the_errors_of_its_form(server: TestServer) {
+    let document = document();
+    let anyone = server.anonymous();
+    for (method, path, operation) in operations(&document) {
+        let address = path.replace("{id}", "x");
+        let reply = anyone.send(&method, &address, "");
+        assert!(
+            !matches!(reply.status, 404 | 405),
+            "{method} {path}: {reply:?}"
+        );
 
-            let documented: BTreeSet<_> = operation["responses"].as_object().unwrap().keys().map(String::as_str).collect();
-            let mut expected = BTreeSet::new();
-            if operation.get("security").is_some() {
-                expected.extend(["400", "401"]);
-            }
-            if operation.get("requestBody").is_some() {
-                expected.extend(["400", "413", "415", "422"]);
-            }
-            if path.contains('{') {
-                expected.insert("404");
-            }
-            if path != "/health/live" {
-                expected.insert("503");
-            }
-            assert!(documented.is_superset(&expected), "{method} {path}: {documented:?}");
-            for (status, response) in operation["responses"].as_object().unwrap() {
-                if status.starts_with('4') || status.starts_with('5') {
-                    assert!(response["$ref"].is_string(), "{method} {path} declares {status} by hand");
-                }
+        let documented: BTreeSet<_> = operation["responses"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let mut expected = BTreeSet::new();
+        if operation.get("security").is_some() {
+            expected.extend(["400", "401"]);
+        }
+        if operation.get("requestBody").is_some() {
+            expected.extend(["400", "413", "415", "422"]);
+        }
+        if path.contains('{') {
+            expected.insert("404");
+        }
+        if path != "/health/live" {
+            expected.insert("503");
+        }
+        assert!(
+            documented.is_superset(&expected),
+            "{method} {path}: {documented:?}"
+        );
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if status.starts_with('4') || status.starts_with('5') {
+                assert!(
+                    response["$ref"].is_string(),
+                    "{method} {path} declares {status} by hand"
+                );
             }
         }
-        assert_eq!(PASSWORD, "correct horse battery staple", "the document's example");
     }
+    assert_eq!(
+        PASSWORD, "correct horse battery staple",
+        "the document's example"
+    );
 }

@@ -22,44 +22,60 @@ pub fn raw(server: &TestServer, request: &str) -> String {
 }
 
 on_both_databases! {
-    fn a_sane_request_id_is_taken_over(server) {
-        for id in ["1", "a-b_c.d:e/f", &"x".repeat(128)] {
-            let client = server.anonymous().with("x-request-id", id);
-            assert_eq!(client.get("/health/live").header("x-request-id"), Some(id));
-            client.get("/nothing").assert_problem(404, "not_found");
-        }
-    }
+    a_sane_request_id_is_taken_over,
+    any_other_request_id_is_replaced,
+    the_service_is_alive_and_ready,
+    what_is_no_http_does_no_harm,
+}
 
-    fn any_other_request_id_is_replaced(server) {
-        let made = server.anonymous().get("/health/live").header("x-request-id").unwrap().to_owned();
-        assert_eq!(made.len(), 36);
-        for id in ["", "two words", "tab\there", &"x".repeat(129)] {
-            let client = server.anonymous().with("x-request-id", id);
-            let reply = client.get("/health/live");
-            let made = reply.header("x-request-id").unwrap();
-            assert!(made != id && made.len() == 36, "{made}");
-        }
+fn a_sane_request_id_is_taken_over(server: TestServer) {
+    for id in ["1", "a-b_c.d:e/f", &"x".repeat(128)] {
+        let client = server.anonymous().with("x-request-id", id);
+        assert_eq!(client.get("/health/live").header("x-request-id"), Some(id));
+        client.get("/nothing").assert_problem(404, "not_found");
     }
+}
 
-    fn the_service_is_alive_and_ready(server) {
-        for path in ["/health/live", "/health/ready"] {
-            let reply = server.anonymous().get(path);
-            assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"status":"ok"}"#));
-        }
+fn any_other_request_id_is_replaced(server: TestServer) {
+    let made = server
+        .anonymous()
+        .get("/health/live")
+        .header("x-request-id")
+        .unwrap()
+        .to_owned();
+    assert_eq!(made.len(), 36);
+    for id in ["", "two words", "tab\there", &"x".repeat(129)] {
+        let client = server.anonymous().with("x-request-id", id);
+        let reply = client.get("/health/live");
+        let made = reply.header("x-request-id").unwrap();
+        assert!(made != id && made.len() == 36, "{made}");
     }
+}
 
-    fn what_is_no_http_does_no_harm(server) {
-        for request in [
-            "nonsense\r\n\r\n",
-            "GET / HTTP/9.9\r\n\r\n",
-            "GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n",
-            "POST /auth/login HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
-            "POST /auth/login HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-            "POST /auth/login HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\nzz\r\n",
-        ] {
-            let reply = raw(&server, request);
-            assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 4"), "{request:?}: {reply}");
-        }
-        assert_eq!(server.anonymous().get("/health/ready").status, 200);
+fn the_service_is_alive_and_ready(server: TestServer) {
+    for path in ["/health/live", "/health/ready"] {
+        let reply = server.anonymous().get(path);
+        assert_eq!(
+            (reply.status, reply.body.as_str()),
+            (200, r#"{"status":"ok"}"#)
+        );
     }
+}
+
+fn what_is_no_http_does_no_harm(server: TestServer) {
+    for request in [
+        "nonsense\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n",
+        "POST /auth/login HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        "POST /auth/login HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /auth/login HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\nzz\r\n",
+    ] {
+        let reply = raw(&server, request);
+        assert!(
+            reply.is_empty() || reply.starts_with("HTTP/1.1 4"),
+            "{request:?}: {reply}"
+        );
+    }
+    assert_eq!(server.anonymous().get("/health/ready").status, 200);
 }

@@ -47,75 +47,97 @@ fn status(server: &TestServer, token: &str) -> u16 {
 }
 
 on_both_databases! {
-    fn a_token_with_every_claim_and_our_signature_is_accepted(server) {
-        let claims = claims_of(&server.user("ada@example.com"));
-        assert_eq!(status(&server, &sign(&hs256(), &claims, SECRET)), 200);
-    }
+    a_token_with_every_claim_and_our_signature_is_accepted,
+    every_claim_is_required_with_its_type_and_value,
+    no_other_algorithm_is_accepted,
+    another_signature_is_not_ours,
+    a_token_ends_at_the_second_that_it_says,
+    a_token_of_an_account_that_is_not_there_is_refused,
+}
 
-    fn every_claim_is_required_with_its_type_and_value(server) {
-        let good = claims_of(&server.user("ada@example.com"));
-        for claim in ["iss", "aud", "sub", "iat", "exp", "jti", "ver"] {
-            for other in [None, Some(json!("1")), Some(json!(null)), Some(json!(["latchkey"])), Some(json!(-1))] {
-                let mut claims = good.clone();
-                if (claim, &other) == ("iat", &Some(json!(-1))) {
-                    continue;
-                }
-                match &other {
-                    None => claims.as_object_mut().unwrap().remove(claim),
-                    Some(value) => claims.as_object_mut().unwrap().insert(claim.to_owned(), value.clone()),
-                };
-                let token = sign(&hs256(), &claims, SECRET);
-                assert_eq!(status(&server, &token), 401, "{claim}: {other:?}");
-            }
-        }
-    }
+fn a_token_with_every_claim_and_our_signature_is_accepted(server: TestServer) {
+    let claims = claims_of(&server.user("ada@example.com"));
+    assert_eq!(status(&server, &sign(&hs256(), &claims, SECRET)), 200);
+}
 
-    fn no_other_algorithm_is_accepted(server) {
-        let claims = claims_of(&server.user("ada@example.com"));
-        let message = format!("{}.{}", encode(&json!({"alg": "none"})), encode(&claims));
-        assert_eq!(status(&server, &format!("{message}.")), 401);
-        assert_eq!(status(&server, &message), 401);
-        let good = sign(&hs256(), &claims, SECRET);
-        let signature = good.rsplit('.').next().unwrap();
-        assert_eq!(status(&server, &format!("{message}.{signature}")), 401);
-        for algorithm in ["none", "None", "HS384", "HS512", "RS256", "ES256", "EdDSA", "PS256"] {
-            let header = json!({"alg": algorithm, "typ": "JWT"});
-            assert_eq!(status(&server, &sign(&header, &claims, SECRET)), 401, "{algorithm}");
-        }
-    }
-
-    fn another_signature_is_not_ours(server) {
-        let claims = claims_of(&server.user("ada@example.com"));
-        let other_secret = "another-secret-for-tests-and-only-for-tests";
-        assert_eq!(status(&server, &sign(&hs256(), &claims, other_secret)), 401);
-        let good = sign(&hs256(), &claims, SECRET);
-        let (message, _) = good.rsplit_once('.').unwrap();
-        for token in [
-            message.to_owned(),
-            format!("{message}."),
-            format!("{message}.AAAA"),
-            format!("{good}A"),
-            format!("{good}.{good}"),
-            "..".to_owned(),
-            "garbage".to_owned(),
+fn every_claim_is_required_with_its_type_and_value(server: TestServer) {
+    let good = claims_of(&server.user("ada@example.com"));
+    for claim in ["iss", "aud", "sub", "iat", "exp", "jti", "ver"] {
+        for other in [
+            None,
+            Some(json!("1")),
+            Some(json!(null)),
+            Some(json!(["latchkey"])),
+            Some(json!(-1)),
         ] {
-            assert_eq!(status(&server, &token), 401, "{token}");
+            let mut claims = good.clone();
+            if (claim, &other) == ("iat", &Some(json!(-1))) {
+                continue;
+            }
+            match &other {
+                None => claims.as_object_mut().unwrap().remove(claim),
+                Some(value) => claims
+                    .as_object_mut()
+                    .unwrap()
+                    .insert(claim.to_owned(), value.clone()),
+            };
+            let token = sign(&hs256(), &claims, SECRET);
+            assert_eq!(status(&server, &token), 401, "{claim}: {other:?}");
         }
     }
+}
 
-    fn a_token_ends_at_the_second_that_it_says(server) {
-        let ada = server.user("ada@example.com");
-        server.advance(std::time::Duration::from_secs(3590));
-        assert_eq!(ada.get("/auth/me").status, 200);
-        server.advance(std::time::Duration::from_secs(10));
-        ada.get("/auth/me").assert_problem(401, "invalid_token");
+fn no_other_algorithm_is_accepted(server: TestServer) {
+    let claims = claims_of(&server.user("ada@example.com"));
+    let message = format!("{}.{}", encode(&json!({"alg": "none"})), encode(&claims));
+    assert_eq!(status(&server, &format!("{message}.")), 401);
+    assert_eq!(status(&server, &message), 401);
+    let good = sign(&hs256(), &claims, SECRET);
+    let signature = good.rsplit('.').next().unwrap();
+    assert_eq!(status(&server, &format!("{message}.{signature}")), 401);
+    for algorithm in [
+        "none", "None", "HS384", "HS512", "RS256", "ES256", "EdDSA", "PS256",
+    ] {
+        let header = json!({"alg": algorithm, "typ": "JWT"});
+        assert_eq!(
+            status(&server, &sign(&header, &claims, SECRET)),
+            401,
+            "{algorithm}"
+        );
     }
+}
 
-    fn a_token_of_an_account_that_is_not_there_is_refused(server) {
-        let mut claims = claims_of(&server.user("ada@example.com"));
-        claims["sub"] = json!(uuid::Uuid::now_v7());
-        assert_eq!(status(&server, &sign(&hs256(), &claims, SECRET)), 401);
+fn another_signature_is_not_ours(server: TestServer) {
+    let claims = claims_of(&server.user("ada@example.com"));
+    let other_secret = "another-secret-for-tests-and-only-for-tests";
+    assert_eq!(status(&server, &sign(&hs256(), &claims, other_secret)), 401);
+    let good = sign(&hs256(), &claims, SECRET);
+    let (message, _) = good.rsplit_once('.').unwrap();
+    for token in [
+        message.to_owned(),
+        format!("{message}."),
+        format!("{message}.AAAA"),
+        format!("{good}A"),
+        format!("{good}.{good}"),
+        "..".to_owned(),
+        "garbage".to_owned(),
+    ] {
+        assert_eq!(status(&server, &token), 401, "{token}");
     }
+}
+
+fn a_token_ends_at_the_second_that_it_says(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    server.advance(std::time::Duration::from_secs(3590));
+    assert_eq!(ada.get("/auth/me").status, 200);
+    server.advance(std::time::Duration::from_secs(10));
+    ada.get("/auth/me").assert_problem(401, "invalid_token");
+}
+
+fn a_token_of_an_account_that_is_not_there_is_refused(server: TestServer) {
+    let mut claims = claims_of(&server.user("ada@example.com"));
+    claims["sub"] = json!(uuid::Uuid::now_v7());
+    assert_eq!(status(&server, &sign(&hs256(), &claims, SECRET)), 401);
 }
 
 #[test]

@@ -9,13 +9,12 @@ pub use client::{Client, PASSWORD, Reply};
 pub use program::Program;
 pub use server::{TestServer, config};
 
-/// A test on SQLite and the same on PostgreSQL, each with a fresh server, whose settings may be
-/// adjusted first: `|config| config.signup = Signup::Closed;`
+/// Makes two tests of each of these functions, on SQLite and on PostgreSQL, each with a fresh server,
+/// whose settings may be adjusted first: `|config| config.signup = Signup::Closed;`. One that is not
+/// listed is dead code, which the lints refuse.
 #[macro_export]
 macro_rules! on_both_databases {
-    ($(|$config:ident| $adjust:expr;)? $(fn $name:ident($server:ident) $body:block)+) => {
-        $(fn $name($server: $crate::support::TestServer) $body)+
-
+    ($(|$config:ident| $adjust:expr;)? $($name:ident),+ $(,)?) => {
         fn adjust(_config: &mut latchkey::core::config::Config) {
             $(let $config = _config; $adjust;)?
         }
