@@ -122,6 +122,9 @@ fn open_sqlite(path: &Path, timeout: Option<Duration>) -> Result<SqliteConnectio
 
 /// Makes the file and its folder where they are missing: password hashes are nobody else's to read.
 /// SQLite gives its `-wal` and `-shm` files the same mode.
+///
+/// A file that is there must not be opened: closing it again would drop every lock that this process
+/// has on it (POSIX `fcntl`), SQLite's too, and another process would take the database for unused.
 fn make_private(path: &Path) -> io::Result<()> {
     if let Some(folder) = path
         .parent()
@@ -129,13 +132,15 @@ fn make_private(path: &Path) -> io::Result<()> {
     {
         fs::create_dir_all(folder)?;
     }
-    OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
         .mode(0o600)
-        .open(path)
-        .map(drop)
+        .open(path);
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
 }
 
 fn open_postgres(

@@ -414,3 +414,33 @@ fn postgres_is_reached_over_tls_and_only_if_its_certificate_is_good() {
     let output = run_in(folder.path(), &["migrate"], &[("DATABASE_URL", &elsewhere)]);
     assert_refused(&output, 1, &["certificate"]);
 }
+
+/// SQLite tells other processes by this lock that the file is in use. Without it the last one that
+/// leaves, a backup tool perhaps, removes the write-ahead log under the server, and all that is
+/// acknowledged from then on is lost.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_embedded_database_stays_locked_against_its_removal_while_it_is_served() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path(), &QUICK);
+    let ada = program.client().sign_up("ada@example.com");
+    thread::scope(|scope| {
+        // So that the pool opens more connections than one.
+        for _ in 0..20 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(ada.get("/api-keys").status, 200);
+                }
+            });
+        }
+    });
+    let file = fs::metadata(folder.path().join("data/latchkey.db")).unwrap();
+    let (pid, inode) = (program.pid().to_string(), file.ino().to_string());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let held = locks.lines().any(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words.contains(&pid.as_str()) && line.contains(&format!(":{inode} "))
+    });
+    assert!(held, "no lock of {pid} on {inode} in {locks}");
+}
