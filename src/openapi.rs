@@ -83,7 +83,7 @@ impl SharedError {
     }
 }
 
-const SHARED: [SharedError; 12] = [
+const SHARED: [SharedError; 13] = [
     SharedError::new(
         "BadRequest",
         "400",
@@ -103,6 +103,11 @@ const SHARED: [SharedError; 12] = [
         "InvalidCredentials",
         "401",
         "`invalid_credentials`: the address or the password is wrong",
+    ),
+    SharedError::new(
+        "InvalidTokenOrPassword",
+        "401",
+        "`missing_credentials`, `invalid_token`; `invalid_credentials`: the current password is wrong",
     ),
     SharedError::new("PermissionDenied", "403", "`permission_denied`"),
     SharedError::new(

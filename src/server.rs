@@ -1,8 +1,12 @@
 //! Start, serve, and stop in order.
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+};
 
 use actix_web::{HttpServer, dev::ServerHandle, web};
+use socket2::{Domain, Socket, Type};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -32,22 +36,31 @@ pub enum StartError {
     Environment(String),
 }
 
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
 /// A service that has its database and its port.
 pub struct Server {
     state: web::Data<State>,
-    listener: std::net::TcpListener,
+    listener: TcpListener,
     workers: usize,
+    blocking_threads: usize,
 }
 
 impl Server {
     /// Brings the database up to date and takes the port.
     pub fn prepare(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let addresses = resolve(&config.host, config.port)?;
         let jwt_secret = jwt_secret(config)?;
         migrate(&config.database.url)?;
         let db = Db::open(&config.database).map_err(|e| StartError::Environment(e.to_string()))?;
-        let listener = listen(&config.host, config.port)?;
+        let listener = listen(&addresses)?;
+        let state = State::new(config, &jwt_secret, db, clock);
         Ok(Self {
-            state: web::Data::new(State::new(config, &jwt_secret, db, clock)),
+            // All that may block at once, should one worker have to do it all: neither hashing nor the
+            // database may hold up the other for want of a thread.
+            blocking_threads: config.database.pool_size as usize + state.accounts.hashing_threads(),
+            state: web::Data::new(state),
             listener,
             workers: config.workers.map_or_else(
                 || std::thread::available_parallelism().map_or(1, usize::from),
@@ -57,17 +70,18 @@ impl Server {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
+    pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// Serves until it is told to stop through the handle that `started` gets.
-    pub async fn run(self, started: impl FnOnce(ServerHandle)) -> std::io::Result<()> {
+    pub async fn run(self, started: impl FnOnce(ServerHandle)) -> io::Result<()> {
         let address = self.address()?;
         let state = self.state;
         let document = web::Data::new(openapi::document());
         let server = HttpServer::new(move || app::build(state.clone(), document.clone()))
             .workers(self.workers)
+            .worker_max_blocking_threads(self.blocking_threads)
             .shutdown_timeout(SHUTDOWN_SECONDS)
             .disable_signals()
             .listen(self.listener)?
@@ -77,6 +91,38 @@ impl Server {
         server.await?;
         tracing::info!("stopped");
         Ok(())
+    }
+
+    /// Serves until SIGINT or SIGTERM. The first lets it finish what it is answering; a second one ends
+    /// it at once.
+    pub fn run_until_signalled(self) -> io::Result<()> {
+        actix_web::rt::System::new().block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut signalled = async || {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            };
+            let (sender, handle) = tokio::sync::oneshot::channel();
+            let mut server = std::pin::pin!(self.run(|handle| {
+                let _ = sender.send(handle);
+            }));
+            tokio::select! {
+                ended = &mut server => return ended,
+                () = signalled() => {}
+            }
+            tracing::info!("stopping");
+            if let Ok(handle) = handle.await {
+                // Sent by this call; the future only waits for the end.
+                drop(handle.stop(true));
+            }
+            tokio::select! {
+                ended = server => ended,
+                () = signalled() => Err(io::Error::other("stopped before all was answered")),
+            }
+        })
     }
 }
 
@@ -99,7 +145,7 @@ fn jwt_secret(config: &Config) -> Result<JwtSecret, StartError> {
         ))),
         (None, Some(database)) => {
             let path = token_secret::path_beside(database);
-            let failed = |error: std::io::Error| {
+            let failed = |error: io::Error| {
                 StartError::Environment(format!("cannot use {}: {error}", path.display()))
             };
             let _lock = migrations::lock_beside(database).map_err(failed)?;
@@ -108,48 +154,36 @@ fn jwt_secret(config: &Config) -> Result<JwtSecret, StartError> {
     }
 }
 
-fn listen(host: &str, port: u16) -> Result<std::net::TcpListener, StartError> {
-    let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(host, port)).map_err(|_| {
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
+    let addresses = (host, port).to_socket_addrs().map_err(|_| {
         StartError::Setting(
             "HOST is not an address of this machine; give one such as 127.0.0.1 or 0.0.0.0".into(),
         )
     })?;
-    let mut failure = None;
+    Ok(addresses.collect())
+}
+
+/// Takes the first of the addresses that can be had.
+fn listen(addresses: &[SocketAddr]) -> Result<TcpListener, StartError> {
+    let mut failures = Vec::new();
     for address in addresses {
-        match bind(address) {
+        match bind(*address) {
             Ok(listener) => return Ok(listener),
-            Err(error) => failure = Some(error),
+            Err(error) => failures.push(format!("{address}: {error}")),
         }
     }
-    let failure = failure.map_or_else(|| "no address".to_owned(), |error| error.to_string());
     Err(StartError::Environment(format!(
-        "cannot listen on {host}:{port}: {failure}; set HOST and PORT to an address that is free"
+        "cannot listen on {}; set HOST and PORT to an address that is free",
+        failures.join(", ")
     )))
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// Stops the server when SIGINT or SIGTERM says so: the first in order, the second at once.
-pub async fn stop_on_signal(handle: ServerHandle) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        tracing::error!("cannot listen for signals");
-        return;
-    };
-    let mut graceful = true;
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::info!("stopping");
-        actix_web::rt::spawn(handle.stop(graceful));
-        graceful = false;
-    }
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A restart need not wait for the last connections of the one before to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }

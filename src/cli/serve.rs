@@ -2,7 +2,7 @@
 
 use crate::{
     core::{clock::Clock, config::Config, telemetry},
-    server::{Server, StartError, stop_on_signal},
+    server::{Server, StartError},
 };
 
 /// Below this bcrypt is too quick to keep anybody from guessing.
@@ -17,9 +17,7 @@ pub(super) fn run(config: &Config) -> Result<(), StartError> {
         );
     }
     let server = Server::prepare(config, Clock::default())?;
-    actix_web::rt::System::new()
-        .block_on(server.run(|handle| {
-            actix_web::rt::spawn(stop_on_signal(handle));
-        }))
+    server
+        .run_until_signalled()
         .map_err(|error| StartError::Environment(error.to_string()))
 }

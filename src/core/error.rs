@@ -48,8 +48,6 @@ pub enum Error {
     MethodNotAllowed(String),
     #[error("There is an account for this e-mail address already. Log in, or use another address.")]
     EmailTaken,
-    #[error("{0}")]
-    Conflict(&'static str),
     #[error("The body is larger than {BODY_LIMIT} bytes.")]
     PayloadTooLarge,
     #[error("The body has the wrong media type. Send {0}.")]
@@ -143,15 +141,16 @@ impl Error {
         }])
     }
 
-    /// The error that stands for a bare status, where a library answered without a body of ours.
-    pub(crate) fn from_status(status: StatusCode) -> Self {
+    /// The error that says the same as a status without a body, where there is one.
+    pub(crate) fn from_status(status: StatusCode) -> Option<Self> {
         match status {
-            StatusCode::NOT_FOUND => Self::NotFound,
-            StatusCode::PAYLOAD_TOO_LARGE => Self::PayloadTooLarge,
-            status if status.is_client_error() => {
-                Self::InvalidRequest("The request could not be read.".into())
-            }
-            status => Self::internal(status),
+            StatusCode::BAD_REQUEST => Some(Self::InvalidRequest(
+                "The request could not be read.".into(),
+            )),
+            StatusCode::NOT_FOUND => Some(Self::NotFound),
+            StatusCode::PAYLOAD_TOO_LARGE => Some(Self::PayloadTooLarge),
+            status if status.is_server_error() => Some(Self::internal(status)),
+            _ => None,
         }
     }
 
@@ -170,7 +169,6 @@ impl Error {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
-            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::UnsupportedMediaType(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::Instant,
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,28 +18,27 @@ pub struct Turns {
     free: Arc<Semaphore>,
     waiting: AtomicUsize,
     max_waiting: usize,
-    max_wait: Duration,
 }
 
 impl Turns {
-    /// `at_once` turns; past `max_waiting` or `max_wait` a request is told 503. `what` is for the log.
-    pub fn new(what: &'static str, at_once: usize, max_waiting: usize, max_wait: Duration) -> Self {
+    /// `at_once` turns, for which at most `max_waiting` wait. `what` is for the log.
+    pub fn new(what: &'static str, at_once: usize, max_waiting: usize) -> Self {
         Self {
             what,
             free: Arc::new(Semaphore::new(at_once)),
             waiting: AtomicUsize::new(0),
             max_waiting,
-            max_wait,
         }
     }
 
-    /// Waits for a turn, which lasts until the permit is dropped.
-    pub async fn take(&self) -> Result<OwnedSemaphorePermit, Error> {
+    /// Waits for a turn, which lasts until the permit is dropped. Whoever would wait past the deadline,
+    /// or in a queue that is full, is told 503.
+    pub async fn take(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Error> {
         let _place = Place(&self.waiting);
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.max_waiting {
             return Err(self.saturated("too many wait for"));
         }
-        tokio::time::timeout(self.max_wait, self.free.clone().acquire_owned())
+        tokio::time::timeout_at(deadline.into(), self.free.clone().acquire_owned())
             .await
             .map_err(|_| self.saturated("waited too long for"))?
             .map_err(Error::internal)

@@ -148,7 +148,8 @@ fn open_postgres(
     timeout: Option<Duration>,
 ) -> Result<PgConnection, ConnectError> {
     let failed = |reason: &dyn fmt::Display| {
-        // libpq's messages have several lines, and name host, port and user, never the password.
+        // libpq's messages have several lines. They name host, port, user and database; a URL of
+        // which they would take a password for one of these was refused before.
         let reason = reason.to_string().replace('\n', " ");
         ConnectError(format!(
             "cannot connect to PostgreSQL: {}",

@@ -1,6 +1,10 @@
 //! The only door to the database.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use diesel::{
     QueryResult,
@@ -18,11 +22,10 @@ use crate::core::{config::DatabaseConfig, error::Error, turns::Turns};
 /// Requests that may wait for a connection. Past it they are told 503 at once.
 const MAX_WAITING: usize = 1024;
 
-/// Of the time that a request has in all: how much it may wait for its turn, and after how much the
-/// database itself gives up. Together less than the whole, so that whoever is told 503 after a write
-/// can mostly count on it not having happened.
-const QUEUE_SHARE: f32 = 0.5;
-const DATABASE_SHARE: f32 = 0.4;
+/// Of the time that a request has in all, how much the database has to answer a query. Nothing is
+/// begun when less than that is left: whoever is told 503 after a write can mostly count on it not
+/// having happened.
+const QUERY_SHARE: f32 = 0.4;
 
 /// A pool of connections. Clones share it.
 #[derive(Clone)]
@@ -38,26 +41,26 @@ struct Shared {
     /// to chance which of those who wait is next. `None` on PostgreSQL.
     writers: Option<Turns>,
     timeout: Duration,
+    query_timeout: Duration,
 }
 
 impl Db {
     /// Opens the pool. Its connections are made when they are first needed.
     pub fn open(config: &DatabaseConfig) -> Result<Self, ConnectError> {
-        let patience = config.timeout.mul_f32(DATABASE_SHARE);
+        let query_timeout = config.timeout.mul_f32(QUERY_SHARE);
         let manager = Manager {
             url: config.url.clone(),
-            timeout: Some(patience),
+            timeout: Some(query_timeout),
         };
         // The pool opens connections in the background and reports what goes wrong there to the log
         // only. Trying one first brings the reason to whoever starts the service.
         drop(manager.open()?);
         let sqlite = config.url.sqlite_path().is_some();
-        let max_wait = config.timeout.mul_f32(QUEUE_SHARE);
-        let turns = |what, at_once| Turns::new(what, at_once, MAX_WAITING, max_wait);
+        let turns = |what, at_once| Turns::new(what, at_once, MAX_WAITING);
         let pool = Pool::builder()
             .max_size(config.pool_size)
             .min_idle(Some(1))
-            .connection_timeout(patience)
+            .connection_timeout(config.timeout - query_timeout)
             .test_on_check_out(true)
             .build_unchecked(manager);
         Ok(Self {
@@ -66,6 +69,7 @@ impl Db {
                 connections: turns("a database connection", config.pool_size as usize),
                 writers: sqlite.then(|| turns("the database's writer", 1)),
                 timeout: config.timeout,
+                query_timeout,
             }),
         })
     }
@@ -77,7 +81,9 @@ impl Db {
         &self,
         queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.in_time(self.on_connection(None, queries)).await
+        let start_by = self.start_by();
+        self.in_time(self.on_connection(start_by, None, queries))
+            .await
     }
 
     /// Runs queries that change something.
@@ -88,12 +94,13 @@ impl Db {
         &self,
         queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
+        let start_by = self.start_by();
         self.in_time(async {
             let writer = match &self.shared.writers {
-                Some(writers) => Some(writers.take().await?),
+                Some(writers) => Some(writers.take(start_by).await?),
                 None => None,
             };
-            self.on_connection(writer, queries).await
+            self.on_connection(start_by, writer, queries).await
         })
         .await
     }
@@ -101,6 +108,10 @@ impl Db {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), Error> {
         self.read(ping).await.map(drop)
+    }
+
+    fn start_by(&self) -> Instant {
+        Instant::now() + self.shared.timeout - self.shared.query_timeout
     }
 
     async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -113,14 +124,21 @@ impl Db {
     /// nobody waits for it any more.
     async fn on_connection<T: Send + 'static>(
         &self,
+        start_by: Instant,
         writer: Option<OwnedSemaphorePermit>,
         queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
         let shared = self.shared.clone();
-        let connection = shared.connections.take().await?;
+        let connection = shared.connections.take(start_by).await?;
         tokio::task::spawn_blocking(move || {
             let _turns = (writer, connection);
-            let mut pooled = shared.pool.get().map_err(|e| unavailable(e.to_string()))?;
+            let mut pooled = shared
+                .pool
+                .get_timeout(start_by.saturating_duration_since(Instant::now()))
+                .map_err(|error| unavailable(error.to_string()))?;
+            if Instant::now() > start_by {
+                return Err(unavailable("the connection came too late"));
+            }
             queries(&mut pooled.conn).map_err(|error| {
                 let error = classify(error);
                 pooled.doubtful = matches!(error, Error::Unavailable(_));
@@ -128,7 +146,7 @@ impl Db {
             })
         })
         .await
-        .map_err(Error::internal)?
+        .map_err(|_| Error::Internal("a database thread panicked".into()))?
     }
 }
 

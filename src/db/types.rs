@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::core::{
     clock::UtcTime,
     id::{ApiKeyId, UserId},
-    security::api_key::Environment,
+    security::{api_key::Environment, email::EmailKey, password_hasher::PasswordHash},
 };
 
 impl<DB: Backend> FromSql<BigInt, DB> for UtcTime
@@ -74,3 +74,27 @@ where
         self.as_str().to_sql(out)
     }
 }
+
+macro_rules! stored_as_text {
+    ($($text:ident),+) => {$(
+        impl<DB: Backend> FromSql<Text, DB> for $text
+        where
+            String: FromSql<Text, DB>,
+        {
+            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+                String::from_sql(bytes).map(Self)
+            }
+        }
+
+        impl<DB: Backend> ToSql<Text, DB> for $text
+        where
+            str: ToSql<Text, DB>,
+        {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+                self.0.as_str().to_sql(out)
+            }
+        }
+    )+};
+}
+
+stored_as_text!(EmailKey, PasswordHash);

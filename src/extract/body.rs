@@ -59,13 +59,11 @@ impl Body {
 
     /// A JSON body that may be left out, or be `null`.
     pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(self) -> Result<T, Error> {
-        let checked = self.require_json();
-        let bytes = self.bytes().await?;
-        if bytes.is_empty() {
-            return Ok(T::default());
+        match (self.require_json(), self.bytes().await) {
+            (_, Ok(bytes)) if bytes.is_empty() => Ok(T::default()),
+            (Err(wrong_type), _) => Err(wrong_type),
+            (Ok(()), bytes) => from_json::<Option<T>>(&bytes?).map(Option::unwrap_or_default),
         }
-        checked?;
-        from_json::<Option<T>>(&bytes).map(Option::unwrap_or_default)
     }
 
     /// A form, whose media type the caller has seen.

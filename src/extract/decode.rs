@@ -44,7 +44,10 @@ pub(super) fn from_query<T: DeserializeOwned>(query: &str) -> Result<T, Error> {
 
 /// What serde says of a value that does not fit, without the value.
 fn unacceptable(path: &Path, message: &str) -> Error {
-    let message = message.split(" at line ").next().unwrap_or(message);
+    let message = match message.rsplit_once(" at line ") {
+        Some((message, _)) => message,
+        None => message,
+    };
     let mut pointer = pointer(path);
     if let Some(field) = message.strip_prefix("missing field `") {
         pointer.push('/');

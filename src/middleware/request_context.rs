@@ -55,7 +55,7 @@ pub async fn request_context<B: MessageBody + 'static>(
         // response gets through all the same.
         failed => {
             let error = match &failed {
-                Ok(Err(error)) => own_or_from_status(error),
+                Ok(Err(error)) => own(error).unwrap_or_else(|| Error::internal("no response")),
                 _ => Error::Internal("the handler panicked".into()),
             };
             let mut response = error.respond(Some(&id.text));
@@ -66,35 +66,30 @@ pub async fn request_context<B: MessageBody + 'static>(
     }
 }
 
-/// Gives an error the contract's body, whoever made it, and tells which it was.
+/// Gives an error the contract's body and tells which it was: an error of ours, or a bare status. What
+/// a handler chose to say itself stays.
 fn in_contract_form<B: MessageBody + 'static>(
     response: ServiceResponse<B>,
     request_id: &str,
 ) -> (ServiceResponse<EitherBody<B>>, Option<Error>) {
-    let status = response.status();
-    if !status.is_client_error() && !status.is_server_error() {
-        return (response.map_into_left_body(), None);
-    }
-    if let Some(error) = response
-        .response()
-        .error()
-        .and_then(ActixError::as_error::<Error>)
-    {
-        let error = error.clone();
+    let raised = response.response().error();
+    if let Some(error) = raised.and_then(own) {
         let body = serde_json::to_vec(&error.problem(Some(request_id))).unwrap_or_default();
         let response = response.map_body(|_, _| EitherBody::right(BoxBody::new(body)));
         return (response, Some(error));
     }
-    let error = Error::from_status(status);
-    let problem = error.respond(Some(request_id)).map_into_right_body();
-    (response.into_response(problem), Some(error))
+    let is_bare = raised.is_some() || response.response().body().size().is_eof();
+    match Error::from_status(response.status()).filter(|_| is_bare) {
+        Some(error) => {
+            let problem = error.respond(Some(request_id)).map_into_right_body();
+            (response.into_response(problem), Some(error))
+        }
+        None => (response.map_into_left_body(), None),
+    }
 }
 
-fn own_or_from_status(error: &ActixError) -> Error {
-    match error.as_error::<Error>() {
-        Some(error) => error.clone(),
-        None => Error::from_status(error.as_response_error().status_code()),
-    }
+fn own(error: &ActixError) -> Option<Error> {
+    error.as_error::<Error>().cloned()
 }
 
 /// The caller's id for the request, if it sent a sane one, else one of ours.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A key, without the key.
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = api_keys)]
 pub struct ApiKey {
     pub id: ApiKeyId,
@@ -24,28 +24,17 @@ pub struct ApiKey {
     pub revoked_at: Option<UtcTime>,
 }
 
-/// A key as it is stored for the first time.
-#[derive(Insertable)]
-#[diesel(table_name = api_keys)]
-pub struct NewApiKey<'a> {
-    pub id: ApiKeyId,
-    pub user_id: UserId,
-    pub name: Option<&'a str>,
+/// What a person chooses of a new key.
+pub struct KeyChoices {
+    pub name: Option<String>,
     pub environment: Environment,
-    pub prefix: &'a str,
-    pub digest: &'a [u8],
-    pub created_at: UtcTime,
 }
 
 /// Stores a key.
-pub fn insert(conn: &mut Conn, key: &NewApiKey<'_>) -> QueryResult<ApiKey> {
+pub fn insert(conn: &mut Conn, key: &ApiKey, digest: KeyDigest) -> QueryResult<usize> {
     diesel::insert_into(api_keys::table)
-        .values(key)
-        .execute(conn)?;
-    api_keys::table
-        .find(key.id)
-        .select(ApiKey::as_select())
-        .first(conn)
+        .values((key, api_keys::digest.eq(digest.as_bytes())))
+        .execute(conn)
 }
 
 /// One of the owner's keys.

@@ -17,8 +17,8 @@ use crate::{
 pub struct User {
     pub id: UserId,
     pub email: String,
-    pub email_key: String,
-    pub password_hash: String,
+    pub email_key: EmailKey,
+    pub password_hash: PasswordHash,
     pub role: String,
     pub session_version: i64,
     pub created_at: UtcTime,
@@ -41,7 +41,7 @@ pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
 /// The account of this address.
 pub fn find_by_email(conn: &mut Conn, email: &EmailKey) -> QueryResult<Option<User>> {
     users::table
-        .filter(users::email_key.eq(email.as_str()))
+        .filter(users::email_key.eq(email))
         .first(conn)
         .optional()
 }
@@ -56,11 +56,24 @@ pub fn set_password(
     diesel::update(users::table)
         .filter(users::id.eq(id).and(users::session_version.eq(version)))
         .set((
-            users::password_hash.eq(&hash.0),
+            users::password_hash.eq(hash),
             users::session_version.eq(users::session_version + 1),
         ))
         .execute(conn)
         .map(|updated| updated == 1)
+}
+
+/// Stores another hash of the same password, unless the password was changed since.
+pub fn renew_hash(
+    conn: &mut Conn,
+    id: UserId,
+    old: &PasswordHash,
+    renewed: &PasswordHash,
+) -> QueryResult<usize> {
+    diesel::update(users::table)
+        .filter(users::id.eq(id).and(users::password_hash.eq(old)))
+        .set(users::password_hash.eq(renewed))
+        .execute(conn)
 }
 
 /// Ends every session.

@@ -72,7 +72,7 @@ pub(crate) async fn log_in(
     let issued = state.accounts.log_in(&email, password, address).await?;
     Ok(HttpResponse::Ok()
         .insert_header(CacheControl(vec![CacheDirective::NoStore]))
-        .json(Token::from(issued)))
+        .json(Token::new(&issued.token, issued.expires_in_seconds)))
 }
 
 /// Who am I
@@ -95,7 +95,11 @@ pub(crate) async fn me(CurrentUser(user): CurrentUser) -> HttpResponse {
     tag = "accounts",
     security(("user_token" = [])),
     request_body = PasswordChange,
-    responses((status = 204, description = "Done"), problems::TooManyAttempts),
+    responses(
+        (status = 204, description = "Done"),
+        problems::InvalidTokenOrPassword,
+        problems::TooManyAttempts,
+    ),
 )]
 #[post("/auth/password")]
 pub(crate) async fn change_password(

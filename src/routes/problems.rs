@@ -26,6 +26,8 @@ macro_rules! problems {
 problems! {
     /// 401: the password is wrong.
     InvalidCredentials = "401";
+    /// 401: the token is not good, or the current password is wrong.
+    InvalidTokenOrPassword = "401";
     /// 403: not allowed.
     PermissionDenied = "403";
     /// 409: the address has an account.

@@ -3,7 +3,9 @@
 use actix_web::{HttpResponse, get};
 
 use crate::{
-    middleware::RequireApiKey, schemas::api_key::Protected, verification::engine::VerifiedKey,
+    middleware::RequireApiKey,
+    schemas::api_key::{CallingKey, Protected},
+    verification::engine::VerifiedKey,
 };
 
 /// Call a protected endpoint
@@ -16,5 +18,13 @@ use crate::{
 )]
 #[get("/protected", wrap = "RequireApiKey")]
 pub(crate) async fn protected(key: VerifiedKey) -> HttpResponse {
-    HttpResponse::Ok().json(Protected::from(key))
+    HttpResponse::Ok().json(Protected {
+        message: "The key is good.",
+        key: CallingKey {
+            id: key.id,
+            name: key.name,
+            environment: key.environment,
+        },
+        user_id: key.user_id,
+    })
 }

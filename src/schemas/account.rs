@@ -1,6 +1,6 @@
 //! Accounts and tokens in JSON, and the OAuth 2 form of logging in.
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,7 +13,6 @@ use crate::{
         security::{email::Email, password::Password},
     },
     models::user::User,
-    services::accounts::IssuedToken,
 };
 
 /// A new account.
@@ -24,7 +23,7 @@ pub(crate) struct Signup {
     #[schema(format = Email, max_length = 254, example = "ada@example.com")]
     email: String,
     /// 8 to 72 bytes of UTF-8.
-    #[schema(value_type = String, format = Password, min_length = 8, max_length = 72,
+    #[schema(value_type = String, format = Password, max_length = 72,
              example = "correct horse battery staple")]
     password: Password,
 }
@@ -121,12 +120,12 @@ pub(crate) struct Token {
     expires_in: i64,
 }
 
-impl From<IssuedToken> for Token {
-    fn from(issued: IssuedToken) -> Self {
+impl Token {
+    pub(crate) fn new(token: &SecretString, expires_in_seconds: i64) -> Self {
         Self {
-            access_token: issued.token.expose_secret().to_owned(),
+            access_token: token.expose_secret().to_owned(),
             token_type: "bearer",
-            expires_in: issued.expires_in_seconds,
+            expires_in: expires_in_seconds,
         }
     }
 }
@@ -139,7 +138,7 @@ pub(crate) struct PasswordChange {
              example = "correct horse battery staple")]
     current_password: Password,
     /// 8 to 72 bytes of UTF-8.
-    #[schema(value_type = String, format = Password, min_length = 8, max_length = 72,
+    #[schema(value_type = String, format = Password, max_length = 72,
              example = "another horse, another battery")]
     new_password: Password,
 }

@@ -11,9 +11,7 @@ use crate::{
         id::{ApiKeyId, UserId},
         security::api_key::{Environment, PlainApiKey},
     },
-    models::api_key::ApiKey,
-    services::api_keys::KeyChoices,
-    verification::engine::VerifiedKey,
+    models::api_key::{ApiKey, KeyChoices},
 };
 
 const MAX_NAME_CHARACTERS: usize = 100;
@@ -127,31 +125,17 @@ pub(crate) struct ListPage {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Protected {
     #[schema(example = "The key is good.")]
-    message: &'static str,
-    key: CallingKey,
+    pub(crate) message: &'static str,
+    pub(crate) key: CallingKey,
     /// Whose key it is.
-    user_id: UserId,
+    pub(crate) user_id: UserId,
 }
 
 /// The key that a request was made with.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CallingKey {
-    id: ApiKeyId,
+    pub(crate) id: ApiKeyId,
     #[schema(required, example = "billing service")]
-    name: Option<String>,
-    environment: Environment,
-}
-
-impl From<VerifiedKey> for Protected {
-    fn from(key: VerifiedKey) -> Self {
-        Self {
-            message: "The key is good.",
-            key: CallingKey {
-                id: key.id,
-                name: key.name,
-                environment: key.environment,
-            },
-            user_id: key.user_id,
-        }
-    }
+    pub(crate) name: Option<String>,
+    pub(crate) environment: Environment,
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use secrecy::SecretString;
 
-use super::login_attempts::{Attempt, LoginAttempts};
+use super::login_attempts::{AccountName, Attempt, LoginAttempts};
 use crate::{
     core::{
         clock::Clock,
@@ -59,6 +59,11 @@ impl Accounts {
         }
     }
 
+    /// How many threads hash passwords at the most.
+    pub fn hashing_threads(&self) -> usize {
+        self.hasher.threads()
+    }
+
     /// Refuses where nobody may sign up.
     pub fn require_signup_open(&self) -> Result<(), Error> {
         match self.signup {
@@ -83,8 +88,8 @@ impl Accounts {
         let user = User {
             id: UserId::generate(now),
             email: email.as_str().to_owned(),
-            email_key: email.key().as_str().to_owned(),
-            password_hash: hash.0,
+            email_key: email.into_key(),
+            password_hash: hash,
             role: MEMBER.to_owned(),
             session_version: 1,
             created_at: now,
@@ -103,9 +108,17 @@ impl Accounts {
         password: Password,
         address: IpAddr,
     ) -> Result<IssuedToken, Error> {
-        let email = EmailKey::of_presented(email);
-        let (turn, attempt) = self.begin_attempt(&email, address).await?;
-        let user = match self.find_by_email(email).await {
+        // What is no address is answered like one that nobody has.
+        let key = Email::parse(email).ok().map(Email::into_key);
+        let name = key
+            .as_ref()
+            .map_or_else(|| AccountName::of_nobody(email), AccountName::of);
+        let (turn, attempt) = self.begin_attempt(name, address).await?;
+        let found = match key {
+            Some(key) => self.find_by_email(key).await,
+            None => Ok(None),
+        };
+        let user = match found {
             Ok(user) => user,
             Err(error) => {
                 attempt.forgive();
@@ -113,11 +126,14 @@ impl Accounts {
             }
         };
         let hash = match &user {
-            Some(user) => PasswordHash(user.password_hash.clone()),
+            Some(user) => user.password_hash.clone(),
             None => self.hasher.decoy(),
         };
-        prove(&turn, attempt, password, hash).await?;
+        let password = prove(&turn, attempt, password, hash).await?;
         let user = user.ok_or(Error::InvalidCredentials)?;
+        if self.hasher.is_outdated(&user.password_hash) {
+            self.renew_hash(&turn, &user, password).await?;
+        }
         let session = Session {
             user_id: user.id,
             version: user.session_version,
@@ -147,9 +163,9 @@ impl Accounts {
         address: IpAddr,
     ) -> Result<(), Error> {
         // A stolen token must not be a way round the limit on guessing the password.
-        let email = EmailKey::of_presented(&user.email);
-        let (turn, attempt) = self.begin_attempt(&email, address).await?;
-        prove(&turn, attempt, current, PasswordHash(user.password_hash)).await?;
+        let name = AccountName::of(&user.email_key);
+        let (turn, attempt) = self.begin_attempt(name, address).await?;
+        prove(&turn, attempt, current, user.password_hash).await?;
         let hash = turn.hash(new).await?;
         let changed = self
             .db
@@ -168,12 +184,21 @@ impl Accounts {
 
     async fn begin_attempt(
         &self,
-        email: &EmailKey,
+        name: AccountName,
         address: IpAddr,
     ) -> Result<(Turn, Attempt), Error> {
-        self.attempts.check(email, address)?;
+        self.attempts.check(name, address)?;
         let turn = self.hasher.turn().await?;
-        Ok((turn, self.attempts.begin(email, address)?))
+        Ok((turn, self.attempts.begin(name, address)?))
+    }
+
+    async fn renew_hash(&self, turn: &Turn, user: &User, password: Password) -> Result<(), Error> {
+        let renewed = turn.hash(password).await?;
+        let (id, old) = (user.id, user.password_hash.clone());
+        self.db
+            .write(move |conn| user::renew_hash(conn, id, &old, &renewed))
+            .await
+            .map(drop)
     }
 
     async fn find_by_email(&self, email: EmailKey) -> Result<Option<User>, Error> {
@@ -183,18 +208,22 @@ impl Accounts {
     }
 }
 
-/// Checks a password, as one of the attempts that are counted.
+/// Checks a password, as one of the attempts that are counted, and gives it back if it is right.
 async fn prove(
     turn: &Turn,
     attempt: Attempt,
     password: Password,
     hash: PasswordHash,
-) -> Result<(), Error> {
+) -> Result<Password, Error> {
     match turn.verify(password, hash).await {
-        Ok(false) => Err(Error::InvalidCredentials),
-        right_or_unknown => {
+        Ok(None) => Err(Error::InvalidCredentials),
+        Ok(Some(password)) => {
             attempt.forgive();
-            right_or_unknown.map(drop)
+            Ok(password)
+        }
+        Err(error) => {
+            attempt.forgive();
+            Err(error)
         }
     }
 }

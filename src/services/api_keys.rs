@@ -5,22 +5,16 @@ use crate::{
         clock::Clock,
         error::Error,
         id::{ApiKeyId, UserId},
-        security::api_key::{Environment, PlainApiKey},
+        security::api_key::PlainApiKey,
     },
-    db::Db,
-    models::api_key::{self, ApiKey, NewApiKey},
+    db::{Conn, Db},
+    models::api_key::{self, ApiKey, KeyChoices},
 };
 
 /// What can be done with keys. The owner stands in every call: somebody else's key is not found.
 pub struct ApiKeys {
     db: Db,
     clock: Clock,
-}
-
-/// What a person chooses of a new key.
-pub struct KeyChoices {
-    pub name: Option<String>,
-    pub environment: Environment,
 }
 
 impl ApiKeys {
@@ -35,24 +29,19 @@ impl ApiKeys {
         choices: KeyChoices,
     ) -> Result<(PlainApiKey, ApiKey), Error> {
         let now = self.clock.now();
-        self.db
-            .write(move |conn| {
-                let plain = PlainApiKey::generate(choices.environment);
-                let stored = api_key::insert(
-                    conn,
-                    &NewApiKey {
-                        id: ApiKeyId::generate(now),
-                        user_id: owner,
-                        name: choices.name.as_deref(),
-                        environment: choices.environment,
-                        prefix: plain.prefix(),
-                        digest: plain.digest().as_bytes(),
-                        created_at: now,
-                    },
-                )?;
-                Ok((plain, stored))
-            })
-            .await
+        let plain = PlainApiKey::generate(choices.environment);
+        let digest = plain.digest();
+        let key = ApiKey {
+            id: ApiKeyId::generate(now),
+            user_id: owner,
+            name: choices.name,
+            environment: choices.environment,
+            prefix: plain.prefix().to_owned(),
+            created_at: now,
+            revoked_at: None,
+        };
+        let insert = move |conn: &mut Conn| api_key::insert(conn, &key, digest).map(|_| key);
+        Ok((plain, self.db.write(insert).await?))
     }
 
     /// A page of keys, newest first: those made before the key `before`.

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest as _, Sha256};
+
 use crate::core::{
     clock::{Clock, UtcTime},
     error::Error,
@@ -32,10 +34,27 @@ pub(super) struct LoginAttempts {
 }
 
 /// Whose failures are counted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Subject {
-    Account(EmailKey),
+    Account(AccountName),
     Address(IpAddr),
+}
+
+/// SHA-256 of the name that somebody tries to log in as: as long for any name, and none at all is
+/// remembered in the clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct AccountName([u8; 32]);
+
+impl AccountName {
+    /// An account's name.
+    pub(super) fn of(email: &EmailKey) -> Self {
+        Self(Sha256::digest(email.as_str()).into())
+    }
+
+    /// A name that no account can have.
+    pub(super) fn of_nobody(text: &str) -> Self {
+        Self(Sha256::digest(text).into())
+    }
 }
 
 /// The last failures, oldest first, and the attempts whose end is not known yet.
@@ -63,7 +82,7 @@ impl LoginAttempts {
 
     /// Refuses with 429 whoever has failed too often. Costs next to nothing, so it stands before the
     /// queue for hashing.
-    pub(super) fn check(&self, account: &EmailKey, address: IpAddr) -> Result<(), Error> {
+    pub(super) fn check(&self, account: AccountName, address: IpAddr) -> Result<(), Error> {
         let now = self.clock.now();
         let records = self.lock();
         for subject in subjects(account, address) {
@@ -76,7 +95,7 @@ impl LoginAttempts {
 
     /// Begins an attempt, whose place among those that may fail is taken from now on: ever so many
     /// at once are still no more than the limit.
-    pub(super) fn begin(&self, account: &EmailKey, address: IpAddr) -> Result<Attempt, Error> {
+    pub(super) fn begin(&self, account: AccountName, address: IpAddr) -> Result<Attempt, Error> {
         self.check(account, address)?;
         let subjects = subjects(account, address);
         let mut records = self.lock();
@@ -93,7 +112,7 @@ impl LoginAttempts {
         }
         for subject in &subjects {
             make_room(&mut records, now);
-            records.entry(subject.clone()).or_default().under_way += 1;
+            records.entry(*subject).or_default().under_way += 1;
         }
         drop(records);
         Ok(Attempt {
@@ -169,12 +188,12 @@ impl Drop for Attempt {
 }
 
 /// One who holds an IPv6 network has all of its addresses: what counts is the /64.
-fn subjects(account: &EmailKey, address: IpAddr) -> [Subject; 2] {
+fn subjects(account: AccountName, address: IpAddr) -> [Subject; 2] {
     let address = match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,
     };
-    [Subject::Account(account.clone()), Subject::Address(address)]
+    [Subject::Account(account), Subject::Address(address)]
 }
 
 /// Each failure costs a turn at hashing, so this is rarely reached: see [`REMEMBERED`].
@@ -191,7 +210,7 @@ fn make_room(records: &mut HashMap<Subject, Record>, now: UtcTime) {
             .iter()
             .filter(|(_, record)| record.under_way == 0)
             .min_by_key(|(_, record)| record.failed_at.back().copied())
-            .map(|(subject, _)| subject.clone());
+            .map(|(subject, _)| *subject);
         let Some(oldest) = oldest else { return };
         records.remove(&oldest);
     }

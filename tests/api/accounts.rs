@@ -26,6 +26,7 @@ on_both_databases! {
     changing_the_password_needs_the_current_one_and_a_good_one,
     of_two_password_changes_at_once_one_wins,
     logging_out_ends_every_token,
+    an_account_from_before_the_cost_was_changed_gets_a_hash_of_today_when_it_logs_in,
 }
 
 fn signing_up_answers_the_account(server: TestServer) {
@@ -215,7 +216,14 @@ fn an_unknown_address_and_a_wrong_password_answer_the_same_bytes(server: TestSer
     };
     let known = answer("ada@example.com");
     known.assert_problem(401, "invalid_credentials");
-    for email in ["bob@example.com", "not an address", ""] {
+    let long = "\u{fdfa}".repeat(15_000);
+    for email in [
+        "bob@example.com",
+        "not an address",
+        "",
+        "a\0b@example.com",
+        &long,
+    ] {
         let unknown = answer(email);
         assert_eq!(unknown.body, known.body);
         assert_eq!(
@@ -308,6 +316,26 @@ fn logging_out_ends_every_token(server: TestServer) {
     assert_eq!(bob.get("/auth/me").status, 200);
     let again = server.anonymous().log_in("ada@example.com", PASSWORD);
     assert_eq!(again.get("/auth/me").status, 200);
+}
+
+fn an_account_from_before_the_cost_was_changed_gets_a_hash_of_today_when_it_logs_in(
+    server: TestServer,
+) {
+    const HASH: &str = "SELECT password_hash AS text FROM users";
+    let ada = server.user("ada@example.com");
+    assert!(server.query(HASH)[0].starts_with("$2b$04$"));
+    for (cost, start) in [(6, "$2b$06$"), (5, "$2b$05$")] {
+        let next = TestServer::on(&server.database_url, |config| config.bcrypt_cost = cost);
+        let wrong = json!({"email": "ada@example.com", "password": "wrong"});
+        let reply = next.anonymous().post_json("/auth/login", &wrong);
+        reply.assert_problem(401, "invalid_credentials");
+        for _ in 0..2 {
+            next.anonymous().log_in("ada@example.com", PASSWORD);
+            assert!(server.query(HASH)[0].starts_with(start));
+        }
+    }
+    // It is the same password, so nobody is logged out.
+    assert_eq!(ada.get("/auth/me").status, 200);
 }
 
 mod closed {

@@ -96,6 +96,10 @@ fn what_cannot_be_chosen_is_refused(server: TestServer) {
         (json!({"name": "two\nlines"}), "/name"),
         (json!({"name": 1}), "/name"),
         (json!({"environment": "prod"}), "/environment"),
+        (
+            json!({"environment": "x expected hunter22 at line 1"}),
+            "/environment",
+        ),
         (json!({"user_id": uuid::Uuid::now_v7()}), "/user_id"),
         (json!(["a name", "live"]), ""),
         (json!("a name"), ""),
@@ -105,6 +109,7 @@ fn what_cannot_be_chosen_is_refused(server: TestServer) {
             .post_json("/api-keys", &body)
             .assert_problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
+        assert!(!problem.to_string().contains("hunter22"), "{problem}");
     }
     assert_eq!(ada.get("/api-keys").json(), json!([]));
     for body in [

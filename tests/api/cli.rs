@@ -153,6 +153,21 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         ("DATABASE_URL", "sqlite://", "sqlite://path"),
         ("DATABASE_URL", "sqlite://:memory:", "file"),
         ("DATABASE_URL", "data/latchkey.db", "sqlite://path"),
+        (
+            "DATABASE_URL",
+            "postgres://app:hunter%zz22@localhost/x",
+            "percent-encode",
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://app:hunter22/@localhost/x",
+            "percent-encode",
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://app:pass@hunter22@localhost/x",
+            "percent-encode",
+        ),
         ("DATABASE_POOL_SIZE", "0", "from 1 to 1000"),
         ("JWT_SECRET", "hunter22", "32"),
         ("JWT_SECRET", "", "32"),
@@ -281,12 +296,12 @@ fn eight_instances_started_at_once_on_an_empty_embedded_database_all_come_up() {
 
 #[test]
 fn eight_instances_started_at_once_on_an_empty_postgres_all_come_up() {
-    let Some(url) = postgres::fresh_database() else {
+    let Some(database) = postgres::fresh_database() else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let mut settings = QUICK.to_vec();
-    settings.push(("DATABASE_URL", &url));
+    settings.push(("DATABASE_URL", &database.url));
     settings.push(("JWT_SECRET", "a-secret-for-tests-and-only-for-tests"));
     start_eight(folder.path(), &settings);
 }
@@ -340,25 +355,51 @@ fn migrate_runs_the_migrations_alone_and_again_does_nothing() {
 fn told_to_stop_it_finishes_what_it_is_answering_and_exits_0() {
     for signal in ["TERM", "INT"] {
         let folder = tempfile::tempdir().unwrap();
-        // At this cost the answer takes long enough to be under way when the signal comes.
-        let mut program = Program::start(folder.path(), &[("PORT", "0"), ("BCRYPT_COST", "13")]);
+        let mut program = Program::start(folder.path(), &QUICK);
         let body = format!(r#"{{"email":"ada@example.com","password":"{PASSWORD}"}}"#);
         let length = body.len();
-        let request = format!(
+        let head = format!(
             "POST /auth/signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+             content-length: {length}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n"
         );
         let address = program.base.trim_start_matches("http://").to_owned();
         let mut stream = TcpStream::connect(&address).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        thread::sleep(Duration::from_millis(100));
+        stream.write_all(head.as_bytes()).unwrap();
+        // Once it asks for the body, it is at work on the answer.
+        let mut go_on = [0; 25];
+        stream.read_exact(&mut go_on).unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
         program.signal(signal);
+        program.await_line("stopping");
+        stream.write_all(body.as_bytes()).unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
         assert!(reply.starts_with("HTTP/1.1 201"), "{signal}: {reply}");
         assert_eq!(program.wait().code(), Some(0));
         assert!(TcpStream::connect(&address).is_err());
     }
+}
+
+#[test]
+fn told_to_stop_twice_it_stops_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = Program::start(folder.path(), &QUICK);
+    // A client that never ends its request.
+    let mut stream = TcpStream::connect(program.base.trim_start_matches("http://")).unwrap();
+    let head = "POST /auth/signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                content-length: 10\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 25]).unwrap();
+    program.signal("TERM");
+    program.await_line("stopping");
+    let told = Instant::now();
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(1));
+    assert!(
+        told.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        told.elapsed()
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Between the service and PostgreSQL: can cut every connection, or let none through.
 struct Proxy {
     address: SocketAddr,
+    listener: TcpListener,
     state: Arc<AtomicU8>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -29,12 +30,19 @@ const CUT: u8 = 1;
 const STUCK: u8 = 2;
 
 impl Proxy {
-    fn to(target: String) -> Self {
+    fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let state = Arc::new(AtomicU8::new(OPEN));
-        let streams: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-        let (shared, kept) = (state.clone(), streams.clone());
+        Self {
+            address: listener.local_addr().unwrap(),
+            listener,
+            state: Arc::default(),
+            streams: Arc::default(),
+        }
+    }
+
+    fn lead_to(&self, target: String) {
+        let listener = self.listener.try_clone().unwrap();
+        let (shared, kept) = (self.state.clone(), self.streams.clone());
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if shared.load(Ordering::SeqCst) == CUT {
@@ -49,11 +57,6 @@ impl Proxy {
                 }
             }
         });
-        Self {
-            address,
-            state,
-            streams,
-        }
     }
 
     fn set(&self, state: u8) {
@@ -117,20 +120,13 @@ fn await_recovery(caller: &Client) {
 
 #[test]
 fn a_postgres_that_is_gone_or_hangs_is_503_and_comes_back() {
-    let Some(url) = postgres::fresh_database() else {
+    let Some(database) = postgres::fresh_database() else {
         return;
     };
-    let host = url
-        .split('@')
-        .nth(1)
-        .unwrap()
-        .split('/')
-        .next()
-        .unwrap()
-        .to_owned();
-    let proxy = Proxy::to(host.clone());
-    let url = url.replace(&host, &proxy.address.to_string());
-    let server = TestServer::on_postgres(url, |config| {
+    let proxy = Proxy::new();
+    let (url, target) = postgres::by_way_of(&database.url, proxy.address);
+    proxy.lead_to(target);
+    let server = TestServer::on(&url, |config| {
         config.database.timeout = TIMEOUT;
         config.database.pool_size = 3;
     });
@@ -176,29 +172,4 @@ fn an_embedded_database_that_somebody_else_locks_is_503_and_comes_back() {
     other.batch_execute("ROLLBACK").unwrap();
     assert_eq!(ada.post("/api-keys").status, 201);
     assert_eq!(ada.get("/api-keys").json().as_array().unwrap().len(), 2);
-}
-
-#[test]
-fn an_embedded_database_that_cannot_be_opened_any_more_is_503() {
-    let server = TestServer::on_sqlite(|config| {
-        config.database.timeout = TIMEOUT;
-        config.database.pool_size = 1;
-    });
-    server.user("ada@example.com");
-    // A table that is gone stands for a file that is damaged.
-    use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
-    let file = server.database_url.trim_start_matches("sqlite://");
-    let mut other = SqliteConnection::establish(file).unwrap();
-    other
-        .batch_execute("ALTER TABLE users RENAME TO elsewhere")
-        .unwrap();
-    let body = json!({"email": "ada@example.com", "password": PASSWORD});
-    server
-        .anonymous()
-        .post_json("/auth/login", &body)
-        .assert_problem(503, "unavailable");
-    other
-        .batch_execute("ALTER TABLE elsewhere RENAME TO users")
-        .unwrap();
-    server.anonymous().log_in("ada@example.com", PASSWORD);
 }

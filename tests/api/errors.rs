@@ -1,6 +1,6 @@
 //! Each row of the contract's table of errors that no other file has, and in which order they come.
 
-use actix_web::{App, HttpServer, middleware::from_fn, web};
+use actix_web::{App, HttpResponse, HttpServer, middleware::from_fn, web};
 use latchkey::{
     middleware::{RequireApiKey, request_context},
     verification::engine::VerifiedKey,
@@ -21,6 +21,8 @@ on_both_databases! {
     a_body_needs_its_media_type,
     a_body_has_64_kib_at_the_most,
     a_body_without_a_length_is_bounded_too,
+    the_media_type_answers_before_the_size,
+    a_body_that_is_cut_off_or_garbled_could_not_be_read,
     the_credential_answers_before_the_body_and_the_query,
 }
 
@@ -210,6 +212,28 @@ fn the_credential_answers_before_the_body_and_the_query(server: TestServer) {
     ada.get("/api-keys/1").assert_problem(401, "invalid_token");
 }
 
+fn the_media_type_answers_before_the_size(server: TestServer) {
+    let ada = server
+        .user("ada@example.com")
+        .with("content-type", "text/plain");
+    for path in ["/api-keys", "/auth/password"] {
+        let reply = ada.send("POST", path, "a".repeat(100_000));
+        reply.assert_problem(415, "unsupported_media_type");
+    }
+    ada.send("POST", "/api-keys", "x")
+        .assert_problem(415, "unsupported_media_type");
+    // Nothing at all has no type.
+    assert_eq!(ada.send("POST", "/api-keys", "").status, 201);
+}
+
+fn a_body_that_is_cut_off_or_garbled_could_not_be_read(server: TestServer) {
+    let head = "POST /auth/signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                transfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    let reply = crate::requests::raw(&server, &format!("{head}2\r\n{{}}\r\nnonsense\r\n"));
+    assert!(reply.starts_with("HTTP/1.1 400"), "{reply}");
+    assert!(reply.contains("invalid_request"), "{reply}");
+}
+
 /// Another team's app: our wrappers around its own handlers.
 fn own_app(app: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static) -> Client {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -244,6 +268,31 @@ fn a_panic_answers_500_and_the_service_goes_on() {
         assert!(!reply.body.contains("sk_live_secret"));
         assert_eq!(client.get("/fine").body, "fine");
     }
+}
+
+#[test]
+fn what_a_handler_chose_to_say_itself_stays() {
+    let client = own_app(|app| {
+        app.route(
+            "/conflict",
+            web::get().to(async || HttpResponse::Conflict().body("mine")),
+        )
+        .route(
+            "/teapot",
+            web::get().to(async || HttpResponse::ImATeapot().finish()),
+        )
+        .route(
+            "/bare",
+            web::get().to(async || HttpResponse::NotFound().finish()),
+        )
+        .service(web::resource("/get").route(web::get().to(async || "got")));
+    });
+    let reply = client.get("/conflict");
+    assert_eq!((reply.status, reply.body.as_str()), (409, "mine"));
+    assert_eq!(client.get("/teapot").status, 418);
+    assert_eq!(client.post("/get").status, 405);
+    client.get("/bare").assert_problem(404, "not_found");
+    client.get("/nothing").assert_problem(404, "not_found");
 }
 
 #[test]

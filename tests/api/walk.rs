@@ -57,13 +57,13 @@ fn the_walk_of_the_readme_works_as_written_on_the_embedded_database() {
 
 #[test]
 fn the_walk_of_the_readme_works_as_written_on_postgres() {
-    let Some(url) = postgres::fresh_database() else {
+    let Some(database) = postgres::fresh_database() else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
     run_walk(&Program::start(
         folder.path(),
-        &[("PORT", "0"), ("DATABASE_URL", &url), secret],
+        &[("PORT", "0"), ("DATABASE_URL", &database.url), secret],
     ));
 }

@@ -28,7 +28,8 @@ macro_rules! on_both_databases {
         mod postgres {
             $(#[test] fn $name() {
                 if let Some(database) = $crate::support::postgres::fresh_database() {
-                    super::$name($crate::support::TestServer::on_postgres(database, super::adjust));
+                    let url = &database.url;
+                    super::$name($crate::support::TestServer::on(url, super::adjust));
                 }
             })+
         }

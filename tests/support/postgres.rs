@@ -2,14 +2,11 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Mutex, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Mutex, OnceLock},
     thread,
     time::{Duration, Instant},
 };
@@ -18,18 +15,35 @@ use diesel::{Connection as _, PgConnection, RunQueryDsl as _};
 
 use super::skip;
 
-/// The URL of a database that nobody has used yet. `None`, with a word about it, where there is no
-/// PostgreSQL.
-pub fn fresh_database() -> Option<String> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let server = server()?;
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let name = format!("latchkey_test_{}_{number}", std::process::id());
-    let mut admin = PgConnection::establish(server).expect("a connection to PostgreSQL");
-    diesel::sql_query(format!("CREATE DATABASE {name}"))
+/// A database that nobody has used yet. It is gone when this is dropped.
+pub struct Database {
+    pub url: String,
+    name: String,
+}
+
+/// `None`, with a word about it, where there is no PostgreSQL.
+pub fn fresh_database() -> Option<Database> {
+    let name = format!("latchkey_test_{}", uuid::Uuid::new_v4().simple());
+    execute(server()?, &format!("CREATE DATABASE {name}"));
+    Some(Database {
+        url: with_database(server()?, &name),
+        name,
+    })
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Some(server) = server() {
+            execute(server, &format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        }
+    }
+}
+
+fn execute(url: &str, statement: &str) {
+    let mut admin = PgConnection::establish(url).expect("a connection to PostgreSQL");
+    diesel::sql_query(statement)
         .execute(&mut admin)
-        .expect("a database");
-    Some(with_database(server, &name))
+        .expect(statement);
 }
 
 /// The same URL with another database's name in it.
@@ -39,6 +53,22 @@ fn with_database(url: &str, name: &str) -> String {
     let host = url[start..].split('/').next().unwrap_or_default();
     let separator = if parameters.is_empty() { "" } else { "?" };
     format!("{}{host}/{name}{separator}{parameters}", &url[..start])
+}
+
+/// The same URL by way of another address, and the address that it had.
+pub fn by_way_of(url: &str, address: SocketAddr) -> (String, String) {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find('/').map_or(url.len(), |at| start + at);
+    let start = url[start..end]
+        .rfind('@')
+        .map_or(start, |at| start + at + 1);
+    let host = &url[start..end];
+    let had = if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:5432")
+    };
+    (format!("{}{address}{}", &url[..start], &url[end..]), had)
 }
 
 /// The URL of a server where databases can be made.
@@ -70,7 +100,7 @@ fn programs() -> Option<PathBuf> {
     let mut folders = debian.chain(std::env::split_paths(&path));
     let found = folders.find(|f| f.join("initdb").exists() && f.join("postgres").exists());
     if found.is_none() {
-        skip("PostgreSQL: neither TEST_DATABASE_URL nor the programs are there");
+        skip("PostgreSQL: its programs initdb and postgres are not there");
     }
     found
 }
@@ -91,16 +121,40 @@ impl Private {
         if let Some((uid, gid)) = user {
             chown(&folder, Some(uid), Some(gid)).expect("to give the folder away");
         }
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
+        // Free now; should somebody else take it before PostgreSQL does, another one.
+        for _ in 0..5 {
+            let port = TcpListener::bind("127.0.0.1:0")
+                .and_then(|listener| listener.local_addr())
+                .expect("a free port")
+                .port();
+            let mut keeper = Self::spawn(programs, &folder, port, options, user);
+            let url = format!("postgres://postgres@localhost:{port}/postgres");
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while Instant::now() < deadline && keeper.try_wait().expect("its state").is_none() {
+                if PgConnection::establish(&url).is_ok() {
+                    KEEPERS.lock().expect("the keepers").push(keeper);
+                    return Self { url, folder };
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+        panic!("PostgreSQL does not start: {log}");
+    }
+
+    fn spawn(
+        programs: &Path,
+        folder: &Path,
+        port: u16,
+        options: &str,
+        user: Option<(u32, u32)>,
+    ) -> Child {
         let mut shell = Command::new("sh");
         shell
             .args(["-c", SCRIPT, "sh"])
-            .args([programs, &folder])
+            .args([programs, folder])
             .args([&port.to_string(), options])
-            .current_dir(&folder)
+            .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -108,17 +162,7 @@ impl Private {
         if let Some((uid, gid)) = user {
             shell.uid(uid).gid(gid);
         }
-        let keeper = shell.spawn().expect("a shell");
-        KEEPERS.lock().expect("the keepers").push(keeper);
-
-        let url = format!("postgres://postgres@localhost:{port}/postgres");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while PgConnection::establish(&url).is_err() {
-            let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "PostgreSQL: {}", log());
-            thread::sleep(Duration::from_millis(50));
-        }
-        Self { url, folder }
+        shell.spawn().expect("a shell")
     }
 }
 
@@ -128,6 +172,7 @@ const TLS: &str = "-c ssl=on -c ssl_cert_file=../server.crt -c ssl_key_file=../s
 /// Not safe against a crash, which a test's database need not be; quick.
 const SCRIPT: &str = r#"
     exec >"$2/log" 2>&1
+    rm -rf "$2/data"
     "$1/initdb" -D "$2/data" -A trust -U postgres -E UTF8 --no-locale -N || exit 1
     case "$4" in *ssl=on*)
         openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
@@ -135,12 +180,11 @@ const SCRIPT: &str = r#"
             -keyout "$2/server.key" -out "$2/server.crt" || exit 1
         chmod 600 "$2/server.key"
     esac
-    "$1/postgres" -D "$2/data" -h localhost -p "$3" -k "$2" $4 \
-        -c fsync=off -c max_connections=400 &
-    server=$!
+    "$1/pg_ctl" -D "$2/data" -w -o "-h localhost -p $3 -k $2 $4 -c fsync=off -c max_connections=400" \
+        start || exit 1
+    # Ends with the process that holds the other end.
     cat >/dev/null
-    kill -INT $server
-    wait $server
+    "$1/pg_ctl" -D "$2/data" -m immediate stop
     rm -rf "$2"
 "#;
 

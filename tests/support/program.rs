@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::Client;
@@ -74,6 +74,15 @@ impl Program {
         let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(status.is_ok_and(|status| status.success()));
+    }
+
+    /// Waits until it has printed this.
+    pub fn await_line(&self, part: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !self.output.lock().expect("the output").contains(part) {
+            assert!(Instant::now() < deadline, "it does not say {part}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn wait(&mut self) -> ExitStatus {

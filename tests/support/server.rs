@@ -18,25 +18,21 @@ pub struct TestServer {
     pub database_url: String,
     handle: ServerHandle,
     thread: Option<thread::JoinHandle<()>>,
-    _folder: tempfile::TempDir,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl TestServer {
     pub fn on_sqlite(adjust: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite://{}/latchkey.db", folder.path().display());
-        Self::start(url, folder, adjust)
+        let mut server = Self::on(&url, adjust);
+        server.folder = Some(folder);
+        server
     }
 
-    pub fn on_postgres(url: String, adjust: impl FnOnce(&mut Config)) -> Self {
-        Self::start(url, tempfile::tempdir().expect("a folder"), adjust)
-    }
-
-    fn start(
-        database_url: String,
-        folder: tempfile::TempDir,
-        adjust: impl FnOnce(&mut Config),
-    ) -> Self {
+    /// On a database that is there, or will be.
+    pub fn on(database_url: &str, adjust: impl FnOnce(&mut Config)) -> Self {
+        let database_url = database_url.to_owned();
         let mut config = config(&database_url);
         adjust(&mut config);
         let clock = Clock::default();
@@ -54,7 +50,7 @@ impl TestServer {
             database_url,
             handle: receiver.recv().expect("a handle"),
             thread: Some(thread),
-            _folder: folder,
+            folder: None,
         }
     }
 
@@ -66,6 +62,25 @@ impl TestServer {
     /// Somebody who has.
     pub fn user(&self, email: &str) -> Client {
         self.anonymous().sign_up(email)
+    }
+
+    /// The column `text` of what a query finds.
+    pub fn query(&self, query: &str) -> Vec<String> {
+        use diesel::{Connection as _, RunQueryDsl as _, sql_query, sql_types::Text};
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            text: String,
+        }
+        let query = sql_query(query);
+        let rows: Vec<Row> = match self.database_url.strip_prefix("sqlite://") {
+            Some(file) => query.load(&mut diesel::SqliteConnection::establish(file).expect(file)),
+            None => query.load(
+                &mut diesel::PgConnection::establish(&self.database_url).expect("PostgreSQL"),
+            ),
+        }
+        .expect("rows");
+        rows.into_iter().map(|row| row.text).collect()
     }
 
     pub fn advance(&self, by: Duration) {
@@ -80,6 +95,7 @@ impl Drop for TestServer {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        drop(self.folder.take());
     }
 }
 

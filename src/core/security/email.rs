@@ -1,7 +1,11 @@
 //! E-mail addresses, and when two of them are the same account.
 
+use diesel::{deserialize::FromSqlRow, expression::AsExpression};
 use email_address::Options;
 use unicode_normalization::UnicodeNormalization as _;
+
+/// RFC 5321 section 4.5.3.1.3, less the angle brackets.
+const MAX_BYTES: usize = 254;
 
 /// A valid address as its owner wrote it, with the form that it is compared by.
 #[derive(Debug, Clone)]
@@ -13,8 +17,9 @@ pub struct Email {
 /// An address folded for comparison. Equal for every spelling that reaches one mailbox in practice:
 /// upper and lower case, composed and decomposed letters, full-width forms, a domain in Unicode or
 /// in Punycode.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct EmailKey(String);
+#[derive(Debug, Clone, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+pub struct EmailKey(pub(crate) String);
 
 impl Email {
     /// Checks an address (RFC 5321, RFC 6531; no quoted local part, no address literal).
@@ -23,10 +28,14 @@ impl Email {
         let options = Options::default()
             .without_domain_literal()
             .without_display_text();
+        // What is longer in any Unicode form is no address, and not worth the work of folding it.
+        if text.len() > 3 * MAX_BYTES {
+            return Err(REMEDY);
+        }
         let written: String = text.nfc().collect();
         let address = email_address::EmailAddress::parse_with_options(&written, options)
             .map_err(|_| REMEDY)?;
-        if written.len() > 254 || address.local_part().starts_with('"') {
+        if written.len() > MAX_BYTES || address.local_part().starts_with('"') {
             return Err(REMEDY);
         }
         let domain = idna::domain_to_ascii(address.domain()).map_err(|_| REMEDY)?;
@@ -43,29 +52,16 @@ impl Email {
     pub fn key(&self) -> &EmailKey {
         &self.key
     }
+
+    /// Only that form.
+    pub fn into_key(self) -> EmailKey {
+        self.key
+    }
 }
 
 impl EmailKey {
-    /// The key of whatever somebody tries to log in with: an address that could not have signed up
-    /// gets one too, which no account has, so that it is answered like any other unknown address.
-    pub fn of_presented(text: &str) -> Self {
-        // A valid address has at most 254 bytes; the rest of a longer text decides nothing.
-        match Email::parse(text) {
-            Ok(email) => email.key,
-            Err(_) => Self(fold(text.get(..254).unwrap_or(text))),
-        }
-    }
-
     pub(crate) fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl std::str::FromStr for Email {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
     }
 }
 

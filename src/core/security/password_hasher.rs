@@ -3,8 +3,12 @@
 //! A hash at cost 12 takes a core for a fifth of a second. One core is left for everything else, so
 //! that a flood of logins leaves the rest of the service answering.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use diesel::{deserialize::FromSqlRow, expression::AsExpression};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::password::Password;
@@ -17,13 +21,22 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Hands out turns at hashing.
 pub struct PasswordHasher {
     cost: u32,
+    threads: usize,
     decoy: PasswordHash,
     turns: Turns,
 }
 
 /// A bcrypt hash in its usual form, `$2b$12$…`: salted, one-way, yet never shown.
-#[derive(Clone)]
+#[derive(Clone, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
 pub struct PasswordHash(pub(crate) String);
+
+impl PasswordHash {
+    /// The cost that it was made at, if it is a bcrypt hash at all.
+    fn cost(&self) -> Option<u32> {
+        self.0.split('$').nth(2)?.parse().ok()
+    }
+}
 
 impl std::fmt::Debug for PasswordHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,12 +55,13 @@ impl PasswordHasher {
     /// Hashes at `cost`, on all cores but one.
     pub fn new(cost: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let at_once = cores.saturating_sub(1).max(1);
+        let threads = cores.saturating_sub(1).max(1);
         Self {
             cost,
+            threads,
             // Right in form, and no password's: finding one would be a preimage of bcrypt.
             decoy: PasswordHash(format!("$2b${cost:02}${}", ".".repeat(53))),
-            turns: Turns::new("a turn at hashing", at_once, MAX_WAITING, MAX_WAIT),
+            turns: Turns::new("a turn at hashing", threads, MAX_WAITING),
         }
     }
 
@@ -57,11 +71,21 @@ impl PasswordHasher {
         self.decoy.clone()
     }
 
+    /// Whether a hash was made at another cost than today's, and should be made again.
+    pub fn is_outdated(&self, hash: &PasswordHash) -> bool {
+        hash.cost() != Some(self.cost)
+    }
+
+    /// How many threads hash at the most.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Waits for a turn.
     pub async fn turn(&self) -> Result<Turn, Error> {
         Ok(Turn {
             cost: self.cost,
-            permit: Arc::new(self.turns.take().await?),
+            permit: Arc::new(self.turns.take(Instant::now() + MAX_WAIT).await?),
         })
     }
 }
@@ -74,10 +98,24 @@ impl Turn {
             .await
     }
 
-    /// Whether the password is the one that was hashed.
-    pub async fn verify(&self, password: Password, hash: PasswordHash) -> Result<bool, Error> {
-        self.run(move || bcrypt::verify(password.bytes(), &hash.0))
-            .await
+    /// Gives the password back if it is the one that was hashed.
+    ///
+    /// An account from before the cost was raised must not be told from others by its time: the work
+    /// that its hash saves is done all the same.
+    pub async fn verify(
+        &self,
+        password: Password,
+        hash: PasswordHash,
+    ) -> Result<Option<Password>, Error> {
+        let saved = hash.cost().unwrap_or(self.cost)..self.cost;
+        self.run(move || {
+            let right = bcrypt::verify(password.bytes(), &hash.0)?;
+            for cost in saved {
+                bcrypt::hash(password.bytes(), cost)?;
+            }
+            Ok(right.then_some(password))
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(
@@ -90,7 +128,7 @@ impl Turn {
             work()
         })
         .await
-        .map_err(Error::internal)?
+        .map_err(|_| Error::Internal("a hashing thread panicked".into()))?
         .map_err(Error::internal)
     }
 }
