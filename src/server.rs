@@ -17,7 +17,10 @@ use crate::{
         database_url::DatabaseUrl,
         security::token_secret,
     },
-    db::{Db, migrations},
+    db::{
+        ConnectError, Db,
+        migrations::{self, MigrateError},
+    },
     openapi,
     state::State,
 };
@@ -63,7 +66,7 @@ impl Server {
             state: web::Data::new(state),
             listener,
             workers: config.workers.map_or_else(
-                || std::thread::available_parallelism().map_or(1, usize::from),
+                || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(512)),
                 usize::from,
             ),
         })
@@ -128,7 +131,13 @@ impl Server {
 
 /// Brings the database up to date, and says what that took.
 pub fn migrate(url: &DatabaseUrl) -> Result<(), StartError> {
-    let ran = migrations::run(url).map_err(|e| StartError::Environment(e.to_string()))?;
+    let ran = migrations::run(url).map_err(|error| match error {
+        MigrateError::Connect(ConnectError::Url) => StartError::Setting(format!(
+            "DATABASE_URL (--database-url) {}",
+            ConnectError::Url
+        )),
+        error => StartError::Environment(error.to_string()),
+    })?;
     for migration in &ran {
         tracing::info!(migration, "migrated");
     }
@@ -148,7 +157,8 @@ fn jwt_secret(config: &Config) -> Result<JwtSecret, StartError> {
             let failed = |error: io::Error| {
                 StartError::Environment(format!("cannot use {}: {error}", path.display()))
             };
-            let _lock = migrations::lock_beside(database).map_err(failed)?;
+            let _lock = migrations::lock_beside(database)
+                .map_err(|error| StartError::Environment(error.to_string()))?;
             token_secret::load_or_make(&path).map_err(failed)
         }
     }
@@ -157,7 +167,7 @@ fn jwt_secret(config: &Config) -> Result<JwtSecret, StartError> {
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
     let addresses = (host, port).to_socket_addrs().map_err(|_| {
         StartError::Setting(
-            "HOST is not an address of this machine; give one such as 127.0.0.1 or 0.0.0.0".into(),
+            "HOST (--host) is not an address of this machine; give one such as 127.0.0.1 or 0.0.0.0".into(),
         )
     })?;
     Ok(addresses.collect())

@@ -83,7 +83,10 @@ pub(super) fn explain(error: clap::Error) -> StartError {
         (ErrorKind::InvalidValue, None) => {
             let names = setting.get_possible_values();
             let names: Vec<_> = names.iter().map(|v| v.get_name()).collect();
-            format!("must be {}", names.join(" or "))
+            match names.as_slice() {
+                [] => "needs a value".to_owned(),
+                names => format!("must be {}", names.join(" or ")),
+            }
         }
         _ => first_line(&error.to_string()),
     };

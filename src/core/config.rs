@@ -7,6 +7,7 @@ use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::database_url::DatabaseUrl;
 
@@ -51,7 +52,7 @@ pub struct Config {
     pub signup: Signup,
 
     /// Threads that answer requests [default: one per core].
-    #[arg(long, env = "WORKERS", value_parser = whole_number::<u16>(1..=1024))]
+    #[arg(long, env = "WORKERS", value_parser = whole_number::<u16>(1..=512))]
     pub workers: Option<u16>,
 
     #[command(flatten)]
@@ -163,8 +164,16 @@ fn whole_number<T: TryFrom<i64>>(
 }
 
 fn parse_log_filter(text: &str) -> Result<String, String> {
-    match tracing_subscriber::EnvFilter::builder().parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("is not a log filter; give a level such as `info`".to_owned()),
+    // A word alone could also be a target, all of whose lines would be logged, and no other's: a
+    // mistyped level would silence everything.
+    let names_a_level = |directive: &str| {
+        let level = directive.rsplit('=').next().unwrap_or_default().trim();
+        !level.is_empty() && level.parse::<LevelFilter>().is_ok()
+    };
+    match EnvFilter::builder().parse(text) {
+        Ok(_) if text.split(',').all(names_a_level) => Ok(text.to_owned()),
+        _ => {
+            Err("is not a log filter; give a level such as `info`, or `info,latchkey=debug`".into())
+        }
     }
 }

@@ -53,11 +53,15 @@ impl DatabaseUrl {
             let mut names = query.iter().flat_map(|query| query.split('&'));
             names.any(|parameter| parameter.split('=').next() == Some(name))
         };
-        let mut separator = if query.is_some() { '&' } else { '?' };
+        let mut separator = match query.as_deref() {
+            None => "?",
+            Some("") => "",
+            Some(_) => "&",
+        };
         for (name, value) in parameters {
             if !is_set(name) {
                 uri.push_str(&format!("{separator}{name}={value}"));
-                separator = '&';
+                separator = "&";
             }
         }
         uri.into()
@@ -155,6 +159,7 @@ mod tests {
     fn parameters_are_added_where_they_are_not_set() {
         for (url, expected) in [
             ("postgres://h/d", "postgres://h/d?a=1&b=2"),
+            ("postgres://h/d?", "postgres://h/d?a=1&b=2"),
             ("postgres://h/d?b=3", "postgres://h/d?b=3&a=1"),
             (
                 "postgres://u:a=1?b=2@h/d",

@@ -122,7 +122,7 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     request_id: Option<String>,
-    /// For 422: everything that is wrong with the input.
+    /// For 422: what is wrong with the input, and where.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<FieldError>>,
 }

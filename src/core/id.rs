@@ -36,8 +36,9 @@ macro_rules! id {
 
             /// Reads the hyphenated form; `None` for anything else.
             pub(crate) fn parse(text: &str) -> Option<Self> {
-                // `Uuid` also reads braces, URNs and bare hex. One object has one URL.
-                (text.len() == 36).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
+                // `Uuid` also reads capitals, braces, URNs and bare hex. One object has one URL.
+                let id = Uuid::try_parse(text).ok()?;
+                (id.to_string() == text).then_some(Self(id))
             }
         }
 

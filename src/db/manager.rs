@@ -1,11 +1,10 @@
 //! How the pool opens a connection, and when it trusts one that it has.
 
 use std::{
-    fmt,
     fs::{self, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -38,17 +37,46 @@ pub(super) struct Pooled {
     last_used: Instant,
 }
 
-/// Why no connection could be opened. Shows no part of the URL.
-#[derive(Debug)]
-pub struct ConnectError(String);
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+/// Why no connection could be opened. Shows no part of the URL that may be a password.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Not a URL that libpq reads.
+    #[error("is not a URL that PostgreSQL's library can read; see `postgres://user@host/database`")]
+    Url,
+    #[error("cannot open {}: {reason}", path.display())]
+    Sqlite { path: PathBuf, reason: String },
+    #[error("cannot connect to PostgreSQL: {0}")]
+    Postgres(String),
 }
 
-impl std::error::Error for ConnectError {}
+impl ConnectError {
+    fn sqlite(path: &Path, reason: &dyn ToString) -> Self {
+        Self::Sqlite {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// libpq's messages have several lines. Those about a connection name host, port, user and
+    /// database; what it says of a URL that it cannot read repeats all of it.
+    fn postgres(reason: &str) -> Self {
+        let words: Vec<_> = reason.split_whitespace().collect();
+        let reason = words.join(" ");
+        let about_a_connection = [
+            "connection to server",
+            "could not translate host name",
+            "invalid sslmode value",
+            "server closed the connection",
+        ];
+        match about_a_connection
+            .iter()
+            .any(|start| reason.starts_with(start))
+        {
+            true => Self::Postgres(reason),
+            false => Self::Url,
+        }
+    }
+}
 
 impl Manager {
     /// Opens a connection with all its settings.
@@ -78,7 +106,7 @@ impl r2d2::ManageConnection for Manager {
         }
         ping(&mut pooled.conn)
             .map(drop)
-            .map_err(|error| ConnectError(error.to_string()))
+            .map_err(|_| ConnectError::Postgres("a connection had been lost".to_owned()))
     }
 
     fn has_broken(&self, pooled: &mut Pooled) -> bool {
@@ -97,9 +125,7 @@ pub(super) fn ping(conn: &mut Conn) -> QueryResult<usize> {
 }
 
 fn open_sqlite(path: &Path, timeout: Option<Duration>) -> Result<SqliteConnection, ConnectError> {
-    let failed = |reason: &dyn fmt::Display| {
-        ConnectError(format!("cannot open {}: {reason}", path.display()))
-    };
+    let failed = |reason: &dyn ToString| ConnectError::sqlite(path, reason);
     make_private(path).map_err(|error| failed(&error))?;
     // A name that begins with `file:` would be read as a URI, and `./` makes it a path.
     let name = match path.to_str() {
@@ -147,15 +173,6 @@ fn open_postgres(
     uri: &SecretString,
     timeout: Option<Duration>,
 ) -> Result<PgConnection, ConnectError> {
-    let failed = |reason: &dyn fmt::Display| {
-        // libpq's messages have several lines. They name host, port, user and database; a URL of
-        // which they would take a password for one of these was refused before.
-        let reason = reason.to_string().replace('\n', " ");
-        ConnectError(format!(
-            "cannot connect to PostgreSQL: {}",
-            reason.trim_end()
-        ))
-    };
     let seconds = timeout
         .map_or(10, |timeout| timeout.as_secs().max(2))
         .to_string();
@@ -170,11 +187,12 @@ fn open_postgres(
         ("tcp_user_timeout", "10000"),
     ];
     let uri = DatabaseUrl::postgres_uri_with(uri, &parameters);
-    let mut conn = PgConnection::establish(uri.expose_secret()).map_err(|error| failed(&error))?;
+    let mut conn = PgConnection::establish(uri.expose_secret())
+        .map_err(|error| ConnectError::postgres(&error.to_string()))?;
     if let Some(timeout) = timeout {
         let millis = timeout.as_millis();
         conn.batch_execute(&format!("SET statement_timeout = {millis}"))
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| ConnectError::Postgres(error.to_string()))?;
     }
     Ok(conn)
 }

@@ -9,4 +9,5 @@ mod types;
 
 pub use conn::Conn;
 pub(crate) use conn::InsertResult;
+pub use manager::ConnectError;
 pub use pool::Db;

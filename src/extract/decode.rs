@@ -54,6 +54,11 @@ fn unacceptable(path: &Path, message: &str) -> Error {
         pointer.push_str(field.trim_end_matches('`'));
         return Error::invalid_field(&pointer, "is required");
     }
+    if let Some(field) = message.strip_prefix("duplicate field `") {
+        pointer.push('/');
+        pointer.push_str(field.trim_end_matches('`'));
+        return Error::invalid_field(&pointer, "is given twice");
+    }
     if message.starts_with("unknown field") {
         return Error::invalid_field(&pointer, "is not a field of this request");
     }

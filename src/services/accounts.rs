@@ -113,18 +113,13 @@ impl Accounts {
         let name = key
             .as_ref()
             .map_or_else(|| AccountName::of_nobody(email), AccountName::of);
+        self.attempts.check(name, address)?;
+        // Before our turn: while the database does not answer, nobody shall hold up the queue.
+        let user = match key {
+            Some(key) => self.find_by_email(key).await?,
+            None => None,
+        };
         let (turn, attempt) = self.begin_attempt(name, address).await?;
-        let found = match key {
-            Some(key) => self.find_by_email(key).await,
-            None => Ok(None),
-        };
-        let user = match found {
-            Ok(user) => user,
-            Err(error) => {
-                attempt.forgive();
-                return Err(error);
-            }
-        };
         let hash = match &user {
             Some(user) => user.password_hash.clone(),
             None => self.hasher.decoy(),

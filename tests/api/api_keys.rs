@@ -269,6 +269,7 @@ fn an_id_that_is_none_is_not_found(server: TestServer) {
         "..%2f",
         &uuid::Uuid::now_v7().to_string(),
         &id.replace('-', ""),
+        &id.to_uppercase(),
         &format!("{{{id}}}"),
         &format!("urn:uuid:{id}"),
     ] {

@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     os::unix::fs::PermissionsExt as _,
-    process::Output,
+    process::{Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -20,9 +20,18 @@ fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
 }
 
 fn run_in(folder: &std::path::Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
-    Program::command(folder, arguments, settings)
-        .output()
-        .unwrap()
+    let mut child = Program::command(folder, arguments, settings)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // It has ended, unless it serves where it should not.
+    let _ = child.kill();
+    child.wait_with_output().unwrap()
 }
 
 /// Asserts that it stopped with one line on standard error that holds all of `parts`.
@@ -177,8 +186,11 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         ("BCRYPT_COST", "3", "from 4 to 16"),
         ("BCRYPT_COST", "17", "from 4 to 16"),
         ("SIGNUP", "maybe", "open or closed"),
-        ("WORKERS", "0", "from 1 to 1024"),
+        ("WORKERS", "0", "from 1 to 512"),
+        ("WORKERS", "513", "from 1 to 512"),
         ("LOG", "latchkey=loud", "info"),
+        ("LOG", "inof", "info"),
+        ("LOG", "", "info"),
         ("LOG_FORMAT", "xml", "text or json"),
     ] {
         let mut settings = QUICK.to_vec();
@@ -199,6 +211,11 @@ fn a_bad_flag_or_command_stops_the_start_with_one_line() {
         &["PORT", "--port", "from 0 to 65535"],
     );
     assert_refused(&run(&["serve", "--prt=1"], &QUICK), 2, &["--prt"]);
+    assert_refused(
+        &run(&["serve", "--port"], &[]),
+        2,
+        &["PORT", "needs a value"],
+    );
     assert_refused(&run(&["server"], &QUICK), 2, &["server"]);
     assert_refused(
         &run(&["migrate"], &[("DATABASE_URL", "x")]),
@@ -227,6 +244,16 @@ fn a_database_or_a_port_that_is_not_there_stops_the_start_with_one_line() {
     let output = run(&[], &settings);
     assert_refused(&output, 1, &["PostgreSQL", "127.0.0.1"]);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
+    // What libpq cannot read, it repeats.
+    for url in [
+        "postgres://app:hunter22@[::1/x",
+        "postgres://app:hunter22@[::1]y/x",
+        "postgres://app:hunter22@localhost/x?hunter22",
+    ] {
+        let output = run(&[], &[secret, ("DATABASE_URL", url), ("PORT", "0")]);
+        assert_refused(&output, 2, &["DATABASE_URL"]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
+    }
     let output = run(
         &[],
         &[
@@ -484,4 +511,40 @@ fn the_embedded_database_stays_locked_against_its_removal_while_it_is_served() {
         words.contains(&pid.as_str()) && line.contains(&format!(":{inode} "))
     });
     assert!(held, "no lock of {pid} on {inode} in {locks}");
+}
+
+#[test]
+fn once_migrated_postgres_is_served_by_a_role_that_may_not_create_tables() {
+    let Some(database) = postgres::fresh_database() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
+    let owner = ("DATABASE_URL", database.url.as_str());
+    assert!(
+        run_in(folder.path(), &["migrate"], &[owner])
+            .status
+            .success()
+    );
+    let role = database.role_that_may_only_use_the_tables();
+    let url = format!("{}?options=-c%20role%3D{role}", database.url);
+    let settings = [
+        ("PORT", "0"),
+        ("BCRYPT_COST", "4"),
+        secret,
+        ("DATABASE_URL", &url),
+    ];
+    Program::start(folder.path(), &settings)
+        .client()
+        .sign_up("ada@example.com");
+}
+
+#[test]
+fn a_postgres_database_that_cannot_hold_every_letter_is_refused() {
+    let Some(database) = postgres::fresh_database_with("ENCODING 'LATIN1' TEMPLATE template0")
+    else {
+        return;
+    };
+    let output = run(&["migrate"], &[("DATABASE_URL", &database.url)]);
+    assert_refused(&output, 1, &["LATIN1", "UTF8"]);
 }

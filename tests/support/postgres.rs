@@ -23,18 +23,35 @@ pub struct Database {
 
 /// `None`, with a word about it, where there is no PostgreSQL.
 pub fn fresh_database() -> Option<Database> {
+    fresh_database_with("")
+}
+
+/// The same with options of `CREATE DATABASE`.
+pub fn fresh_database_with(options: &str) -> Option<Database> {
     let name = format!("latchkey_test_{}", uuid::Uuid::new_v4().simple());
-    execute(server()?, &format!("CREATE DATABASE {name}"));
+    execute(server()?, &format!("CREATE DATABASE {name} {options}"));
     Some(Database {
         url: with_database(server()?, &name),
         name,
     })
 }
 
+impl Database {
+    /// Makes a role, of the database's own name.
+    pub fn role_that_may_only_use_the_tables(&self) -> &str {
+        let name = &self.name;
+        execute(&self.url, &format!("CREATE ROLE {name}"));
+        let rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public";
+        execute(&self.url, &format!("GRANT {rights} TO {name}"));
+        name
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         if let Some(server) = server() {
             execute(server, &format!("DROP DATABASE {} WITH (FORCE)", self.name));
+            execute(server, &format!("DROP ROLE IF EXISTS {}", self.name));
         }
     }
 }
