@@ -152,12 +152,7 @@ fn open_sqlite(path: &Path, timeout: Option<Duration>) -> Result<SqliteConnectio
 /// A file that is there must not be opened: closing it again would drop every lock that this process
 /// has on it (POSIX `fcntl`), SQLite's too, and another process would take the database for unused.
 fn make_private(path: &Path) -> io::Result<()> {
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        fs::create_dir_all(folder)?;
-    }
+    make_folder_of(path)?;
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -166,6 +161,14 @@ fn make_private(path: &Path) -> io::Result<()> {
     match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.map(drop),
+    }
+}
+
+/// Makes the folder that a file is to be in.
+pub(super) fn make_folder_of(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => fs::create_dir_all(folder),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Brings a database to the state that this version needs, once, however many start at the same time.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{
     Conn,
-    manager::{ConnectError, Manager},
+    manager::{ConnectError, Manager, make_folder_of},
 };
 use crate::core::database_url::DatabaseUrl;
 
@@ -115,12 +115,7 @@ pub(crate) fn lock_beside(database: &Path) -> io::Result<File> {
 }
 
 fn lock(name: &Path) -> io::Result<File> {
-    if let Some(folder) = name
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        fs::create_dir_all(folder)?;
-    }
+    make_folder_of(name)?;
     let file = OpenOptions::new()
         .write(true)
         .create(true)

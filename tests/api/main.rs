@@ -8,7 +8,6 @@ mod support;
 
 mod accounts;
 mod api_keys;
-mod cli;
 mod credentials;
 mod database_away;
 mod docs;
@@ -18,5 +17,8 @@ mod login_limits;
 mod openapi;
 mod requests;
 mod secrets;
+mod settings;
+mod starts;
+mod stops;
 mod tokens;
 mod walk;

@@ -2,7 +2,7 @@
 
 mod client;
 pub mod postgres;
-mod program;
+pub mod program;
 mod server;
 
 pub use client::{Client, PASSWORD, Reply};

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
@@ -101,5 +101,41 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A free port, and hashes that a test does not wait for.
+pub const QUICK: [(&str, &str); 2] = [("PORT", "0"), ("BCRYPT_COST", "4")];
+
+/// Runs it to its end, in a folder of its own.
+pub fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    run_in(folder.path(), arguments, settings)
+}
+
+/// Runs it to its end.
+pub fn run_in(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    let mut child = Program::command(folder, arguments, settings)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // It has ended, unless it serves where it should not.
+    let _ = child.kill();
+    child.wait_with_output().unwrap()
+}
+
+/// Asserts that it stopped with one line on standard error that holds all of `parts`.
+#[track_caller]
+pub fn assert_refused(output: &Output, exit_code: i32, parts: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(exit_code), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    for part in parts {
+        assert!(error.contains(part), "no {part} in: {error}");
     }
 }

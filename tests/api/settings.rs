@@ -1,0 +1,243 @@
+//! The command line: settings, and what is said of bad ones.
+
+use std::fs;
+
+use crate::support::{
+    Program,
+    program::{QUICK, assert_refused, run, run_in},
+};
+
+#[test]
+fn the_default_port_is_8000() {
+    let help = run(&["--help"], &[]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let port = help
+        .split("\n  PORT\n")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap();
+    assert!(port.ends_with("[default: 8000]"), "{port}");
+}
+
+#[test]
+fn help_lists_every_setting() {
+    let output = run(
+        &["--help"],
+        &[(
+            "JWT_SECRET",
+            "not-to-be-shown-not-to-be-shown-not-to-be-shown",
+        )],
+    );
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).unwrap();
+    for setting in [
+        "HOST",
+        "PORT",
+        "DATABASE_URL",
+        "DATABASE_POOL_SIZE",
+        "JWT_SECRET",
+        "JWT_SECRET_PREVIOUS",
+        "JWT_TTL_SECONDS",
+        "BCRYPT_COST",
+        "SIGNUP",
+        "WORKERS",
+        "LOG",
+        "LOG_FORMAT",
+    ] {
+        assert!(
+            help.contains(&format!("\n  {setting}\n")),
+            "no {setting} in {help}"
+        );
+    }
+    for command in ["serve", "migrate", "openapi"] {
+        assert!(
+            help.contains(&format!("\n  {command}")),
+            "no {command} in {help}"
+        );
+    }
+    for arguments in [["serve", "--help"], ["migrate", "--help"]] {
+        let output = run(
+            &arguments,
+            &[(
+                "JWT_SECRET",
+                "not-to-be-shown-not-to-be-shown-not-to-be-shown",
+            )],
+        );
+        assert!(
+            !String::from_utf8(output.stdout)
+                .unwrap()
+                .contains("not-to-be-shown")
+        );
+    }
+    assert!(!help.contains("not-to-be-shown"));
+}
+
+#[test]
+fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
+    for (name, value, remedy) in [
+        ("PORT", "http", "from 0 to 65535"),
+        ("PORT", "65536", "from 0 to 65535"),
+        ("PORT", "", "from 0 to 65535"),
+        ("HOST", "no such host", "127.0.0.1"),
+        (
+            "DATABASE_URL",
+            "mysql://root:hunter22@localhost/x",
+            "postgres://",
+        ),
+        ("DATABASE_URL", "sqlite://", "sqlite://path"),
+        ("DATABASE_URL", "sqlite://:memory:", "file"),
+        ("DATABASE_URL", "data/latchkey.db", "sqlite://path"),
+        (
+            "DATABASE_URL",
+            "postgres://app:hunter%zz22@localhost/x",
+            "percent-encode",
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://app:hunter22/@localhost/x",
+            "percent-encode",
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://app:pass@hunter22@localhost/x",
+            "percent-encode",
+        ),
+        ("DATABASE_POOL_SIZE", "0", "from 1 to 1000"),
+        ("JWT_SECRET", "hunter22", "32"),
+        ("JWT_SECRET", "", "32"),
+        ("JWT_SECRET_PREVIOUS", "hunter22", "32"),
+        ("JWT_TTL_SECONDS", "0", "from 1 to 2592000"),
+        ("JWT_TTL_SECONDS", "an hour", "from 1 to 2592000"),
+        ("BCRYPT_COST", "3", "from 4 to 16"),
+        ("BCRYPT_COST", "17", "from 4 to 16"),
+        ("SIGNUP", "maybe", "open or closed"),
+        ("WORKERS", "0", "from 1 to 512"),
+        ("WORKERS", "513", "from 1 to 512"),
+        ("LOG", "latchkey=loud", "info"),
+        ("LOG", "inof", "info"),
+        ("LOG", "", "info"),
+        ("LOG_FORMAT", "xml", "text or json"),
+    ] {
+        let mut settings = QUICK.to_vec();
+        settings.retain(|setting| setting.0 != name);
+        settings.push((name, value));
+        let output = run(&[], &settings);
+        assert_refused(&output, 2, &[name, remedy]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
+        assert!(output.stdout.is_empty() || name == "HOST", "{output:?}");
+    }
+}
+
+#[test]
+fn a_bad_flag_or_command_stops_the_start_with_one_line() {
+    assert_refused(
+        &run(&["serve", "--port=x"], &QUICK),
+        2,
+        &["PORT", "--port", "from 0 to 65535"],
+    );
+    assert_refused(&run(&["serve", "--prt=1"], &QUICK), 2, &["--prt"]);
+    assert_refused(
+        &run(&["serve", "--port"], &[]),
+        2,
+        &["PORT", "needs a value"],
+    );
+    assert_refused(&run(&["server"], &QUICK), 2, &["server"]);
+    assert_refused(
+        &run(&["migrate"], &[("DATABASE_URL", "x")]),
+        2,
+        &["DATABASE_URL"],
+    );
+}
+
+#[test]
+fn postgres_needs_a_secret_that_is_given() {
+    let settings = [
+        ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x"),
+        ("PORT", "0"),
+    ];
+    assert_refused(&run(&[], &settings), 2, &["JWT_SECRET", "32"]);
+}
+
+#[test]
+fn a_database_or_a_port_that_is_not_there_stops_the_start_with_one_line() {
+    let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
+    let settings = [
+        secret,
+        ("DATABASE_URL", "postgres://nobody:hunter22@127.0.0.1:1/x"),
+        ("PORT", "0"),
+    ];
+    let output = run(&[], &settings);
+    assert_refused(&output, 1, &["PostgreSQL", "127.0.0.1"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
+    // What libpq cannot read, it repeats.
+    for url in [
+        "postgres://app:hunter22@[::1/x",
+        "postgres://app:hunter22@[::1]y/x",
+        "postgres://app:hunter22@localhost/x?hunter22",
+    ] {
+        let output = run(&[], &[secret, ("DATABASE_URL", url), ("PORT", "0")]);
+        assert_refused(&output, 2, &["DATABASE_URL"]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
+    }
+    let output = run(
+        &[],
+        &[
+            ("DATABASE_URL", "sqlite:///proc/nowhere/x.db"),
+            ("PORT", "0"),
+        ],
+    );
+    assert_refused(&output, 1, &["/proc/nowhere/x.db"]);
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = run(&[], &[("PORT", &port), ("BCRYPT_COST", "12")]);
+    assert_refused(&output, 1, &[&port, "PORT"]);
+}
+
+#[test]
+fn settings_are_read_from_an_env_file_and_a_flag_comes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join(".env"),
+        "# mine\nBCRYPT_COST=3\nSIGNUP=\"open\"\n",
+    )
+    .unwrap();
+    assert_refused(
+        &run_in(folder.path(), &[], &[("PORT", "0")]),
+        2,
+        &["BCRYPT_COST"],
+    );
+    // The environment comes before the file, a flag before both.
+    let output = run_in(
+        folder.path(),
+        &["serve", "--port=x"],
+        &[("BCRYPT_COST", "4"), ("PORT", "0")],
+    );
+    assert_refused(&output, 2, &["PORT"]);
+
+    fs::write(
+        folder.path().join(".env"),
+        "SIGNUP=open\nJWT_SECRET hunter22\n",
+    )
+    .unwrap();
+    let output = run_in(folder.path(), &[], &QUICK);
+    assert_refused(&output, 2, &[".env", "line 2"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
+}
+
+#[test]
+fn openapi_prints_the_document() {
+    let output = run(&["openapi"], &[]);
+    assert!(output.status.success());
+    let committed = fs::read("openapi/openapi.json").unwrap();
+    assert!(output.stdout == committed);
+}
+
+#[test]
+fn a_low_bcrypt_cost_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Program::start(folder.path(), &QUICK).stop();
+    assert!(log.contains("WARN") && log.contains("BCRYPT_COST"), "{log}");
+}

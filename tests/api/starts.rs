@@ -1,0 +1,209 @@
+//! Starting: the first time, several at once, on a database that is there already.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, thread};
+
+use crate::support::{
+    Program, postgres,
+    program::{QUICK, assert_refused, run, run_in},
+};
+
+#[test]
+fn the_first_start_needs_no_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path(), &[("PORT", "0")]);
+    assert!(program.base.starts_with("http://127.0.0.1:"));
+    let ada = program.client().sign_up("ada@example.com");
+    let data = folder.path().join("data");
+    for file in ["latchkey.db", "latchkey.db.jwt-secret"] {
+        let mode = fs::metadata(data.join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    let hash = {
+        use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection, sql_types::Text};
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            password_hash: String,
+        }
+        let file = data.join("latchkey.db");
+        let mut conn = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+        let row: Row = diesel::sql_query("SELECT password_hash FROM users")
+            .get_result(&mut conn)
+            .unwrap();
+        row.password_hash
+    };
+    assert!(hash.starts_with("$2b$12$"), "the default cost");
+    drop(program.stop());
+
+    // The next start has the same secret and the same accounts.
+    let program = Program::start(folder.path(), &QUICK);
+    let ada = crate::support::Client::new(&program.base)
+        .with("authorization", &ada.header("authorization"));
+    assert_eq!(ada.get("/auth/me").status, 200);
+}
+
+#[test]
+fn eight_instances_started_at_once_on_an_empty_embedded_database_all_come_up() {
+    let folder = tempfile::tempdir().unwrap();
+    start_eight(folder.path(), &QUICK);
+}
+
+#[test]
+fn eight_instances_started_at_once_on_an_empty_postgres_all_come_up() {
+    let Some(database) = postgres::fresh_database() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = QUICK.to_vec();
+    settings.push(("DATABASE_URL", &database.url));
+    settings.push(("JWT_SECRET", "a-secret-for-tests-and-only-for-tests"));
+    start_eight(folder.path(), &settings);
+}
+
+fn start_eight(folder: &std::path::Path, settings: &[(&str, &str)]) {
+    let programs: Vec<Program> = thread::scope(|scope| {
+        let starts: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| Program::start(folder, settings)))
+            .collect();
+        starts
+            .into_iter()
+            .map(|start| start.join().unwrap())
+            .collect()
+    });
+    let ada = programs[0].client().sign_up("ada@example.com");
+    let key = ada.create_key();
+    for program in &programs {
+        // One secret and one database for all of them.
+        let there = program
+            .client()
+            .with("authorization", &ada.header("authorization"));
+        assert_eq!(there.get("/auth/me").status, 200);
+        let caller = program.client().with_key(key["api_key"].as_str().unwrap());
+        assert_eq!(caller.get("/protected").status, 200);
+    }
+    ada.delete(&format!("/api-keys/{}", key["id"].as_str().unwrap()));
+    for program in &programs {
+        let caller = program.client().with_key(key["api_key"].as_str().unwrap());
+        caller
+            .get("/protected")
+            .assert_problem(401, "invalid_api_key");
+    }
+}
+
+#[test]
+fn migrate_runs_the_migrations_alone_and_again_does_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = run_in(folder.path(), &["migrate"], &[]);
+    assert!(first.status.success(), "{first:?}");
+    assert!(String::from_utf8_lossy(&first.stdout).contains("migrated"));
+    assert!(folder.path().join("data/latchkey.db").exists());
+    let second = run_in(folder.path(), &["migrate"], &[]);
+    assert!(second.status.success());
+    assert!(!String::from_utf8_lossy(&second.stdout).contains("migrated"));
+    Program::start(folder.path(), &QUICK)
+        .client()
+        .sign_up("ada@example.com");
+}
+
+#[test]
+fn postgres_is_reached_over_tls_and_only_if_its_certificate_is_good() {
+    let Some((url, certificate)) = postgres::with_tls() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let root = certificate.display();
+    let start = |parameters: &str| {
+        let url = format!("{url}?{parameters}");
+        let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
+        run_in(
+            folder.path(),
+            &["migrate"],
+            &[("DATABASE_URL", &url), secret],
+        )
+    };
+    for good in [
+        "sslmode=require",
+        &format!("sslmode=verify-full&sslrootcert={root}"),
+    ] {
+        let output = start(good);
+        assert!(output.status.success(), "{good}: {output:?}");
+    }
+    // Nobody whom this machine trusts has vouched for that certificate.
+    let bundle = "/etc/ssl/certs/ca-certificates.crt";
+    assert_refused(
+        &start(&format!("sslmode=verify-full&sslrootcert={bundle}")),
+        1,
+        &["PostgreSQL"],
+    );
+    // It was not made out to this name.
+    let by_address = url.replace("localhost", "127.0.0.1");
+    let elsewhere = format!("{by_address}?sslmode=verify-full&sslrootcert={root}");
+    let output = run_in(folder.path(), &["migrate"], &[("DATABASE_URL", &elsewhere)]);
+    assert_refused(&output, 1, &["certificate"]);
+}
+
+/// SQLite tells other processes by this lock that the file is in use. Without it the last one that
+/// leaves, a backup tool perhaps, removes the write-ahead log under the server, and all that is
+/// acknowledged from then on is lost.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_embedded_database_stays_locked_against_its_removal_while_it_is_served() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::start(folder.path(), &QUICK);
+    let ada = program.client().sign_up("ada@example.com");
+    thread::scope(|scope| {
+        // So that the pool opens more connections than one.
+        for _ in 0..20 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(ada.get("/api-keys").status, 200);
+                }
+            });
+        }
+    });
+    let file = fs::metadata(folder.path().join("data/latchkey.db")).unwrap();
+    let (pid, inode) = (program.pid().to_string(), file.ino().to_string());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let held = locks.lines().any(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words.contains(&pid.as_str()) && line.contains(&format!(":{inode} "))
+    });
+    assert!(held, "no lock of {pid} on {inode} in {locks}");
+}
+
+#[test]
+fn once_migrated_postgres_is_served_by_a_role_that_may_not_create_tables() {
+    let Some(database) = postgres::fresh_database() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
+    let owner = ("DATABASE_URL", database.url.as_str());
+    assert!(
+        run_in(folder.path(), &["migrate"], &[owner])
+            .status
+            .success()
+    );
+    let role = database.role_that_may_only_use_the_tables();
+    let url = format!("{}?options=-c%20role%3D{role}", database.url);
+    let settings = [
+        ("PORT", "0"),
+        ("BCRYPT_COST", "4"),
+        secret,
+        ("DATABASE_URL", &url),
+    ];
+    Program::start(folder.path(), &settings)
+        .client()
+        .sign_up("ada@example.com");
+}
+
+#[test]
+fn a_postgres_database_that_cannot_hold_every_letter_is_refused() {
+    let Some(database) = postgres::fresh_database_with("ENCODING 'LATIN1' TEMPLATE template0")
+    else {
+        return;
+    };
+    let output = run(&["migrate"], &[("DATABASE_URL", &database.url)]);
+    assert_refused(&output, 1, &["LATIN1", "UTF8"]);
+}
