@@ -200,7 +200,8 @@ fn once_migrated_postgres_is_served_by_a_role_that_may_not_create_tables() {
 
 #[test]
 fn a_postgres_database_that_cannot_hold_every_letter_is_refused() {
-    let Some(database) = postgres::fresh_database_with("ENCODING 'LATIN1' TEMPLATE template0")
+    let Some(database) =
+        postgres::fresh_database_with("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     else {
         return;
     };
