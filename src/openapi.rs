@@ -196,11 +196,8 @@ fn add_shared_errors(path: &str, operation: &mut Operation) {
         let inline = |p: &RefOr<Parameter>| matches!(p, RefOr::T(p) if p.parameter_in == place);
         parameters.iter().any(inline)
     };
-    let security = operation.security.as_ref();
-    let needs = |scheme: &str| {
-        let security = serde_json::to_string(&security).unwrap_or_default();
-        security.contains(&format!("\"{scheme}\""))
-    };
+    let security = serde_json::to_string(&operation.security).unwrap_or_default();
+    let needs = |scheme: &str| security.contains(&format!("\"{scheme}\""));
     let (in_path, in_query) = (has(ParameterIn::Path), has(ParameterIn::Query));
     let (user, key) = (needs("user_token"), needs("api_key"));
     let body = operation.request_body.is_some();

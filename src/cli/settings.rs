@@ -47,11 +47,7 @@ pub(super) fn help() -> String {
             .first()
             .map(|value| format!(" [default: {}]", value.to_string_lossy()))
             .unwrap_or_default();
-        let values = setting.get_possible_values();
-        let values = match values.iter().map(|v| v.get_name()).collect::<Vec<_>>() {
-            names if names.is_empty() => String::new(),
-            names => format!(" [{}]", names.join(" or ")),
-        };
+        let values = choices(setting).map_or_else(String::new, |names| format!(" [{names}]"));
         let variable = variable.to_string_lossy();
         text.push_str(&format!("\n  {variable}\n      {help}{values}{default}"));
     }
@@ -80,14 +76,10 @@ pub(super) fn explain(error: clap::Error) -> StartError {
     let name = format!("{variable} ({})", flag(setting));
     let problem = match (error.kind(), std::error::Error::source(&error)) {
         (_, Some(source)) => source.to_string(),
-        (ErrorKind::InvalidValue, None) => {
-            let names = setting.get_possible_values();
-            let names: Vec<_> = names.iter().map(|v| v.get_name()).collect();
-            match names.as_slice() {
-                [] => "needs a value".to_owned(),
-                names => format!("must be {}", names.join(" or ")),
-            }
-        }
+        (ErrorKind::InvalidValue, None) => match choices(setting) {
+            Some(names) => format!("must be {names}"),
+            None => "needs a value".to_owned(),
+        },
         _ => first_line(&error.to_string()),
     };
     StartError::Setting(format!("{name} {problem}"))
@@ -97,6 +89,13 @@ fn serve_command() -> Command {
     let mut command = Config::augment_args(Command::new("serve"));
     command.build();
     command
+}
+
+/// The values of a setting that has a fixed few, as a person lists them.
+fn choices(setting: &Arg) -> Option<String> {
+    let values = setting.get_possible_values();
+    let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();
+    (!names.is_empty()).then(|| names.join(" or "))
 }
 
 fn flag(setting: &Arg) -> String {

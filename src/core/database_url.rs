@@ -146,7 +146,7 @@ impl fmt::Debug for DatabaseUrl {
 mod tests {
     use super::*;
 
-    fn with_timeout(url: &str) -> String {
+    fn with_parameters(url: &str) -> String {
         let url: DatabaseUrl = url.parse().unwrap();
         let DatabaseUrl::Postgres(uri) = url else {
             panic!("not PostgreSQL");
@@ -168,7 +168,7 @@ mod tests {
             ("postgres://h/d?ba=3", "postgres://h/d?ba=3&a=1&b=2"),
             ("postgres://", "postgres://?a=1&b=2"),
         ] {
-            assert_eq!(with_timeout(url), expected);
+            assert_eq!(with_parameters(url), expected);
         }
     }
 

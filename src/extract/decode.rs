@@ -48,16 +48,16 @@ fn unacceptable(path: &Path, message: &str) -> Error {
         Some((message, _)) => message,
         None => message,
     };
-    let mut pointer = pointer(path);
-    if let Some(field) = message.strip_prefix("missing field `") {
-        pointer.push('/');
-        pointer.push_str(field.trim_end_matches('`'));
-        return Error::invalid_field(&pointer, "is required");
-    }
-    if let Some(field) = message.strip_prefix("duplicate field `") {
-        pointer.push('/');
-        pointer.push_str(field.trim_end_matches('`'));
-        return Error::invalid_field(&pointer, "is given twice");
+    let pointer = pointer(path);
+    // In these two the path ends at the object, and the message names its field.
+    for (start, problem) in [
+        ("missing field `", "is required"),
+        ("duplicate field `", "is given twice"),
+    ] {
+        if let Some(field) = message.strip_prefix(start) {
+            let field = field.trim_end_matches('`');
+            return Error::invalid_field(&format!("{pointer}/{field}"), problem);
+        }
     }
     if message.starts_with("unknown field") {
         return Error::invalid_field(&pointer, "is not a field of this request");

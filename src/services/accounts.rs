@@ -159,6 +159,7 @@ impl Accounts {
     ) -> Result<(), Error> {
         // A stolen token must not be a way round the limit on guessing the password.
         let name = AccountName::of(&user.email_key);
+        self.attempts.check(name, address)?;
         let (turn, attempt) = self.begin_attempt(name, address).await?;
         prove(&turn, attempt, current, user.password_hash).await?;
         let hash = turn.hash(new).await?;
@@ -177,12 +178,13 @@ impl Accounts {
             .map(drop)
     }
 
+    /// Waits for a turn at hashing, and takes one of the attempts that may still fail. Whoever has none
+    /// left should be refused before, by [`LoginAttempts::check`]: it needs no turn.
     async fn begin_attempt(
         &self,
         name: AccountName,
         address: IpAddr,
     ) -> Result<(Turn, Attempt), Error> {
-        self.attempts.check(name, address)?;
         let turn = self.hasher.turn().await?;
         Ok((turn, self.attempts.begin(name, address)?))
     }
