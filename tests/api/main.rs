@@ -22,3 +22,4 @@ mod starts;
 mod stops;
 mod tokens;
 mod walk;
+mod wrappers;
