@@ -32,6 +32,7 @@ pub fn build(
     let allowed = web::Data::new(fallback::AllowedMethods::of(&document));
     App::new()
         .app_data(web::Data::new(state.engine.clone()))
+        .app_data(web::Data::new(state.trusted_proxies.clone()))
         .app_data(state.clone())
         .app_data(allowed)
         .configure(|app| routes::table(&mut ServiceConfig::new(app)))

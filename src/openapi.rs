@@ -83,7 +83,7 @@ impl SharedError {
     }
 }
 
-const SHARED: [SharedError; 13] = [
+const SHARED: [SharedError; 15] = [
     SharedError::new(
         "BadRequest",
         "400",
@@ -97,7 +97,7 @@ const SHARED: [SharedError; 13] = [
     SharedError::new(
         "InvalidApiKey",
         "401",
-        "`missing_credentials`, `invalid_api_key`: unknown, malformed and revoked keys answer the same",
+        "`missing_credentials`, `invalid_api_key`: unknown, malformed, revoked, expired and disabled keys answer the same",
     ),
     SharedError::new(
         "InvalidCredentials",
@@ -111,6 +111,11 @@ const SHARED: [SharedError; 13] = [
     ),
     SharedError::new("PermissionDenied", "403", "`permission_denied`"),
     SharedError::new(
+        "KeyNotAllowed",
+        "403",
+        "`ip_not_allowed`: not from this address; `insufficient_scope`: `missing_scopes` says what the key lacks",
+    ),
+    SharedError::new(
         "NotFound",
         "404",
         "`not_found`: not there, or somebody else's",
@@ -119,6 +124,11 @@ const SHARED: [SharedError; 13] = [
         "EmailTaken",
         "409",
         "`email_taken`: the address has an account",
+    ),
+    SharedError::new(
+        "Conflict",
+        "409",
+        "`conflict`: what it is now stands against it; `detail` says what",
     ),
     SharedError::new(
         "PayloadTooLarge",

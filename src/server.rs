@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+    time::Duration,
 };
 
 use actix_web::{HttpServer, dev::ServerHandle, web};
@@ -45,6 +46,7 @@ const BACKLOG: i32 = 1024;
 /// A service that has its database and its port.
 pub struct Server {
     state: web::Data<State>,
+    last_used_interval: Duration,
     listener: TcpListener,
     workers: usize,
     blocking_threads: usize,
@@ -64,6 +66,7 @@ impl Server {
             // database may hold up the other for want of a thread.
             blocking_threads: config.database.pool_size as usize + state.accounts.hashing_threads(),
             state: web::Data::new(state),
+            last_used_interval: config.last_used_interval,
             listener,
             workers: config.workers.map_or_else(
                 || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(512)),
@@ -82,7 +85,8 @@ impl Server {
         let address = self.address()?;
         let state = self.state;
         let document = web::Data::new(openapi::document());
-        let server = HttpServer::new(move || app::build(state.clone(), document.clone()))
+        let served = state.clone();
+        let server = HttpServer::new(move || app::build(served.clone(), document.clone()))
             .workers(self.workers)
             .worker_max_blocking_threads(self.blocking_threads)
             .shutdown_timeout(SHUTDOWN_SECONDS)
@@ -91,7 +95,15 @@ impl Server {
             .run();
         started(server.handle());
         tracing::info!("listening on http://{address}");
-        server.await?;
+        let last_used = state.engine.last_used();
+        tokio::select! {
+            ended = server => ended?,
+            () = last_used.flush_every(self.last_used_interval) => {}
+        }
+        if let Err(error) = last_used.flush().await {
+            let cause = error.cause();
+            tracing::error!(cause, "lost when keys were last used");
+        }
         tracing::info!("stopped");
         Ok(())
     }

@@ -4,19 +4,25 @@ use crate::{
     core::{
         clock::Clock,
         config::{Config, JwtSecret},
+        network::TrustedProxies,
         security::{password_hasher::PasswordHasher, token::TokenAuthority},
     },
     db::Db,
-    services::{accounts::Accounts, api_keys::ApiKeys},
+    services::{accounts::Accounts, api_keys::ApiKeys, audit::Audit, roles::Roles, users::Users},
     verification::engine::Engine,
 };
 
 /// What the handlers share.
 pub struct State {
     pub db: Db,
+    pub clock: Clock,
     pub accounts: Accounts,
     pub api_keys: ApiKeys,
+    pub users: Users,
+    pub roles: Roles,
+    pub audit: Audit,
     pub engine: Engine,
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl State {
@@ -26,8 +32,13 @@ impl State {
         let tokens = TokenAuthority::new(jwt_secret, previous, config.jwt_ttl_seconds);
         Self {
             accounts: Accounts::new(db.clone(), clock.clone(), config.signup, hasher, tokens),
-            api_keys: ApiKeys::new(db.clone(), clock),
-            engine: Engine::new(db.clone()),
+            api_keys: ApiKeys::new(db.clone(), clock.clone()),
+            users: Users::new(db.clone(), clock.clone()),
+            roles: Roles::new(db.clone(), clock.clone()),
+            audit: Audit::new(db.clone()),
+            engine: Engine::new(db.clone(), clock.clone()),
+            trusted_proxies: config.trusted_proxies.clone(),
+            clock,
             db,
         }
     }

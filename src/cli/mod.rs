@@ -1,5 +1,6 @@
 //! The command line.
 
+mod admin;
 mod migrate;
 mod openapi;
 mod serve;
@@ -30,6 +31,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print the OpenAPI document.
     Openapi,
+    /// Make somebody an admin, or take it back.
+    Admin(admin::Admin),
 }
 
 /// Runs the program. The exit code is 2 for a bad setting, 1 for whatever else stops it.
@@ -53,6 +56,7 @@ fn run() -> Result<(), StartError> {
         Some(Command::Serve(config)) => serve::run(&config),
         Some(Command::Migrate(options)) => migrate::run(&options),
         Some(Command::Openapi) => openapi::run(),
+        Some(Command::Admin(options)) => admin::run(options),
     }
 }
 

@@ -8,9 +8,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::{DateTime, Months, SecondsFormat, Utc};
 use diesel::{deserialize::FromSqlRow, expression::AsExpression, sql_types::BigInt};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A moment in UTC, in whole microseconds since 1970-01-01T00:00:00Z.
 ///
@@ -36,13 +36,46 @@ impl UtcTime {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+
+    /// This many seconds later.
+    pub fn plus_seconds(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
+    }
+
+    /// The same day and time in that many years; on 29 February, the day before where there is none.
+    pub fn plus_years(self, years: u32) -> Self {
+        let later = self
+            .to_calendar()
+            .and_then(|time| time.checked_add_months(Months::new(12 * years)));
+        later.map_or(Self(i64::MAX), |time| Self(time.timestamp_micros()))
+    }
+
+    /// Reads RFC 3339, whatever its offset. What is finer than a microsecond is cut off.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = DateTime::parse_from_rfc3339(text).ok()?;
+        Some(Self(time.timestamp_micros()))
+    }
+
+    fn to_calendar(self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_micros(self.0)
+    }
 }
 
 impl Serialize for UtcTime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let time = DateTime::from_timestamp_micros(self.0)
+        let time = self
+            .to_calendar()
             .ok_or_else(|| serde::ser::Error::custom("a time beyond the calendar"))?;
         serializer.collect_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+impl<'de> Deserialize<'de> for UtcTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| {
+            de::Error::custom("expected a time in RFC 3339, such as 2030-01-31T12:00:00Z")
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::database_url::DatabaseUrl;
+use super::{database_url::DatabaseUrl, network::TrustedProxies};
 
 /// The largest body that a request may have, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -51,9 +51,24 @@ pub struct Config {
     #[arg(long, env = "SIGNUP", value_enum, default_value_t = Signup::Open)]
     pub signup: Signup,
 
+    /// Proxies, as addresses or networks with commas in between, whose word on the client's address is
+    /// believed: the last address in `X-Forwarded-For`, or else in `Forwarded`, that is none of
+    /// theirs [default: none].
+    #[arg(
+        long,
+        env = "TRUSTED_PROXIES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub trusted_proxies: TrustedProxies,
+
     /// Threads that answer requests [default: one per core].
     #[arg(long, env = "WORKERS", value_parser = whole_number::<u16>(1..=512))]
     pub workers: Option<u16>,
+
+    /// How often it is written when keys were last used. The contract allows a minute.
+    #[arg(skip = Duration::from_secs(15))]
+    pub last_used_interval: Duration,
 
     #[command(flatten)]
     pub log: LogConfig,

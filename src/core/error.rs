@@ -41,13 +41,19 @@ pub enum Error {
     InvalidApiKey,
 
     #[error("{0}")]
-    PermissionDenied(&'static str),
+    PermissionDenied(Cow<'static, str>),
+    #[error("The API key may not be used from this address.")]
+    IpNotAllowed,
+    #[error("The API key lacks what this needs: {}.", .0.join(", "))]
+    InsufficientScope(Vec<String>),
     #[error("There is nothing here under this address.")]
     NotFound,
     #[error("This address does not answer that method. It answers {0}.")]
     MethodNotAllowed(String),
     #[error("There is an account for this e-mail address already. Log in, or use another address.")]
     EmailTaken,
+    #[error("{0}")]
+    Conflict(Cow<'static, str>),
     #[error("The body is larger than {BODY_LIMIT} bytes.")]
     PayloadTooLarge,
     #[error("The body has the wrong media type. Send {0}.")]
@@ -86,7 +92,8 @@ impl Credential {
 /// One thing that is wrong with the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// JSON Pointer (RFC 6901) into the body; for a query parameter, its name after `?`.
+    /// JSON Pointer (RFC 6901) into the body; for a query parameter, its name after `?`; for a part of
+    /// the path, its name in braces.
     #[schema(example = "/password")]
     pub pointer: String,
     /// What would be accepted.
@@ -125,6 +132,9 @@ pub struct Problem {
     /// For 422: what is wrong with the input, and where.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<FieldError>>,
+    /// For `insufficient_scope`: the scopes that the key would need besides its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_scopes: Option<Vec<String>>,
 }
 
 impl Error {
@@ -166,9 +176,12 @@ impl Error {
             Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token"),
             Self::InvalidApiKey => (StatusCode::UNAUTHORIZED, "invalid_api_key"),
             Self::PermissionDenied(_) => (StatusCode::FORBIDDEN, "permission_denied"),
+            Self::IpNotAllowed => (StatusCode::FORBIDDEN, "ip_not_allowed"),
+            Self::InsufficientScope(_) => (StatusCode::FORBIDDEN, "insufficient_scope"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::UnsupportedMediaType(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
@@ -200,6 +213,10 @@ impl Error {
             request_id: request_id.map(str::to_owned),
             errors: match self {
                 Self::Validation(errors) => Some(errors.clone()),
+                _ => None,
+            },
+            missing_scopes: match self {
+                Self::InsufficientScope(missing) => Some(missing.clone()),
                 _ => None,
             },
         }

@@ -1,7 +1,7 @@
 //! Ids: UUIDv7 (RFC 9562), a type of its own for each kind of thing.
 
 use diesel::{deserialize::FromSqlRow, expression::AsExpression, sql_types::Binary};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 use uuid::{ContextV7, Timestamp, Uuid};
 
@@ -14,6 +14,12 @@ fn uuid_at(now: UtcTime) -> Uuid {
     let (seconds, nanos) = now.unix_parts();
     let context = SEQUENCE.lock().unwrap_or_else(|e| e.into_inner());
     Uuid::new_v7(Timestamp::from_unix(&*context, seconds, nanos))
+}
+
+/// Any of them.
+pub(crate) trait Id {
+    fn uuid(&self) -> Uuid;
+    fn from_uuid(uuid: Uuid) -> Self;
 }
 
 macro_rules! id {
@@ -42,6 +48,23 @@ macro_rules! id {
             }
         }
 
+        impl Id for $name {
+            fn uuid(&self) -> Uuid {
+                self.0
+            }
+
+            fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::parse(&text).ok_or_else(|| de::Error::custom("expected an id, a UUID in lower case"))
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 self.0.fmt(f)
@@ -57,4 +80,12 @@ id! {
 id! {
     /// Names an API key without revealing anything of it.
     ApiKeyId
+}
+id! {
+    /// Places a role in the list of them; a role is named by its name.
+    RoleId
+}
+id! {
+    /// Names an event in the audit log.
+    EventId
 }

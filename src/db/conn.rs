@@ -1,7 +1,10 @@
 //! A connection to either database.
 
-use diesel::result::{DatabaseErrorKind, Error};
-use diesel::{MultiConnection, PgConnection, QueryResult, SqliteConnection};
+use diesel::connection::{AnsiTransactionManager, TransactionManager};
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use diesel::{Connection, MultiConnection, PgConnection, QueryResult, SqliteConnection};
+
+use crate::core::error::Error;
 
 /// A connection to the embedded database or to PostgreSQL.
 #[derive(MultiConnection)]
@@ -9,6 +12,70 @@ pub enum Conn {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
+
+type Transactions = <Conn as Connection>::TransactionManager;
+
+/// Why a transaction was rolled back.
+#[derive(Debug)]
+pub enum Aborted {
+    /// The database did not do what it was asked.
+    Query(QueryError),
+    /// A rule says no.
+    Refused(Error),
+}
+
+impl From<QueryError> for Aborted {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
+    }
+}
+
+impl From<Error> for Aborted {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Conn {
+    /// Makes changes in one transaction: all of them, or none if any fails.
+    ///
+    /// On SQLite it begins with the right to write. One that begins by reading cannot get it any more
+    /// once somebody else has written in between.
+    pub(super) fn write<T>(
+        &mut self,
+        changes: impl FnOnce(&mut Self) -> Result<T, Aborted>,
+    ) -> Result<T, Aborted> {
+        match self {
+            Self::Sqlite(conn) => {
+                AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE")?;
+            }
+            Self::Postgres(conn) => AnsiTransactionManager::begin_transaction(conn)?,
+        }
+        match changes(self) {
+            Ok(done) => {
+                Transactions::commit_transaction(self)?;
+                Ok(done)
+            }
+            Err(aborted) => match Transactions::rollback_transaction(self) {
+                // Broken by what went wrong before, which says more.
+                Ok(()) | Err(QueryError::BrokenTransactionManager) => Err(aborted),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}
+
+/// The row that a query finds. Nobody else changes it until the transaction ends: PostgreSQL locks it;
+/// on SQLite there is no other writer.
+macro_rules! first_for_update {
+    ($conn:expr, $query:expr) => {
+        match $conn {
+            $crate::db::Conn::Sqlite(conn) => $query.first(conn),
+            $crate::db::Conn::Postgres(conn) => $query.for_update().first(conn),
+        }
+    };
+}
+pub(crate) use first_for_update;
 
 /// What a unique index says to an insert.
 pub(crate) trait InsertResult<T> {
@@ -19,7 +86,7 @@ pub(crate) trait InsertResult<T> {
 impl<T> InsertResult<T> for QueryResult<T> {
     fn unless_taken(self) -> QueryResult<Option<T>> {
         match self {
-            Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(None),
+            Err(QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(None),
             inserted => inserted.map(Some),
         }
     }

@@ -7,7 +7,7 @@ mod pool;
 pub(crate) mod schema;
 mod types;
 
-pub use conn::Conn;
-pub(crate) use conn::InsertResult;
+pub use conn::{Aborted, Conn};
+pub(crate) use conn::{InsertResult, first_for_update};
 pub use manager::ConnectError;
 pub use pool::Db;

@@ -14,7 +14,7 @@ use r2d2::Pool;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Conn,
+    Aborted, Conn,
     manager::{ConnectError, Manager, ping},
 };
 use crate::core::{config::DatabaseConfig, error::Error, turns::Turns};
@@ -82,17 +82,18 @@ impl Db {
         queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
         let start_by = self.start_by();
+        let queries = |conn: &mut Conn| queries(conn).map_err(Aborted::from);
         self.in_time(self.on_connection(start_by, None, queries))
             .await
     }
 
-    /// Runs queries that change something.
+    /// Makes changes, in one transaction: they happen together or not at all.
     ///
     /// Answers as [`Db::read`] does. A change whose answer came too late may have happened all the
     /// same.
     pub async fn write<T: Send + 'static>(
         &self,
-        queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+        changes: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
     ) -> Result<T, Error> {
         let start_by = self.start_by();
         self.in_time(async {
@@ -100,7 +101,8 @@ impl Db {
                 Some(writers) => Some(writers.take(start_by).await?),
                 None => None,
             };
-            self.on_connection(start_by, writer, queries).await
+            let transaction = |conn: &mut Conn| conn.write(changes);
+            self.on_connection(start_by, writer, transaction).await
         })
         .await
     }
@@ -126,7 +128,7 @@ impl Db {
         &self,
         start_by: Instant,
         writer: Option<OwnedSemaphorePermit>,
-        queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+        queries: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
     ) -> Result<T, Error> {
         let shared = self.shared.clone();
         let connection = shared.connections.take(start_by).await?;
@@ -139,10 +141,13 @@ impl Db {
             if Instant::now() > start_by {
                 return Err(unavailable("the connection came too late"));
             }
-            queries(&mut pooled.conn).map_err(|error| {
-                let error = classify(error);
-                pooled.doubtful = matches!(error, Error::Unavailable(_));
-                error
+            queries(&mut pooled.conn).map_err(|aborted| match aborted {
+                Aborted::Refused(error) => error,
+                Aborted::Query(error) => {
+                    let error = classify(error);
+                    pooled.doubtful = matches!(error, Error::Unavailable(_));
+                    error
+                }
             })
         })
         .await

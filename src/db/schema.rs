@@ -9,6 +9,16 @@ diesel::table! {
         role -> Text,
         session_version -> BigInt,
         created_at -> BigInt,
+        active -> Bool,
+    }
+}
+
+diesel::table! {
+    roles (id) {
+        id -> Binary,
+        name -> Text,
+        permissions -> Text,
+        built_in -> Bool,
     }
 }
 
@@ -22,8 +32,32 @@ diesel::table! {
         digest -> Binary,
         created_at -> BigInt,
         revoked_at -> Nullable<BigInt>,
+        name_folded -> Nullable<Text>,
+        enabled -> Bool,
+        scopes -> Text,
+        ip_allowlist -> Text,
+        metadata -> Text,
+        expires_at -> Nullable<BigInt>,
+        last_used_at -> Nullable<BigInt>,
+        rotated_from -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    audit_log (id) {
+        id -> Binary,
+        at -> BigInt,
+        actor_id -> Nullable<Binary>,
+        owner_id -> Nullable<Binary>,
+        action -> Text,
+        target_type -> Text,
+        target_id -> Nullable<Text>,
+        ip -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+        details -> Text,
     }
 }
 
 diesel::joinable!(api_keys -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(api_keys, users);
+diesel::allow_tables_to_appear_in_same_query!(roles, users);

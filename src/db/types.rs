@@ -10,7 +10,11 @@ use uuid::Uuid;
 
 use crate::core::{
     clock::UtcTime,
-    id::{ApiKeyId, UserId},
+    id::{ApiKeyId, EventId, RoleId, UserId},
+    json_object::JsonObject,
+    network::Networks,
+    permission::Permissions,
+    scope::Scopes,
     security::{api_key::Environment, email::EmailKey, password_hasher::PasswordHash},
 };
 
@@ -54,7 +58,7 @@ macro_rules! stored_as_16_bytes {
     )+};
 }
 
-stored_as_16_bytes!(UserId, ApiKeyId);
+stored_as_16_bytes!(UserId, ApiKeyId, RoleId, EventId);
 
 impl<DB: Backend> FromSql<Text, DB> for Environment
 where
@@ -97,4 +101,31 @@ macro_rules! stored_as_text {
     )+};
 }
 
-stored_as_text!(EmailKey, PasswordHash);
+stored_as_text!(EmailKey, PasswordHash, Scopes, JsonObject);
+
+impl<DB: Backend> FromSql<Text, DB> for Networks
+where
+    String: FromSql<Text, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        Self::from_stored(&String::from_sql(bytes)?).map_err(|_| "not a list of networks".into())
+    }
+}
+
+impl<DB: Backend> ToSql<Text, DB> for Networks
+where
+    str: ToSql<Text, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.text.as_str().to_sql(out)
+    }
+}
+
+impl<DB: Backend> FromSql<Text, DB> for Permissions
+where
+    String: FromSql<Text, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        Self::from_stored(&String::from_sql(bytes)?).ok_or_else(|| "not permissions".into())
+    }
+}

@@ -22,6 +22,7 @@ pub(crate) struct Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MediaType {
     Json,
+    MergePatch,
     Form,
 }
 
@@ -42,13 +43,14 @@ impl Body {
     /// `Content-Type`, if it is one that any of our endpoints takes.
     pub(crate) fn media_type(&self) -> Option<MediaType> {
         let content_type = self.request.content_type();
-        if content_type.eq_ignore_ascii_case("application/json") {
-            Some(MediaType::Json)
-        } else if content_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            Some(MediaType::Form)
-        } else {
-            None
-        }
+        [
+            ("application/json", MediaType::Json),
+            ("application/merge-patch+json", MediaType::MergePatch),
+            ("application/x-www-form-urlencoded", MediaType::Form),
+        ]
+        .into_iter()
+        .find(|(name, _)| content_type.eq_ignore_ascii_case(name))
+        .map(|(_, media_type)| media_type)
     }
 
     /// A JSON body, which must be there.
@@ -63,6 +65,16 @@ impl Body {
             (_, Ok(bytes)) if bytes.is_empty() => Ok(T::default()),
             (Err(wrong_type), _) => Err(wrong_type),
             (Ok(()), bytes) => from_json::<Option<T>>(&bytes?).map(Option::unwrap_or_default),
+        }
+    }
+
+    /// A JSON merge patch (RFC 7396), which must be there.
+    pub(crate) async fn merge_patch<T: DeserializeOwned>(self) -> Result<T, Error> {
+        match self.media_type() {
+            Some(MediaType::Json | MediaType::MergePatch) => from_json(&self.bytes().await?),
+            _ => Err(Error::UnsupportedMediaType(
+                "application/merge-patch+json or application/json",
+            )),
         }
     }
 

@@ -67,6 +67,7 @@ fn unacceptable(path: &Path, message: &str) -> Error {
         Some((_, expected)) if expected.starts_with("struct ") => {
             Error::invalid_field(&pointer, "must be an object")
         }
+        Some((_, "i64" | "u64")) => Error::invalid_field(&pointer, "must be a whole number"),
         Some((_, expected)) => Error::invalid_field(&pointer, format!("must be {expected}")),
         None => Error::invalid_field(&pointer, "is not acceptable"),
     }

@@ -7,14 +7,16 @@ use std::{
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::de::DeserializeOwned;
+use form_urlencoded::Serializer;
+use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::decode::from_query;
 use crate::core::{
     error::Error,
-    id::{ApiKeyId, UserId},
+    id::{Id, UserId},
 };
 
 const DEFAULT_LIMIT: usize = 50;
@@ -24,6 +26,18 @@ const MAX_LIMIT: usize = 100;
 pub(crate) struct QueryString {
     path: String,
     query: String,
+}
+
+/// Which page of a list.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListPage {
+    /// How many at the most.
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 100, default = 50)]
+    limit: Option<String>,
+    /// Where the page before ended: from its `Link` header.
+    cursor: Option<String>,
 }
 
 impl FromRequest for QueryString {
@@ -39,88 +53,100 @@ impl FromRequest for QueryString {
 }
 
 impl QueryString {
-    /// Its parameters. One that `T` does not know is refused.
-    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        from_query(&self.query)
-    }
-
-    /// The page of `owner`'s list that `limit` and `cursor` ask for.
-    pub(crate) fn page(
+    /// What a list is filtered by, and which page of it is asked for. A parameter that neither `F` nor
+    /// [`ListPage`] knows is refused.
+    pub(crate) fn list<F: DeserializeOwned, I: Id>(
         &self,
-        owner: UserId,
-        limit: Option<&str>,
-        cursor: Option<&str>,
-    ) -> Result<Page, Error> {
-        let limit = match limit.map(str::parse) {
+        reader: UserId,
+    ) -> Result<(F, Page<I>), Error> {
+        let (mut page, mut filter) = (new_query(), new_query());
+        for (name, value) in form_urlencoded::parse(self.query.as_bytes()) {
+            let part = match &*name {
+                "limit" | "cursor" => &mut page,
+                _ => &mut filter,
+            };
+            part.append_pair(&name, &value);
+        }
+        let filter_query = filter.finish();
+        let filter = from_query(&filter_query)?;
+        let ListPage { limit, cursor } = from_query(&page.finish())?;
+        let limit = match limit.as_deref().map(str::parse) {
             None => DEFAULT_LIMIT,
             Some(Ok(limit @ 1..=MAX_LIMIT)) => limit,
             Some(_) => return Err(Error::invalid_field("?limit", "must be 1 to 100")),
         };
         let before = cursor
-            .map(|cursor| read_cursor(cursor, &self.path, owner))
+            .map(|cursor| read_cursor(&cursor, &self.path, reader))
             .transpose()?;
-        Ok(Page {
+        let page = Page {
             path: self.path.clone(),
-            owner,
+            filter_query,
+            reader,
             limit,
             before,
-        })
+        };
+        Ok((filter, page))
     }
 }
 
-/// One page of somebody's list, newest first.
-pub(crate) struct Page {
-    path: String,
-    owner: UserId,
-    limit: usize,
-    /// The last one of the page before.
-    pub before: Option<ApiKeyId>,
+fn new_query() -> Serializer<'static, String> {
+    Serializer::new(String::new())
 }
 
-impl Page {
+/// One page of a list, newest first.
+pub(crate) struct Page<I> {
+    path: String,
+    filter_query: String,
+    reader: UserId,
+    limit: usize,
+    /// The last one of the page before.
+    pub before: Option<I>,
+}
+
+impl<I: Id> Page<I> {
     /// How many rows to ask for: one more than are shown, to know whether there is a next page.
     pub(crate) fn rows(&self) -> i64 {
         self.limit as i64 + 1
     }
 
     /// Cuts `rows` to the page, and answers the `Link` header (RFC 8288) to the next if there is one.
-    pub(crate) fn cut<T>(&self, rows: &mut Vec<T>, id: impl Fn(&T) -> ApiKeyId) -> Option<String> {
+    pub(crate) fn cut<T>(&self, rows: &mut Vec<T>, id: impl Fn(&T) -> I) -> Option<String> {
         if rows.len() <= self.limit {
             return None;
         }
         rows.truncate(self.limit);
-        let cursor = make_cursor(id(rows.last()?), &self.path, self.owner);
-        let (path, limit) = (&self.path, self.limit);
-        Some(format!(
-            "<{path}?limit={limit}&cursor={cursor}>; rel=\"next\""
-        ))
+        let last = id(rows.last()?).uuid();
+        let mut query = Serializer::new(self.filter_query.clone());
+        query.append_pair("limit", &self.limit.to_string());
+        query.append_pair("cursor", &make_cursor(last, &self.path, self.reader));
+        Some(format!("<{}?{}>; rel=\"next\"", self.path, query.finish()))
     }
 }
 
-/// The id and a tag that only this list of this owner has. No secret stands in it, and none needs
-/// to: a forged cursor reaches nothing but the forger's own list.
-fn make_cursor(id: ApiKeyId, list: &str, owner: UserId) -> String {
-    let mut bytes = id.0.as_bytes().to_vec();
-    bytes.extend(tag(id, list, owner));
+/// The id and a tag that only this list as this person reads it has. No secret stands in it, and none
+/// needs to: a forged cursor reaches nothing but what the forger may see.
+fn make_cursor(id: Uuid, list: &str, reader: UserId) -> String {
+    let mut bytes = id.as_bytes().to_vec();
+    bytes.extend(tag(id, list, reader));
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn read_cursor(cursor: &str, list: &str, owner: UserId) -> Result<ApiKeyId, Error> {
+fn read_cursor<I: Id>(cursor: &str, list: &str, reader: UserId) -> Result<I, Error> {
     let bytes = BASE64_URL_SAFE_NO_PAD
         .decode(cursor)
         .map_err(|_| Error::InvalidCursor)?;
     let (id, given) = bytes.split_at_checked(16).ok_or(Error::InvalidCursor)?;
-    let id = ApiKeyId(Uuid::from_slice(id).map_err(|_| Error::InvalidCursor)?);
-    if given != tag(id, list, owner) {
+    let id = Uuid::from_slice(id).map_err(|_| Error::InvalidCursor)?;
+    if given != tag(id, list, reader) {
         return Err(Error::InvalidCursor);
     }
-    Ok(id)
+    Ok(I::from_uuid(id))
 }
 
-fn tag(id: ApiKeyId, list: &str, owner: UserId) -> [u8; 8] {
+fn tag(id: Uuid, list: &str, reader: UserId) -> [u8; 8] {
     let digest = Sha256::new()
-        .chain_update(id.0)
-        .chain_update(owner.0)
+        .chain_update(id)
+        .chain_update(reader.0)
         .chain_update(list)
         .finalize();
     let mut tag = [0; 8];

@@ -9,7 +9,7 @@ use actix_web::{
     error::InternalError,
     http::{
         Method,
-        header::{HeaderMap, HeaderName, HeaderValue},
+        header::{HeaderMap, HeaderValue},
     },
     middleware::Next,
 };
@@ -17,9 +17,7 @@ use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::access_log::Line;
-use crate::core::error::Error;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::{core::error::Error, extract::REQUEST_ID};
 
 /// Goes outermost around the app: `.wrap(from_fn(request_context))`.
 pub async fn request_context<B: MessageBody + 'static>(
@@ -28,6 +26,8 @@ pub async fn request_context<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<EitherBody<B>>, ActixError> {
     let started = Instant::now();
     let id = RequestId::of(request.headers());
+    // Whoever wants to know it reads it there.
+    request.headers_mut().insert(REQUEST_ID, id.value.clone());
     let method = request.method().clone();
     if method == Method::HEAD {
         // RFC 9110 section 9.3.2: as GET, and the connection leaves the body out.

@@ -3,6 +3,7 @@
 use std::{
     future::{Ready, ready},
     rc::Rc,
+    sync::Arc,
 };
 
 use actix_web::{
@@ -14,8 +15,14 @@ use actix_web::{
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
-    core::error::{Credential, Error},
-    extract::credentials::{Presented, presented},
+    core::{
+        error::{Credential, Error},
+        scope::Scope,
+    },
+    extract::{
+        client_address,
+        credentials::{Presented, presented},
+    },
     verification::engine::{Engine, VerifiedKey},
 };
 
@@ -23,12 +30,63 @@ use crate::{
 ///
 /// The key is taken from `x-api-key` or `Authorization: Bearer`; the [`Engine`] in the app's data
 /// decides about it; the handler finds it as a [`VerifiedKey`]. A request without a good key is
-/// answered 401, and 503 when nobody can tell. An app that holds no engine answers 500.
+/// answered 401; with a good one that is not meant for this, 403; and 503 when nobody can tell. An app
+/// that holds no engine answers 500.
+///
+/// The client's address is that of the connection, or the one that the
+/// [`TrustedProxies`](crate::core::network::TrustedProxies) in the app's data vouch for.
 ///
 /// It has no exceptions, for paths or methods. To have the router's 404 and 405 answer before it,
 /// put it on the route itself.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RequireApiKey;
+///
+/// ```
+/// use latchkey::middleware::RequireApiKey;
+///
+/// let any_good_key = RequireApiKey::new();
+/// let only_readers = RequireApiKey::scope("orders:read");
+/// let both = RequireApiKey::scopes(["orders:read", "invoices:read"]);
+/// ```
+#[derive(Debug, Clone)]
+pub struct RequireApiKey {
+    scopes: Arc<[Scope]>,
+}
+
+impl Default for RequireApiKey {
+    fn default() -> Self {
+        Self::scopes([])
+    }
+}
+
+impl RequireApiKey {
+    /// Any good key will do.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A good key that has this scope.
+    ///
+    /// # Panics
+    ///
+    /// If it is no scope: nothing must start with a guard that means something else than it says.
+    pub fn scope(scope: &str) -> Self {
+        Self::scopes([scope])
+    }
+
+    /// A good key that has all of these scopes.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is no scope.
+    pub fn scopes<'a>(scopes: impl IntoIterator<Item = &'a str>) -> Self {
+        let parse = |scope| match Scope::parse(scope) {
+            Ok(parsed) => parsed,
+            Err(remedy) => panic!("the scope {scope:?} {remedy}"),
+        };
+        Self {
+            scopes: scopes.into_iter().map(parse).collect(),
+        }
+    }
+}
 
 impl<S, B> Transform<S, ServiceRequest> for RequireApiKey
 where
@@ -44,6 +102,7 @@ where
     fn new_transform(&self, inner: S) -> Self::Future {
         ready(Ok(Guarded {
             inner: Rc::new(inner),
+            scopes: self.scopes.clone(),
         }))
     }
 }
@@ -51,6 +110,7 @@ where
 /// A service behind [`RequireApiKey`].
 pub struct Guarded<S> {
     inner: Rc<S>,
+    scopes: Arc<[Scope]>,
 }
 
 impl<S, B> Service<ServiceRequest> for Guarded<S>
@@ -65,9 +125,9 @@ where
     actix_web::dev::forward_ready!(inner);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        let inner = self.inner.clone();
+        let (inner, scopes) = (self.inner.clone(), self.scopes.clone());
         Box::pin(async move {
-            match verify(&request).await {
+            match verify(&request, &scopes).await {
                 Ok(key) => {
                     request.extensions_mut().insert(key);
                     inner
@@ -81,14 +141,19 @@ where
     }
 }
 
-async fn verify(request: &ServiceRequest) -> Result<VerifiedKey, Error> {
+async fn verify(request: &ServiceRequest, scopes: &[Scope]) -> Result<VerifiedKey, Error> {
     let (Presented::KeyHeader(key) | Presented::Bearer(key)) =
         presented(request.headers())?.ok_or(Error::MissingCredentials(Credential::ApiKey))?;
     let engine = request
         .app_data::<web::Data<Engine>>()
         .ok_or_else(|| Error::internal("RequireApiKey in an app without an engine"))?;
-    engine.verify(key).await?.map_err(|refusal| {
-        request.extensions_mut().insert(refusal);
-        Error::InvalidApiKey
-    })
+    let client_ip = client_address(request.request());
+    engine
+        .verify(key, client_ip, scopes)
+        .await?
+        .map_err(|refusal| {
+            let error = Error::from(&refusal);
+            request.extensions_mut().insert(refusal);
+            error
+        })
 }

@@ -1,14 +1,20 @@
 //! `api_keys`: the keys, of each its digest only. A revoked key stays.
 
 use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::{contains, key_settings::KeySettings};
 use crate::{
     core::{
         clock::UtcTime,
         id::{ApiKeyId, UserId},
         security::api_key::{Environment, KeyDigest},
     },
-    db::{Conn, schema::api_keys},
+    db::{
+        Conn, first_for_update,
+        schema::{api_keys, users},
+    },
 };
 
 /// A key, without the key.
@@ -17,17 +23,60 @@ use crate::{
 pub struct ApiKey {
     pub id: ApiKeyId,
     pub user_id: UserId,
-    pub name: Option<String>,
     pub environment: Environment,
     pub prefix: String,
     pub created_at: UtcTime,
     pub revoked_at: Option<UtcTime>,
+    pub last_used_at: Option<UtcTime>,
+    /// The key whose successor this is.
+    pub rotated_from: Option<ApiKeyId>,
+    #[diesel(embed)]
+    pub settings: KeySettings,
 }
 
-/// What a person chooses of a new key.
-pub struct KeyChoices {
-    pub name: Option<String>,
-    pub environment: Environment,
+/// A key, and what of its owner bears on it.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = api_keys)]
+pub struct OwnedKey {
+    #[diesel(embed)]
+    pub key: ApiKey,
+    #[diesel(select_expression = users::active)]
+    pub user_active: bool,
+}
+
+/// What has become of a key, as it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyStatus {
+    /// It is good.
+    Active,
+    /// Its owner has switched it off, or is deactivated.
+    Disabled,
+    /// Its time is over.
+    Expired,
+    /// It was revoked, for good.
+    Revoked,
+}
+
+impl ApiKey {
+    pub fn is_expired(&self, now: UtcTime) -> bool {
+        self.settings.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+impl OwnedKey {
+    /// What cannot be undone comes first.
+    pub fn status(&self, now: UtcTime) -> KeyStatus {
+        if self.key.revoked_at.is_some() {
+            KeyStatus::Revoked
+        } else if self.key.is_expired(now) {
+            KeyStatus::Expired
+        } else if !self.key.settings.enabled || !self.user_active {
+            KeyStatus::Disabled
+        } else {
+            KeyStatus::Active
+        }
+    }
 }
 
 /// Stores a key.
@@ -37,54 +86,131 @@ pub fn insert(conn: &mut Conn, key: &ApiKey, digest: KeyDigest) -> QueryResult<u
         .execute(conn)
 }
 
-/// One of the owner's keys.
-pub fn find(conn: &mut Conn, owner: UserId, id: ApiKeyId) -> QueryResult<Option<ApiKey>> {
+/// The key with this id, whoever's it is.
+pub fn find(conn: &mut Conn, id: ApiKeyId) -> QueryResult<Option<OwnedKey>> {
     api_keys::table
-        .filter(api_keys::id.eq(id).and(api_keys::user_id.eq(owner)))
-        .select(ApiKey::as_select())
+        .inner_join(users::table)
+        .filter(api_keys::id.eq(id))
+        .select(OwnedKey::as_select())
         .first(conn)
         .optional()
 }
 
-/// The owner's keys, newest first, at most `limit`, those made before `before`.
-pub fn list(
-    conn: &mut Conn,
-    owner: UserId,
-    before: Option<ApiKeyId>,
-    limit: i64,
-) -> QueryResult<Vec<ApiKey>> {
-    let mut keys = api_keys::table
-        .filter(api_keys::user_id.eq(owner))
-        .order(api_keys::id.desc())
-        .limit(limit)
-        .select(ApiKey::as_select())
-        .into_boxed();
-    if let Some(before) = before {
-        keys = keys.filter(api_keys::id.lt(before));
-    }
-    keys.load(conn)
-}
-
-/// Revokes one of the owner's keys. A key that is revoked already keeps its time.
-pub fn revoke(
-    conn: &mut Conn,
-    owner: UserId,
-    id: ApiKeyId,
-    now: UtcTime,
-) -> QueryResult<Option<ApiKey>> {
-    diesel::update(api_keys::table)
-        .filter(api_keys::id.eq(id).and(api_keys::user_id.eq(owner)))
-        .filter(api_keys::revoked_at.is_null())
-        .set(api_keys::revoked_at.eq(now))
-        .execute(conn)?;
-    find(conn, owner, id)
+/// The same; nobody else changes it until the transaction ends.
+pub fn find_for_update(conn: &mut Conn, id: ApiKeyId) -> QueryResult<Option<ApiKey>> {
+    let found: QueryResult<ApiKey> = first_for_update!(
+        conn,
+        api_keys::table
+            .filter(api_keys::id.eq(id))
+            .select(ApiKey::as_select())
+    );
+    found.optional()
 }
 
 /// The key with this digest, whoever's it is.
-pub fn find_by_digest(conn: &mut Conn, digest: KeyDigest) -> QueryResult<Option<ApiKey>> {
+pub fn find_by_digest(conn: &mut Conn, digest: KeyDigest) -> QueryResult<Option<OwnedKey>> {
     api_keys::table
+        .inner_join(users::table)
         .filter(api_keys::digest.eq(digest.as_bytes()))
-        .select(ApiKey::as_select())
+        .select(OwnedKey::as_select())
         .first(conn)
         .optional()
+}
+
+/// Whether a key has a successor.
+pub fn is_rotated(conn: &mut Conn, id: ApiKeyId) -> QueryResult<bool> {
+    diesel::select(diesel::dsl::exists(
+        api_keys::table.filter(api_keys::rotated_from.eq(id)),
+    ))
+    .get_result(conn)
+}
+
+/// Which keys a list shows.
+#[derive(Debug, Default)]
+pub struct KeyFilter {
+    pub user_id: Option<UserId>,
+    pub status: Option<KeyStatus>,
+    pub environment: Option<Environment>,
+    /// Part of the name, folded.
+    pub name_part: Option<String>,
+}
+
+/// Keys, newest first, at most `limit`, those made before `before`.
+pub fn list(
+    conn: &mut Conn,
+    filter: &KeyFilter,
+    now: UtcTime,
+    before: Option<ApiKeyId>,
+    limit: i64,
+) -> QueryResult<Vec<OwnedKey>> {
+    let mut keys = api_keys::table
+        .inner_join(users::table)
+        .order(api_keys::id.desc())
+        .limit(limit)
+        .select(OwnedKey::as_select())
+        .into_boxed();
+    if let Some(owner) = filter.user_id {
+        keys = keys.filter(api_keys::user_id.eq(owner));
+    }
+    if let Some(before) = before {
+        keys = keys.filter(api_keys::id.lt(before));
+    }
+    if let Some(environment) = filter.environment {
+        keys = keys.filter(api_keys::environment.eq(environment));
+    }
+    if let Some(part) = &filter.name_part {
+        keys = keys.filter(api_keys::name_folded.like(contains(part)).escape('\\'));
+    }
+    // The same as `OwnedKey::status` says.
+    let expired = || {
+        api_keys::expires_at
+            .le(now)
+            .and(api_keys::expires_at.is_not_null())
+    };
+    let unexpired = || {
+        api_keys::expires_at
+            .gt(now)
+            .or(api_keys::expires_at.is_null())
+    };
+    let enabled = || api_keys::enabled.and(users::active);
+    keys = match filter.status {
+        None => keys,
+        Some(KeyStatus::Revoked) => keys.filter(api_keys::revoked_at.is_not_null()),
+        Some(KeyStatus::Expired) => keys
+            .filter(api_keys::revoked_at.is_null())
+            .filter(expired()),
+        Some(KeyStatus::Disabled) => keys
+            .filter(api_keys::revoked_at.is_null())
+            .filter(unexpired())
+            .filter(diesel::dsl::not(enabled())),
+        Some(KeyStatus::Active) => keys
+            .filter(api_keys::revoked_at.is_null())
+            .filter(unexpired())
+            .filter(enabled()),
+    };
+    keys.load(conn)
+}
+
+/// Stores the settings of a key.
+pub fn set_settings(conn: &mut Conn, id: ApiKeyId, settings: &KeySettings) -> QueryResult<usize> {
+    diesel::update(api_keys::table.find(id))
+        .set(settings)
+        .execute(conn)
+}
+
+/// Revokes a key. One that is revoked already keeps its time.
+pub fn revoke(conn: &mut Conn, id: ApiKeyId, now: UtcTime) -> QueryResult<usize> {
+    diesel::update(api_keys::table.find(id))
+        .filter(api_keys::revoked_at.is_null())
+        .set(api_keys::revoked_at.eq(now))
+        .execute(conn)
+}
+
+/// Notes that a key was used, unless a later use is known.
+pub fn set_last_used(conn: &mut Conn, id: ApiKeyId, at: UtcTime) -> QueryResult<usize> {
+    let known = api_keys::last_used_at;
+    diesel::update(api_keys::table.find(id))
+        .filter(known.is_null().or(known.lt(at)))
+        .set(known.eq(at))
+        .execute(conn)
 }

@@ -2,13 +2,18 @@
 
 use diesel::prelude::*;
 
+use super::{contains, role::ADMIN};
 use crate::{
     core::{
         clock::UtcTime,
         id::UserId,
+        permission::{Authority, Permissions},
         security::{email::EmailKey, password_hasher::PasswordHash},
     },
-    db::{Conn, InsertResult as _, schema::users},
+    db::{
+        Conn, InsertResult as _, first_for_update,
+        schema::{roles, users},
+    },
 };
 
 /// An account.
@@ -22,6 +27,15 @@ pub struct User {
     pub role: String,
     pub session_version: i64,
     pub created_at: UtcTime,
+    /// Whether tokens and keys of this account work.
+    pub active: bool,
+}
+
+impl User {
+    /// Whether this is an admin who can log in.
+    pub fn is_active_admin(&self) -> bool {
+        self.active && self.role == ADMIN
+    }
 }
 
 /// Adds an account; `false` if the address has one.
@@ -36,6 +50,82 @@ pub fn insert(conn: &mut Conn, user: &User) -> QueryResult<bool> {
 /// The account with this id.
 pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
     users::table.find(id).first(conn).optional()
+}
+
+/// The account with this id, and what its role lets it do: nothing if there is no such role.
+pub fn find_with_authority(conn: &mut Conn, id: UserId) -> QueryResult<Option<(User, Authority)>> {
+    let found: Option<(User, Option<Permissions>)> = users::table
+        .left_join(roles::table.on(roles::name.eq(users::role)))
+        .filter(users::id.eq(id))
+        .select((users::all_columns, roles::permissions.nullable()))
+        .first(conn)
+        .optional()?;
+    Ok(found.map(|(user, permissions)| {
+        let authority = Authority {
+            is_admin: user.role == ADMIN && permissions.is_some(),
+            permissions: permissions.unwrap_or_default(),
+        };
+        (user, authority)
+    }))
+}
+
+/// The account with this id; nobody else changes it until the transaction ends.
+pub fn find_for_update(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
+    let found: QueryResult<User> = first_for_update!(conn, users::table.find(id));
+    found.optional()
+}
+
+/// What is to change of an account.
+#[derive(Debug, Clone, Default)]
+pub struct UserChange {
+    pub role: Option<String>,
+    pub active: Option<bool>,
+}
+
+/// Which accounts a list shows.
+#[derive(Debug, Default)]
+pub struct UserFilter {
+    pub role: Option<String>,
+    pub active: Option<bool>,
+    /// Part of the address, folded.
+    pub email_part: Option<String>,
+}
+
+/// Accounts, newest first, at most `limit`, those made before `before`.
+pub fn list(
+    conn: &mut Conn,
+    filter: &UserFilter,
+    before: Option<UserId>,
+    limit: i64,
+) -> QueryResult<Vec<User>> {
+    let mut list = users::table
+        .order(users::id.desc())
+        .limit(limit)
+        .into_boxed();
+    if let Some(before) = before {
+        list = list.filter(users::id.lt(before));
+    }
+    if let Some(role) = &filter.role {
+        list = list.filter(users::role.eq(role));
+    }
+    if let Some(active) = filter.active {
+        list = list.filter(users::active.eq(active));
+    }
+    if let Some(part) = &filter.email_part {
+        list = list.filter(users::email_key.like(contains(part)).escape('\\'));
+    }
+    list.load(conn)
+}
+
+/// Stores an account's role and whether it is active. Who is deactivated is logged out for good.
+pub fn set_standing(conn: &mut Conn, user: &User) -> QueryResult<usize> {
+    diesel::update(users::table.find(user.id))
+        .set((
+            users::role.eq(&user.role),
+            users::active.eq(user.active),
+            users::session_version.eq(user.session_version),
+        ))
+        .execute(conn)
 }
 
 /// The account of this address.

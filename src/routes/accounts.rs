@@ -1,9 +1,7 @@
 //! `/auth`: accounts and user tokens.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use actix_web::{
-    HttpRequest, HttpResponse, get,
+    HttpResponse, get,
     http::header::{CacheControl, CacheDirective},
     post, web,
 };
@@ -13,6 +11,7 @@ use crate::{
     core::error::Error,
     extract::{Body, CurrentUser, MediaType},
     schemas::account::{Account, Login, PasswordChange, PasswordGrant, Signup, Token},
+    services::caller::Origin,
     state::State,
 };
 
@@ -29,10 +28,14 @@ use crate::{
     ),
 )]
 #[post("/auth/signup")]
-pub(crate) async fn sign_up(state: web::Data<State>, body: Body) -> Result<HttpResponse, Error> {
+pub(crate) async fn sign_up(
+    state: web::Data<State>,
+    origin: Origin,
+    body: Body,
+) -> Result<HttpResponse, Error> {
     state.accounts.require_signup_open()?;
     let (email, password) = body.json::<Signup>().await?.check()?;
-    let user = state.accounts.sign_up(email, password).await?;
+    let user = state.accounts.sign_up(email, password, origin).await?;
     Ok(HttpResponse::Created().json(Account::from(user)))
 }
 
@@ -55,21 +58,20 @@ pub(crate) async fn sign_up(state: web::Data<State>, body: Body) -> Result<HttpR
 )]
 #[post("/auth/login")]
 pub(crate) async fn log_in(
-    request: HttpRequest,
     state: web::Data<State>,
+    origin: Origin,
     body: Body,
 ) -> Result<HttpResponse, Error> {
     let (email, password) = match body.media_type() {
         Some(MediaType::Json) => body.json::<Login>().await?.check()?,
         Some(MediaType::Form) => body.form::<PasswordGrant>().await?.check()?,
-        None => {
+        _ => {
             return Err(Error::UnsupportedMediaType(
                 "application/json or application/x-www-form-urlencoded",
             ));
         }
     };
-    let address = client_address(&request);
-    let issued = state.accounts.log_in(&email, password, address).await?;
+    let issued = state.accounts.log_in(&email, password, &origin).await?;
     Ok(HttpResponse::Ok()
         .insert_header(CacheControl(vec![CacheDirective::NoStore]))
         .json(Token::new(&issued.token, issued.expires_in_seconds)))
@@ -84,8 +86,8 @@ pub(crate) async fn log_in(
     responses((status = 200, description = "The account", body = Account)),
 )]
 #[get("/auth/me")]
-pub(crate) async fn me(CurrentUser(user): CurrentUser) -> HttpResponse {
-    HttpResponse::Ok().json(Account::from(user))
+pub(crate) async fn me(CurrentUser(caller): CurrentUser) -> HttpResponse {
+    HttpResponse::Ok().json(Account::from(caller.user))
 }
 
 /// Change the password
@@ -103,17 +105,12 @@ pub(crate) async fn me(CurrentUser(user): CurrentUser) -> HttpResponse {
 )]
 #[post("/auth/password")]
 pub(crate) async fn change_password(
-    CurrentUser(user): CurrentUser,
-    request: HttpRequest,
+    CurrentUser(caller): CurrentUser,
     state: web::Data<State>,
     body: Body,
 ) -> Result<HttpResponse, Error> {
     let (current, new) = body.json::<PasswordChange>().await?.check()?;
-    let address = client_address(&request);
-    state
-        .accounts
-        .change_password(user, current, new, address)
-        .await?;
+    state.accounts.change_password(caller, current, new).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -127,16 +124,9 @@ pub(crate) async fn change_password(
 )]
 #[post("/auth/logout")]
 pub(crate) async fn log_out(
-    CurrentUser(user): CurrentUser,
+    CurrentUser(caller): CurrentUser,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Error> {
-    state.accounts.log_out(user.id).await?;
+    state.accounts.log_out(caller).await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// Who is at the other end of the connection.
-fn client_address(request: &HttpRequest) -> IpAddr {
-    request
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
 }

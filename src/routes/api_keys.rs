@@ -2,14 +2,20 @@
 
 use actix_web::{
     HttpResponse, delete, get,
-    http::header::{CacheControl, CacheDirective, LINK, LOCATION},
-    post, web,
+    http::header::{CacheControl, CacheDirective, LOCATION},
+    patch, post, web,
 };
 
+use super::{paged, problems};
 use crate::{
-    core::{error::Error, id::ApiKeyId},
-    extract::{Body, CurrentUser, QueryString},
-    schemas::api_key::{CreateApiKey, CreatedApiKey, Key, ListPage},
+    core::{error::Error, id::ApiKeyId, security::api_key::PlainApiKey},
+    extract::{Body, CurrentUser, ListPage, QueryString},
+    models::api_key::OwnedKey,
+    schemas::{
+        api_key::{CreatedApiKey, Key},
+        api_key_input::{CreateApiKey, OwnKeys, RotateApiKey, UpdateApiKey},
+    },
+    services::api_keys::Reach,
     state::State,
 };
 
@@ -20,32 +26,36 @@ use crate::{
     tag = "API keys",
     security(("user_token" = [])),
     request_body = Option<CreateApiKey>,
-    responses((
-        status = 201, description = "The key", body = CreatedApiKey,
-        headers(("Location" = String, description = "Where the key is found from now on")),
-    )),
+    responses(
+        (
+            status = 201, description = "The key", body = CreatedApiKey,
+            headers(("Location" = String, description = "Where the key is found from now on")),
+        ),
+        problems::PermissionDenied,
+    ),
 )]
 #[post("/api-keys")]
 pub(crate) async fn create(
-    CurrentUser(user): CurrentUser,
+    CurrentUser(caller): CurrentUser,
     state: web::Data<State>,
     body: Body,
 ) -> Result<HttpResponse, Error> {
-    let choices = body.json_or_default::<CreateApiKey>().await?.check()?;
-    let created = state.api_keys.create(user.id, choices).await?;
-    Ok(HttpResponse::Created()
-        .insert_header(CacheControl(vec![CacheDirective::NoStore]))
-        .insert_header((LOCATION, format!("/api-keys/{}", created.1.id)))
-        .json(CreatedApiKey::from(created)))
+    let chosen = body.json_or_default::<CreateApiKey>().await?;
+    let (environment, settings) = chosen.check(state.clock.now())?;
+    let created = state
+        .api_keys
+        .create(&caller, environment, settings)
+        .await?;
+    Ok(created_key(&state, created))
 }
 
 /// List your API keys
 ///
-/// Newest first, revoked ones too. The `Link` header leads to the next page.
+/// Newest first, whatever has become of them. The `Link` header leads to the next page.
 #[utoipa::path(
     tag = "API keys",
     security(("user_token" = [])),
-    params(ListPage),
+    params(OwnKeys, ListPage),
     responses((
         status = 200, description = "A page of keys", body = Vec<Key>,
         headers(("Link" = String, description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)")),
@@ -53,21 +63,23 @@ pub(crate) async fn create(
 )]
 #[get("/api-keys")]
 pub(crate) async fn list(
-    CurrentUser(user): CurrentUser,
+    CurrentUser(caller): CurrentUser,
     state: web::Data<State>,
     query: QueryString,
 ) -> Result<HttpResponse, Error> {
-    let asked: ListPage = query.parse()?;
-    let page = query.page(user.id, asked.limit.as_deref(), asked.cursor.as_deref())?;
-    let mut keys = state
+    let (asked, page) = query.list::<OwnKeys, ApiKeyId>(caller.user.id)?;
+    let filter = asked.check(caller.user.id)?;
+    let keys = state
         .api_keys
-        .list(user.id, page.before, page.rows())
+        .list(filter, page.before, page.rows())
         .await?;
-    let mut response = HttpResponse::Ok();
-    if let Some(next) = page.cut(&mut keys, |key| key.id) {
-        response.insert_header((LINK, next));
-    }
-    Ok(response.json(keys.into_iter().map(Key::from).collect::<Vec<_>>()))
+    let now = state.clock.now();
+    Ok(paged(
+        &page,
+        keys,
+        |stored| stored.key.id,
+        |stored| Key::new(stored, now),
+    ))
 }
 
 /// Look at an API key
@@ -79,13 +91,78 @@ pub(crate) async fn list(
 )]
 #[get("/api-keys/{id}")]
 pub(crate) async fn get(
-    CurrentUser(user): CurrentUser,
+    CurrentUser(caller): CurrentUser,
     state: web::Data<State>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id = ApiKeyId::parse(&id).ok_or(Error::NotFound)?;
-    let key = state.api_keys.get(user.id, id).await?;
-    Ok(HttpResponse::Ok().json(Key::from(key)))
+    let stored = state.api_keys.get(Reach::Own(caller.user.id), id).await?;
+    Ok(HttpResponse::Ok().json(Key::new(stored, state.clock.now())))
+}
+
+/// Change an API key
+///
+/// A JSON merge patch (RFC 7396): what is left out stays, `null` clears. A key that has expired or was
+/// revoked can't be changed any more, and one that was rotated can't be given more time.
+#[utoipa::path(
+    tag = "API keys",
+    security(("user_token" = [])),
+    params(("id" = Uuid, Path, description = "The key's id")),
+    request_body(content(
+        (UpdateApiKey = "application/json"),
+        (UpdateApiKey = "application/merge-patch+json"),
+    )),
+    responses(
+        (status = 200, description = "The key as it is now", body = Key),
+        problems::PermissionDenied,
+        problems::Conflict,
+    ),
+)]
+#[patch("/api-keys/{id}")]
+pub(crate) async fn update(
+    CurrentUser(caller): CurrentUser,
+    state: web::Data<State>,
+    id: web::Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Error> {
+    let id = ApiKeyId::parse(&id).ok_or(Error::NotFound)?;
+    // Before the body: of somebody else's key nothing is told, not even what it could be changed to.
+    state.api_keys.get(Reach::Own(caller.user.id), id).await?;
+    let patch = body.merge_patch::<UpdateApiKey>().await?;
+    let patch = patch.check(state.clock.now())?;
+    let stored = state.api_keys.update(&caller, id, patch).await?;
+    Ok(HttpResponse::Ok().json(Key::new(stored, state.clock.now())))
+}
+
+/// Rotate an API key
+///
+/// Makes a successor with everything of the old key, and shows it whole this once. The old one stays
+/// good until the grace period ends, and can be revoked before. A key has one successor.
+#[utoipa::path(
+    tag = "API keys",
+    security(("user_token" = [])),
+    params(("id" = Uuid, Path, description = "The old key's id")),
+    request_body = Option<RotateApiKey>,
+    responses(
+        (
+            status = 201, description = "The new key", body = CreatedApiKey,
+            headers(("Location" = String, description = "Where the new key is found from now on")),
+        ),
+        problems::Conflict,
+    ),
+)]
+#[post("/api-keys/{id}/rotate")]
+pub(crate) async fn rotate(
+    CurrentUser(caller): CurrentUser,
+    state: web::Data<State>,
+    id: web::Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Error> {
+    let id = ApiKeyId::parse(&id).ok_or(Error::NotFound)?;
+    state.api_keys.get(Reach::Own(caller.user.id), id).await?;
+    let grace = body.json_or_default::<RotateApiKey>().await?.check()?;
+    let created = state.api_keys.rotate(&caller, id, grace).await?;
+    Ok(created_key(&state, created))
 }
 
 /// Revoke an API key
@@ -99,11 +176,19 @@ pub(crate) async fn get(
 )]
 #[delete("/api-keys/{id}")]
 pub(crate) async fn revoke(
-    CurrentUser(user): CurrentUser,
+    CurrentUser(caller): CurrentUser,
     state: web::Data<State>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id = ApiKeyId::parse(&id).ok_or(Error::NotFound)?;
-    let key = state.api_keys.revoke(user.id, id).await?;
-    Ok(HttpResponse::Ok().json(Key::from(key)))
+    let reach = Reach::Own(caller.user.id);
+    let stored = state.api_keys.revoke(&caller, reach, id).await?;
+    Ok(HttpResponse::Ok().json(Key::new(stored, state.clock.now())))
+}
+
+fn created_key(state: &State, (plain, stored): (PlainApiKey, OwnedKey)) -> HttpResponse {
+    HttpResponse::Created()
+        .insert_header(CacheControl(vec![CacheDirective::NoStore]))
+        .insert_header((LOCATION, format!("/api-keys/{}", stored.key.id)))
+        .json(CreatedApiKey::new(&plain, stored, state.clock.now()))
 }

@@ -2,14 +2,22 @@
 //! each handler names its method and path.
 
 pub(crate) mod accounts;
+pub(crate) mod admin_keys;
+pub(crate) mod admin_roles;
+pub(crate) mod admin_users;
 pub(crate) mod api_keys;
+pub(crate) mod audit_log;
 pub(crate) mod docs;
 pub(crate) mod fallback;
 pub(crate) mod health;
 pub(crate) mod problems;
 pub(crate) mod protected;
 
+use actix_web::{HttpResponse, http::header::LINK};
+use serde::Serialize;
 use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::{core::id::Id, extract::Page};
 
 /// Everything that is documented, the hot path first: the router tries them in this order.
 pub(crate) fn table(app: &mut ServiceConfig<'_>) {
@@ -22,7 +30,31 @@ pub(crate) fn table(app: &mut ServiceConfig<'_>) {
         .service(api_keys::create) // POST /api-keys
         .service(api_keys::list) // GET /api-keys
         .service(api_keys::get) // GET /api-keys/{id}
+        .service(api_keys::update) // PATCH /api-keys/{id}
+        .service(api_keys::rotate) // POST /api-keys/{id}/rotate
         .service(api_keys::revoke) // DELETE /api-keys/{id}
+        .service(admin_users::list) // GET /admin/users
+        .service(admin_users::update) // PATCH /admin/users/{id}
+        .service(admin_keys::list) // GET /admin/api-keys
+        .service(admin_keys::revoke) // DELETE /admin/api-keys/{id}
+        .service(admin_roles::list) // GET /admin/roles
+        .service(admin_roles::put) // PUT /admin/roles/{name}
+        .service(admin_roles::delete) // DELETE /admin/roles/{name}
+        .service(audit_log::list) // GET /audit-log
         .service(health::live) // GET /health/live
         .service(health::ready); // GET /health/ready
+}
+
+/// A page of a list, with the way to the next.
+fn paged<I: Id, T, S: Serialize>(
+    page: &Page<I>,
+    mut rows: Vec<T>,
+    id: impl Fn(&T) -> I,
+    show: impl Fn(T) -> S,
+) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    if let Some(next) = page.cut(&mut rows, id) {
+        response.insert_header((LINK, next));
+    }
+    response.json(rows.into_iter().map(show).collect::<Vec<_>>())
 }

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, get};
 
+use super::problems;
 use crate::{
     middleware::RequireApiKey,
     schemas::api_key::{CallingKey, Protected},
@@ -14,9 +15,12 @@ use crate::{
 #[utoipa::path(
     tag = "using a key",
     security(("api_key" = []), ("api_key_bearer" = [])),
-    responses((status = 200, description = "The key is good", body = Protected)),
+    responses(
+        (status = 200, description = "The key is good", body = Protected),
+        problems::KeyNotAllowed,
+    ),
 )]
-#[get("/protected", wrap = "RequireApiKey")]
+#[get("/protected", wrap = "RequireApiKey::new()")]
 pub(crate) async fn protected(key: VerifiedKey) -> HttpResponse {
     HttpResponse::Ok().json(Protected {
         message: "The key is good.",
@@ -24,6 +28,7 @@ pub(crate) async fn protected(key: VerifiedKey) -> HttpResponse {
             id: key.id,
             name: key.name,
             environment: key.environment,
+            scopes: key.scopes,
         },
         user_id: key.user_id,
     })

@@ -1,52 +1,19 @@
 //! API keys in JSON.
 
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::Checks;
 use crate::{
     core::{
         clock::UtcTime,
-        error::Error,
         id::{ApiKeyId, UserId},
+        json_object::JsonObject,
+        network::Networks,
+        scope::Scopes,
         security::api_key::{Environment, PlainApiKey},
     },
-    models::api_key::{ApiKey, KeyChoices},
+    models::api_key::{KeyStatus, OwnedKey},
 };
-
-const MAX_NAME_CHARACTERS: usize = 100;
-
-/// What you choose of a new key; all of it may be left out, and so may the body.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "billing service", "environment": "live"}))]
-pub(crate) struct CreateApiKey {
-    /// For you to tell your keys apart: 1 to 100 characters, none of them a control character.
-    #[schema(min_length = 1, max_length = 100)]
-    name: Option<String>,
-    /// `live` if left out.
-    environment: Option<Environment>,
-}
-
-impl CreateApiKey {
-    pub(crate) fn check(self) -> Result<KeyChoices, Error> {
-        let mut checks = Checks::default();
-        checks.field("/name", self.name.as_deref().map_or(Ok(()), check_name));
-        checks.finish(Some(KeyChoices {
-            name: self.name,
-            environment: self.environment.unwrap_or_default(),
-        }))
-    }
-}
-
-fn check_name(name: &str) -> Result<(), &'static str> {
-    let length = name.chars().count();
-    if name.trim().is_empty() || length > MAX_NAME_CHARACTERS || name.chars().any(char::is_control)
-    {
-        return Err("must be 1 to 100 characters, not all blank, none of them a control character");
-    }
-    Ok(())
-}
 
 /// An API key, without the key.
 #[derive(Serialize, ToSchema)]
@@ -59,33 +26,70 @@ pub(crate) struct Key {
     prefix: String,
     environment: Environment,
     status: KeyStatus,
+    /// Whether it is switched on.
+    enabled: bool,
+    /// What it may be used for.
+    #[schema(value_type = Vec<String>, example = json!(["orders:read"]))]
+    scopes: Scopes,
+    /// From where it may be used, in canonical form; from anywhere if there is nothing here.
+    #[schema(value_type = Vec<String>, example = json!(["203.0.113.0/24"]))]
+    ip_allowlist: Networks,
+    /// Yours, and means nothing to this service.
+    #[schema(value_type = Object, example = json!({"team": "billing"}))]
+    metadata: JsonObject,
     #[schema(value_type = String, format = DateTime)]
     created_at: UtcTime,
+    /// The first moment at which it is not good any more.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    expires_at: Option<UtcTime>,
     #[schema(required, value_type = Option<String>, format = DateTime)]
     revoked_at: Option<UtcTime>,
+    /// At most a minute late.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    last_used_at: Option<UtcTime>,
+    /// The key whose successor this is.
+    #[schema(required)]
+    rotated_from: Option<ApiKeyId>,
 }
 
-/// Whether a key is good.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum KeyStatus {
-    Active,
-    Revoked,
-}
-
-impl From<ApiKey> for Key {
-    fn from(key: ApiKey) -> Self {
+impl Key {
+    pub(crate) fn new(stored: OwnedKey, now: UtcTime) -> Self {
+        let status = stored.status(now);
+        let OwnedKey { key, .. } = stored;
+        let settings = key.settings;
         Self {
             id: key.id,
-            name: key.name,
+            name: settings.name,
             prefix: key.prefix,
             environment: key.environment,
-            status: match key.revoked_at {
-                Some(_) => KeyStatus::Revoked,
-                None => KeyStatus::Active,
-            },
+            status,
+            enabled: settings.enabled,
+            scopes: settings.scopes,
+            ip_allowlist: settings.ip_allowlist,
+            metadata: settings.metadata,
             created_at: key.created_at,
+            expires_at: settings.expires_at,
             revoked_at: key.revoked_at,
+            last_used_at: key.last_used_at,
+            rotated_from: key.rotated_from,
+        }
+    }
+}
+
+/// Anybody's API key, as an operator sees it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AnybodysKey {
+    /// Whose it is.
+    user_id: UserId,
+    #[serde(flatten)]
+    key: Key,
+}
+
+impl AnybodysKey {
+    pub(crate) fn new(stored: OwnedKey, now: UtcTime) -> Self {
+        Self {
+            user_id: stored.key.user_id,
+            key: Key::new(stored, now),
         }
     }
 }
@@ -100,25 +104,13 @@ pub(crate) struct CreatedApiKey {
     key: Key,
 }
 
-impl From<(PlainApiKey, ApiKey)> for CreatedApiKey {
-    fn from((plain, stored): (PlainApiKey, ApiKey)) -> Self {
+impl CreatedApiKey {
+    pub(crate) fn new(plain: &PlainApiKey, stored: OwnedKey, now: UtcTime) -> Self {
         Self {
             api_key: plain.expose().to_owned(),
-            key: stored.into(),
+            key: Key::new(stored, now),
         }
     }
-}
-
-/// Which page of a list.
-#[derive(Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ListPage {
-    /// How many at the most.
-    #[param(value_type = Option<i64>, minimum = 1, maximum = 100, default = 50)]
-    pub limit: Option<String>,
-    /// Where the page before ended: from its `Link` header.
-    pub cursor: Option<String>,
 }
 
 /// What the example of a protected endpoint answers.
@@ -138,4 +130,6 @@ pub(crate) struct CallingKey {
     #[schema(required, example = "billing service")]
     pub(crate) name: Option<String>,
     pub(crate) environment: Environment,
+    #[schema(value_type = Vec<String>, example = json!(["orders:read"]))]
+    pub(crate) scopes: Scopes,
 }

@@ -2,9 +2,16 @@
 
 pub(crate) mod account;
 pub(crate) mod api_key;
+pub(crate) mod api_key_input;
+pub(crate) mod audit_log;
 pub(crate) mod health;
+pub(crate) mod operator;
 
-use crate::core::error::{Error, FieldError};
+use crate::core::{
+    error::{Error, FieldError},
+    merge_patch::Patch,
+    text::fold,
+};
 
 /// Collects everything that is wrong with an input, so that a person hears of it at once.
 #[derive(Default)]
@@ -23,11 +30,45 @@ impl Checks {
             .ok()
     }
 
+    /// The same for what a merge patch sets.
+    fn patch<T, C>(
+        &mut self,
+        pointer: &str,
+        patch: Patch<T>,
+        check: impl FnOnce(T) -> Result<C, &'static str>,
+    ) -> Patch<C> {
+        match patch {
+            Patch::Keep => Patch::Keep,
+            Patch::Clear => Patch::Clear,
+            Patch::Set(value) => self
+                .field(pointer, check(value))
+                .map_or(Patch::Keep, Patch::Set),
+        }
+    }
+
     /// `value`, if nothing was wrong.
     fn finish<T>(self, value: Option<T>) -> Result<T, Error> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
             _ => Err(Error::Validation(self.0)),
         }
+    }
+}
+
+/// Of a list that has none.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoFilter {}
+
+/// What a list is searched for, folded; nothing if it is empty.
+fn search_term(q: Option<String>) -> Result<Option<String>, Error> {
+    let is_acceptable = |q: &str| q.chars().count() <= 100 && !q.contains(char::is_control);
+    match q.filter(|q| !q.is_empty()) {
+        None => Ok(None),
+        Some(q) if is_acceptable(&q) => Ok(Some(fold(&q))),
+        Some(_) => Err(Error::invalid_field(
+            "?q",
+            "must be at most 100 characters, none of them a control character",
+        )),
     }
 }

@@ -1,16 +1,22 @@
 //! Accounts: sign up, log in, change the password, end every session.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use secrecy::SecretString;
+use serde_json::Map;
 
-use super::login_attempts::{AccountName, Attempt, LoginAttempts};
+use super::{
+    audit::{self, Target},
+    caller::{Caller, Origin},
+    login_attempts::{AccountName, Attempt, LoginAttempts, Subject, Throttled},
+};
 use crate::{
     core::{
-        clock::Clock,
+        clock::{Clock, UtcTime},
         config::Signup,
         error::Error,
         id::UserId,
+        permission::Authority,
         security::{
             email::{Email, EmailKey},
             password::Password,
@@ -18,12 +24,13 @@ use crate::{
             token::{Session, TokenAuthority},
         },
     },
-    db::Db,
-    models::user::{self, User},
+    db::{Conn, Db},
+    models::{
+        audit_log::Action,
+        role::MEMBER,
+        user::{self, User},
+    },
 };
-
-/// The role of whoever signs up: nothing beyond their own things.
-const MEMBER: &str = "member";
 
 /// What can be done with accounts.
 pub struct Accounts {
@@ -69,13 +76,18 @@ impl Accounts {
         match self.signup {
             Signup::Open => Ok(()),
             Signup::Closed => Err(Error::PermissionDenied(
-                "Signing up is closed here. Ask whoever runs this service for an account.",
+                "Signing up is closed here. Ask whoever runs this service for an account.".into(),
             )),
         }
     }
 
     /// Makes an account.
-    pub async fn sign_up(&self, email: Email, password: Password) -> Result<User, Error> {
+    pub async fn sign_up(
+        &self,
+        email: Email,
+        password: Password,
+        origin: Origin,
+    ) -> Result<User, Error> {
         self.require_signup_open()?;
         // Looked up when it is our turn, so that of many at once for one address only the first pays
         // for a hash. The unique index has the last word.
@@ -93,33 +105,41 @@ impl Accounts {
             role: MEMBER.to_owned(),
             session_version: 1,
             created_at: now,
+            active: true,
         };
         self.db
-            .write(move |conn| Ok(user::insert(conn, &user)?.then_some(user)))
-            .await?
-            .ok_or(Error::EmailTaken)
+            .write(move |conn| {
+                if !user::insert(conn, &user)? {
+                    return Err(Error::EmailTaken.into());
+                }
+                record(conn, now, &user, &origin, Action::UserSignedUp)?;
+                Ok(user)
+            })
+            .await
     }
 
-    /// Exchanges a password for a token. An unknown address and a wrong password cannot be told
-    /// apart, by the answer or by its time.
+    /// Exchanges a password for a token. An unknown address, a deactivated account and a wrong password
+    /// cannot be told apart, by the answer or by its time.
     pub async fn log_in(
         &self,
         email: &str,
         password: Password,
-        address: IpAddr,
+        origin: &Origin,
     ) -> Result<IssuedToken, Error> {
         // What is no address is answered like one that nobody has.
         let key = Email::parse(email).ok().map(Email::into_key);
         let name = key
             .as_ref()
             .map_or_else(|| AccountName::of_nobody(email), AccountName::of);
-        self.attempts.check(name, address)?;
+        if let Err(throttled) = self.attempts.check(name, client(origin)) {
+            return Err(self.tell_of(throttled, key, origin).await);
+        }
         // Before our turn: while the database does not answer, nobody shall hold up the queue.
         let user = match key {
-            Some(key) => self.find_by_email(key).await?,
+            Some(key) => self.find_by_email(key).await?.filter(|user| user.active),
             None => None,
         };
-        let (turn, attempt) = self.begin_attempt(name, address).await?;
+        let (turn, attempt) = self.begin_attempt(name, client(origin)).await?;
         let hash = match &user {
             Some(user) => user.password_hash.clone(),
             None => self.hasher.decoy(),
@@ -139,43 +159,84 @@ impl Accounts {
         })
     }
 
-    /// The account that a token stands for, if its session still lasts.
-    pub async fn authenticate(&self, token: &str) -> Result<User, Error> {
+    /// The account that a token stands for, if its session still lasts, and what its role allows.
+    pub async fn authenticate(&self, token: &str) -> Result<(User, Authority), Error> {
         let session = self.tokens.check(token, self.clock.now())?;
         self.db
-            .read(move |conn| user::find(conn, session.user_id))
+            .read(move |conn| user::find_with_authority(conn, session.user_id))
             .await?
-            .filter(|user| user.session_version == session.version)
+            .filter(|(user, _)| user.active && user.session_version == session.version)
             .ok_or(Error::InvalidToken)
     }
 
     /// Sets another password, which ends every session.
     pub async fn change_password(
         &self,
-        user: User,
+        caller: Caller,
         current: Password,
         new: Password,
-        address: IpAddr,
     ) -> Result<(), Error> {
+        let Caller { user, origin, .. } = caller;
         // A stolen token must not be a way round the limit on guessing the password.
         let name = AccountName::of(&user.email_key);
-        self.attempts.check(name, address)?;
-        let (turn, attempt) = self.begin_attempt(name, address).await?;
-        prove(&turn, attempt, current, user.password_hash).await?;
+        if let Err(throttled) = self.attempts.check(name, client(&origin)) {
+            return Err(self.tell_of(throttled, Some(user.email_key), &origin).await);
+        }
+        let (turn, attempt) = self.begin_attempt(name, client(&origin)).await?;
+        prove(&turn, attempt, current, user.password_hash.clone()).await?;
         let hash = turn.hash(new).await?;
-        let changed = self
-            .db
-            .write(move |conn| user::set_password(conn, user.id, user.session_version, &hash))
-            .await?;
-        changed.then_some(()).ok_or(Error::InvalidToken)
+        let now = self.clock.now();
+        self.db
+            .write(move |conn| {
+                if !user::set_password(conn, user.id, user.session_version, &hash)? {
+                    return Err(Error::InvalidToken.into());
+                }
+                record(conn, now, &user, &origin, Action::PasswordChanged)?;
+                Ok(())
+            })
+            .await
     }
 
     /// Ends every session.
-    pub async fn log_out(&self, user: UserId) -> Result<(), Error> {
+    pub async fn log_out(&self, caller: Caller) -> Result<(), Error> {
+        let now = self.clock.now();
         self.db
-            .write(move |conn| user::end_sessions(conn, user))
+            .write(move |conn| {
+                user::end_sessions(conn, caller.user.id)?;
+                record(conn, now, &caller.user, &caller.origin, Action::LoggedOut)?;
+                Ok(())
+            })
             .await
-            .map(drop)
+    }
+
+    /// Records the first attempt that is refused, and answers what to say to whoever made it.
+    async fn tell_of(
+        &self,
+        throttled: Throttled,
+        email: Option<EmailKey>,
+        origin: &Origin,
+    ) -> Error {
+        let subject = throttled.subject;
+        if throttled.is_first {
+            let (now, origin) = (self.clock.now(), origin.clone());
+            let told = self.db.write(move |conn| {
+                let target = match (subject, email) {
+                    (Subject::Address(address), _) => Target::ClientAddress(address.to_string()),
+                    (Subject::Account(_), Some(email)) => user::find_by_email(conn, &email)?
+                        .map_or(Target::UnknownUser, |user| Target::User(user.id)),
+                    // What somebody typed instead of an address may be a password.
+                    (Subject::Account(_), None) => Target::UnknownUser,
+                };
+                let event = (Action::LoginThrottled, target);
+                audit::record(conn, now, None, &origin, event, Map::new())?;
+                Ok(())
+            });
+            if let Err(error) = told.await {
+                self.attempts.untold(subject);
+                return error;
+            }
+        }
+        throttled.into()
     }
 
     /// Waits for a turn at hashing, and takes one of the attempts that may still fail. Whoever has none
@@ -193,7 +254,7 @@ impl Accounts {
         let renewed = turn.hash(password).await?;
         let (id, old) = (user.id, user.password_hash.clone());
         self.db
-            .write(move |conn| user::renew_hash(conn, id, &old, &renewed))
+            .write(move |conn| Ok(user::renew_hash(conn, id, &old, &renewed)?))
             .await
             .map(drop)
     }
@@ -203,6 +264,23 @@ impl Accounts {
             .read(move |conn| user::find_by_email(conn, &email))
             .await
     }
+}
+
+/// Whose failures count together. Clients whose address is not known share theirs.
+fn client(origin: &Origin) -> IpAddr {
+    origin.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+/// Records what an account's owner did to it.
+fn record(
+    conn: &mut Conn,
+    now: UtcTime,
+    user: &User,
+    origin: &Origin,
+    action: Action,
+) -> diesel::QueryResult<()> {
+    let event = (action, Target::User(user.id));
+    audit::record(conn, now, Some(user.id), origin, event, Map::new())
 }
 
 /// Checks a password, as one of the attempts that are counted, and gives it back if it is right.

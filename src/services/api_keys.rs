@@ -1,17 +1,48 @@
-//! A person's API keys: create, list, look at, revoke.
+//! API keys: create, list, look at, change, rotate, revoke.
 
+use serde_json::{Map, Value, json};
+
+use super::{
+    audit::{self, Target},
+    caller::Caller,
+};
 use crate::{
     core::{
-        clock::Clock,
+        clock::{Clock, UtcTime},
         error::Error,
         id::{ApiKeyId, UserId},
-        security::api_key::PlainApiKey,
+        merge_patch::Patch,
+        scope::Scopes,
+        security::api_key::{Environment, PlainApiKey},
     },
-    db::{Conn, Db},
-    models::api_key::{self, ApiKey, KeyChoices},
+    db::{Aborted, Conn, Db},
+    models::{
+        api_key::{self, ApiKey, KeyFilter, OwnedKey},
+        audit_log::Action,
+        key_settings::{KeyPatch, KeySettings},
+    },
 };
 
-/// What can be done with keys. The owner stands in every call: somebody else's key is not found.
+const GONE: &str = "The key has expired or was revoked, and can't be changed any more.";
+const ROTATED: &str = "The key was rotated already. Rotate its successor.";
+const IN_GRACE: &str = "The key was rotated, and its grace period can only be shortened.";
+
+/// Whose keys a call reaches. Any other is not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// One's own.
+    Own(UserId),
+    /// An operator's: everybody's.
+    Everybody,
+}
+
+impl Reach {
+    fn admits(self, owner: UserId) -> bool {
+        self == Self::Everybody || self == Self::Own(owner)
+    }
+}
+
+/// What can be done with keys.
 pub struct ApiKeys {
     db: Db,
     clock: Clock,
@@ -22,54 +53,239 @@ impl ApiKeys {
         Self { db, clock }
     }
 
-    /// Makes a key. The only time that it is seen whole.
+    /// Makes a key of the caller's. The only time that it is seen whole.
     pub async fn create(
         &self,
-        owner: UserId,
-        choices: KeyChoices,
-    ) -> Result<(PlainApiKey, ApiKey), Error> {
+        caller: &Caller,
+        environment: Environment,
+        settings: KeySettings,
+    ) -> Result<(PlainApiKey, OwnedKey), Error> {
+        let added: Vec<_> = settings.scopes.iter().collect();
+        may_give(caller, &added)?;
         let now = self.clock.now();
-        let plain = PlainApiKey::generate(choices.environment);
-        let digest = plain.digest();
-        let key = ApiKey {
-            id: ApiKeyId::generate(now),
-            user_id: owner,
-            name: choices.name,
-            environment: choices.environment,
-            prefix: plain.prefix().to_owned(),
-            created_at: now,
-            revoked_at: None,
+        let plain = PlainApiKey::generate(environment);
+        let key = new_key(&plain, caller.user.id, environment, settings, None, now);
+        let (digest, caller) = (plain.digest(), caller.clone());
+        let created = move |conn: &mut Conn| {
+            api_key::insert(conn, &key, digest)?;
+            let mut details = audit::members(&key.settings)?;
+            details.insert("environment".to_owned(), json!(key.environment));
+            record(conn, now, &caller, Action::KeyCreated, &key, details)?;
+            Ok(owned(key))
         };
-        let insert = move |conn: &mut Conn| api_key::insert(conn, &key, digest).map(|_| key);
-        Ok((plain, self.db.write(insert).await?))
+        Ok((plain, self.db.write(created).await?))
     }
 
     /// A page of keys, newest first: those made before the key `before`.
     pub async fn list(
         &self,
-        owner: UserId,
+        filter: KeyFilter,
         before: Option<ApiKeyId>,
         limit: i64,
-    ) -> Result<Vec<ApiKey>, Error> {
+    ) -> Result<Vec<OwnedKey>, Error> {
+        let now = self.clock.now();
         self.db
-            .read(move |conn| api_key::list(conn, owner, before, limit))
+            .read(move |conn| api_key::list(conn, &filter, now, before, limit))
             .await
     }
 
     /// One key.
-    pub async fn get(&self, owner: UserId, id: ApiKeyId) -> Result<ApiKey, Error> {
+    pub async fn get(&self, reach: Reach, id: ApiKeyId) -> Result<OwnedKey, Error> {
         self.db
-            .read(move |conn| api_key::find(conn, owner, id))
+            .read(move |conn| api_key::find(conn, id))
             .await?
+            .filter(|found| reach.admits(found.key.user_id))
             .ok_or(Error::NotFound)
     }
 
-    /// Revokes a key for good. Again is the same.
-    pub async fn revoke(&self, owner: UserId, id: ApiKeyId) -> Result<ApiKey, Error> {
-        let now = self.clock.now();
+    /// Changes a key of the caller's.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        id: ApiKeyId,
+        patch: KeyPatch,
+    ) -> Result<OwnedKey, Error> {
+        let (clock, caller) = (self.clock.clone(), caller.clone());
         self.db
-            .write(move |conn| api_key::revoke(conn, owner, id, now))
-            .await?
-            .ok_or(Error::NotFound)
+            .write(move |conn| {
+                let (key, now) = changeable(conn, &clock, &caller, id)?;
+                let after = patch.apply(&key.settings)?;
+                let known = &key.settings.scopes;
+                let added: Vec<_> = after
+                    .scopes
+                    .iter()
+                    .filter(|scope| known.iter().all(|other| other != *scope))
+                    .collect();
+                may_give(&caller, &added)?;
+                // `None` is later than any time.
+                let end = |settings: &KeySettings| settings.expires_at.map_or(i64::MAX, |at| at.0);
+                if end(&after) > end(&key.settings) && api_key::is_rotated(conn, id)? {
+                    return Err(Error::Conflict(IN_GRACE.into()).into());
+                }
+                let Some(changes) = audit::changes(&key.settings, &after)? else {
+                    return Ok(owned(key));
+                };
+                api_key::set_settings(conn, id, &after)?;
+                record(conn, now, &caller, Action::KeyUpdated, &key, changes)?;
+                Ok(owned(ApiKey {
+                    settings: after,
+                    ..key
+                }))
+            })
+            .await
     }
+
+    /// Makes a successor with everything of a key of the caller's. The old key stops working after the
+    /// grace period, or before if it would have anyway; without one it is revoked.
+    pub async fn rotate(
+        &self,
+        caller: &Caller,
+        id: ApiKeyId,
+        grace_period_seconds: i64,
+    ) -> Result<(PlainApiKey, OwnedKey), Error> {
+        let (clock, caller) = (self.clock.clone(), caller.clone());
+        self.db
+            .write(move |conn| {
+                let (old, now) = changeable(conn, &clock, &caller, id)?;
+                if api_key::is_rotated(conn, id)? {
+                    return Err(Error::Conflict(ROTATED.into()).into());
+                }
+                let plain = PlainApiKey::generate(old.environment);
+                let settings = old.settings.clone();
+                let new = new_key(
+                    &plain,
+                    old.user_id,
+                    old.environment,
+                    settings,
+                    Some(id),
+                    now,
+                );
+                api_key::insert(conn, &new, plain.digest())?;
+                match grace_period_seconds {
+                    // Not a time that a clock could be behind of.
+                    0 => api_key::revoke(conn, id, now)?,
+                    grace => {
+                        let end = now.plus_seconds(grace);
+                        let end = old
+                            .settings
+                            .expires_at
+                            .map_or(end, |expiry| expiry.min(end));
+                        let ending = KeyPatch {
+                            expires_at: Patch::Set(end),
+                            ..KeyPatch::default()
+                        };
+                        api_key::set_settings(conn, id, &ending.apply(&old.settings)?)?
+                    }
+                };
+                let mut details = audit::details("successor_id", new.id.to_string());
+                details.insert(
+                    "grace_period_seconds".to_owned(),
+                    json!(grace_period_seconds),
+                );
+                record(conn, now, &caller, Action::KeyRotated, &old, details)?;
+                Ok((plain, owned(new)))
+            })
+            .await
+    }
+
+    /// Revokes a key for good. Again is the same.
+    pub async fn revoke(
+        &self,
+        caller: &Caller,
+        reach: Reach,
+        id: ApiKeyId,
+    ) -> Result<OwnedKey, Error> {
+        let (clock, caller) = (self.clock.clone(), caller.clone());
+        self.db
+            .write(move |conn| {
+                let key = api_key::find_for_update(conn, id)?
+                    .filter(|key| reach.admits(key.user_id))
+                    .ok_or(Error::NotFound)?;
+                let now = clock.now();
+                if api_key::revoke(conn, id, now)? > 0 {
+                    record(conn, now, &caller, Action::KeyRevoked, &key, Map::new())?;
+                }
+                api_key::find(conn, id)?.ok_or_else(|| Error::NotFound.into())
+            })
+            .await
+    }
+}
+
+/// A key of the caller's that is neither revoked nor expired, and the time at which that was so. Nobody
+/// else changes it until the transaction ends.
+fn changeable(
+    conn: &mut Conn,
+    clock: &Clock,
+    caller: &Caller,
+    id: ApiKeyId,
+) -> Result<(ApiKey, UtcTime), Aborted> {
+    let key = api_key::find_for_update(conn, id)?
+        .filter(|key| key.user_id == caller.user.id)
+        .ok_or(Error::NotFound)?;
+    let now = clock.now();
+    match key.revoked_at.is_some() || key.is_expired(now) {
+        true => Err(Error::Conflict(GONE.into()).into()),
+        false => Ok((key, now)),
+    }
+}
+
+/// Only an admin gives a key scopes of this service's own.
+fn may_give(caller: &Caller, added: &[&str]) -> Result<(), Error> {
+    if !caller.authority.is_admin && added.iter().any(|scope| Scopes::is_reserved(scope)) {
+        return Err(Error::PermissionDenied(
+            "Only an admin can give a key a scope that begins with `keys:`.".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn new_key(
+    plain: &PlainApiKey,
+    owner: UserId,
+    environment: Environment,
+    settings: KeySettings,
+    rotated_from: Option<ApiKeyId>,
+    now: UtcTime,
+) -> ApiKey {
+    ApiKey {
+        id: ApiKeyId::generate(now),
+        user_id: owner,
+        environment,
+        prefix: plain.prefix().to_owned(),
+        created_at: now,
+        revoked_at: None,
+        last_used_at: None,
+        rotated_from,
+        settings,
+    }
+}
+
+/// A key whose owner has just called, and so is active.
+fn owned(key: ApiKey) -> OwnedKey {
+    OwnedKey {
+        key,
+        user_active: true,
+    }
+}
+
+fn record(
+    conn: &mut Conn,
+    now: UtcTime,
+    caller: &Caller,
+    action: Action,
+    key: &ApiKey,
+    details: Map<String, Value>,
+) -> diesel::QueryResult<()> {
+    let target = Target::Key {
+        id: key.id,
+        owner: key.user_id,
+    };
+    audit::record(
+        conn,
+        now,
+        Some(caller.user.id),
+        &caller.origin,
+        (action, target),
+        details,
+    )
 }

@@ -35,7 +35,7 @@ pub(super) struct LoginAttempts {
 
 /// Whose failures are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Subject {
+pub(super) enum Subject {
     Account(AccountName),
     Address(IpAddr),
 }
@@ -62,6 +62,25 @@ impl AccountName {
 struct Record {
     failed_at: VecDeque<UtcTime>,
     under_way: usize,
+    /// Whether it was told of the refusals that go on.
+    told: bool,
+}
+
+/// An attempt is refused since there were too many failures.
+pub(super) struct Throttled {
+    pub subject: Subject,
+    /// Whether it is the first that is refused: one is enough to tell of.
+    pub is_first: bool,
+    pub retry_after_seconds: u64,
+}
+
+impl From<Throttled> for Error {
+    fn from(throttled: Throttled) -> Self {
+        let retry_after_seconds = throttled.retry_after_seconds;
+        Self::TooManyAttempts {
+            retry_after_seconds,
+        }
+    }
 }
 
 /// An attempt under way. It counts as a failure unless it is told otherwise: an attacker who hangs
@@ -82,26 +101,45 @@ impl LoginAttempts {
 
     /// Refuses with 429 whoever has failed too often. Costs next to nothing, so it stands before the
     /// queue for hashing.
-    pub(super) fn check(&self, account: AccountName, address: IpAddr) -> Result<(), Error> {
+    pub(super) fn check(&self, account: AccountName, address: IpAddr) -> Result<(), Throttled> {
         let now = self.clock.now();
-        let records = self.lock();
+        let mut records = self.lock();
         for subject in subjects(account, address) {
-            if let Some(record) = records.get(&subject) {
-                record.check(subject.limit(), now)?;
+            let Some(record) = records.get_mut(&subject) else {
+                continue;
+            };
+            if let Some(retry_after_seconds) = record.wait(subject.limit(), now) {
+                return Err(Throttled {
+                    subject,
+                    is_first: !std::mem::replace(&mut record.told, true),
+                    retry_after_seconds,
+                });
             }
+            record.told = false;
         }
         Ok(())
+    }
+
+    /// Telling of the first refusal failed: the next one is the first.
+    pub(super) fn untold(&self, subject: Subject) {
+        if let Some(record) = self.lock().get_mut(&subject) {
+            record.told = false;
+        }
     }
 
     /// Begins an attempt, whose place among those that may fail is taken from now on: ever so many
     /// at once are still no more than the limit.
     pub(super) fn begin(&self, account: AccountName, address: IpAddr) -> Result<Attempt, Error> {
-        self.check(account, address)?;
         let subjects = subjects(account, address);
         let mut records = self.lock();
         let now = self.clock.now();
         for subject in &subjects {
             if let Some(record) = records.get_mut(subject) {
+                if let Some(retry_after_seconds) = record.wait(subject.limit(), now) {
+                    return Err(Error::TooManyAttempts {
+                        retry_after_seconds,
+                    });
+                }
                 record.forget_old(now);
                 if record.failed_at.len() + record.under_way >= subject.limit() {
                     return Err(Error::Unavailable(
@@ -138,17 +176,12 @@ impl Subject {
 }
 
 impl Record {
-    fn check(&self, limit: usize, now: UtcTime) -> Result<(), Error> {
-        let Some(earliest) = self.failed_at.len().checked_sub(limit) else {
-            return Ok(());
-        };
+    /// How many seconds to wait, if there were too many failures.
+    fn wait(&self, limit: usize, now: UtcTime) -> Option<u64> {
+        let earliest = self.failed_at.len().checked_sub(limit)?;
         let waited = now.since(self.failed_at[earliest]);
-        match WINDOW.checked_sub(waited) {
-            Some(rest) if !rest.is_zero() => Err(Error::TooManyAttempts {
-                retry_after_seconds: rest.as_micros().div_ceil(1_000_000) as u64,
-            }),
-            _ => Ok(()),
-        }
+        let rest = WINDOW.checked_sub(waited)?.as_micros().div_ceil(1_000_000);
+        u64::try_from(rest).ok().filter(|seconds| *seconds > 0)
     }
 
     fn forget_old(&mut self, now: UtcTime) {

@@ -2,4 +2,8 @@
 
 pub mod accounts;
 pub mod api_keys;
+pub mod audit;
+pub mod caller;
 mod login_attempts;
+pub mod roles;
+pub mod users;

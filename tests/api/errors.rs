@@ -43,7 +43,7 @@ fn a_method_that_a_path_does_not_have_is_not_allowed(server: TestServer) {
         ("PUT", "/protected", "GET, HEAD"),
         ("GET", "/auth/signup", "POST"),
         ("DELETE", "/api-keys", "GET, HEAD, POST"),
-        ("POST", "/api-keys/1", "GET, HEAD, DELETE"),
+        ("POST", "/api-keys/1", "GET, HEAD, PATCH, DELETE"),
         ("POST", "/docs/", "GET, HEAD"),
         ("POST", "/", "GET, HEAD"),
         ("PATCH", "/openapi.json", "GET, HEAD"),

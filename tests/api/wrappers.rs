@@ -88,7 +88,7 @@ fn a_guard_without_an_engine_lets_nobody_in() {
     let client = own_app(|app| {
         app.service(
             web::scope("/orders")
-                .wrap(RequireApiKey)
+                .wrap(RequireApiKey::new())
                 .route("", web::get().to(async || "let in")),
         );
     });
@@ -103,16 +103,23 @@ fn a_guard_without_an_engine_lets_nobody_in() {
 
 #[test]
 fn a_guarded_scope_lets_nobody_reach_what_it_wraps() {
-    use latchkey::{core::config::Config, db::Db, verification::engine::Engine};
+    use latchkey::{
+        core::{clock::Clock, config::Config},
+        db::Db,
+        verification::engine::Engine,
+    };
     let server = crate::support::TestServer::on_sqlite(|_| {});
     let key = server.user("ada@example.com").create_key();
     let mut config: Config = crate::support::config(&server.database_url);
     config.database.pool_size = 2;
-    let engine = web::Data::new(Engine::new(Db::open(&config.database).unwrap()));
+    let engine = web::Data::new(Engine::new(
+        Db::open(&config.database).unwrap(),
+        Clock::default(),
+    ));
     let client = own_app(move |app| {
         app.app_data(engine.clone()).service(
             web::scope("/orders")
-                .wrap(RequireApiKey)
+                .wrap(RequireApiKey::new())
                 .route(
                     "/{id}",
                     web::to(async |key: VerifiedKey| key.id.to_string()),

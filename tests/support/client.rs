@@ -76,6 +76,16 @@ impl Client {
             .send("POST", path, body.to_string())
     }
 
+    pub fn patch_json(&self, path: &str, body: &Value) -> Reply {
+        self.with("content-type", "application/merge-patch+json")
+            .send("PATCH", path, body.to_string())
+    }
+
+    pub fn put_json(&self, path: &str, body: &Value) -> Reply {
+        self.with("content-type", "application/json")
+            .send("PUT", path, body.to_string())
+    }
+
     pub fn send(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Reply {
         let mut request = ureq::http::Request::builder()
             .method(method)
@@ -110,14 +120,30 @@ impl Client {
 
     /// Makes an API key with nothing chosen.
     pub fn create_key(&self) -> Value {
-        let reply = self.post("/api-keys");
+        self.create_key_with(&serde_json::json!({}))
+    }
+
+    /// Makes an API key with these choices.
+    #[track_caller]
+    pub fn create_key_with(&self, choices: &Value) -> Value {
+        let reply = self.post_json("/api-keys", choices);
         assert_eq!(reply.status, 201, "{reply:?}");
         reply.json()
+    }
+
+    /// Its own account's id.
+    pub fn id(&self) -> String {
+        self.get("/auth/me").text("id").to_owned()
     }
 }
 
 /// The password of every account that a test has no opinion on.
 pub const PASSWORD: &str = "correct horse battery staple";
+
+/// Where a key is found.
+pub fn path_of(key: &Value) -> String {
+    format!("/api-keys/{}", key["id"].as_str().expect("an id"))
+}
 
 impl Reply {
     pub fn json(&self) -> Value {

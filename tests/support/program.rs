@@ -1,7 +1,8 @@
 //! The built program, run as a person would.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _, Seek as _},
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, mpsc},
@@ -115,9 +116,11 @@ pub fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
 
 /// Runs it to its end.
 pub fn run_in(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    // Not a pipe, which holds so much and then lets it wait.
+    let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     let mut child = Program::command(folder, arguments, settings)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(stdout.try_clone().unwrap())
+        .stderr(stderr.try_clone().unwrap())
         .spawn()
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -126,7 +129,18 @@ pub fn run_in(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> O
     }
     // It has ended, unless it serves where it should not.
     let _ = child.kill();
-    child.wait_with_output().unwrap()
+    let status = child.wait().unwrap();
+    let read = |file: &mut File| {
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    Output {
+        status,
+        stdout: read(&mut stdout),
+        stderr: read(&mut stderr),
+    }
 }
 
 /// Asserts that it stopped with one line on standard error that holds all of `parts`.

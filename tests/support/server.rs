@@ -9,7 +9,7 @@ use latchkey::{
     server::Server,
 };
 
-use super::Client;
+use super::{Client, program::run};
 
 /// A running server. Dropping it stops it and removes its database.
 pub struct TestServer {
@@ -62,6 +62,33 @@ impl TestServer {
     /// Somebody who has.
     pub fn user(&self, email: &str) -> Client {
         self.anonymous().sign_up(email)
+    }
+
+    /// Somebody with the role `admin`, who was given it on the command line.
+    pub fn admin(&self, email: &str) -> Client {
+        let admin = self.user(email);
+        let output = self.run_admin(&["grant", email]);
+        assert!(output.status.success(), "{output:?}");
+        admin
+    }
+
+    /// Somebody with a role that allows this, which `admin` makes and gives.
+    pub fn operator(&self, admin: &Client, email: &str, permissions: &[&str]) -> Client {
+        let operator = self.user(email);
+        let name = email.split('@').next().expect("a name");
+        let role = serde_json::json!({"permissions": permissions});
+        let made = admin.put_json(&format!("/admin/roles/{name}"), &role);
+        assert_eq!(made.status, 201, "{made:?}");
+        let path = format!("/admin/users/{}", operator.id());
+        let given = admin.patch_json(&path, &serde_json::json!({"role": name}));
+        assert_eq!(given.status, 200, "{given:?}");
+        operator
+    }
+
+    /// `latchkey admin …` on this server's database, while it runs.
+    pub fn run_admin(&self, arguments: &[&str]) -> std::process::Output {
+        let arguments = [&["admin"], arguments].concat();
+        run(&arguments, &[("DATABASE_URL", &self.database_url)])
     }
 
     /// The column `text` of what a query finds.

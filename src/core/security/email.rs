@@ -4,6 +4,8 @@ use diesel::{deserialize::FromSqlRow, expression::AsExpression};
 use email_address::Options;
 use unicode_normalization::UnicodeNormalization as _;
 
+use crate::core::text::fold;
+
 /// RFC 5321 section 4.5.3.1.3, less the angle brackets.
 const MAX_BYTES: usize = 254;
 
@@ -63,13 +65,6 @@ impl EmailKey {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// Compatibility caseless matching: Unicode Standard, section 3.13, definition D146.
-fn fold(text: &str) -> String {
-    let folded = caseless::default_case_fold_str(&text.nfd().collect::<String>());
-    let folded = caseless::default_case_fold_str(&folded.nfkd().collect::<String>());
-    folded.nfkc().collect()
 }
 
 #[cfg(test)]

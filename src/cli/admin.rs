@@ -1,0 +1,85 @@
+//! `latchkey admin`: who has the role `admin`. Works beside a running server, and holds for its next
+//! request. The first admin is made here, and never over HTTP.
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    core::{
+        clock::Clock,
+        config::DatabaseConfig,
+        error::Error,
+        security::email::{Email, EmailKey},
+    },
+    db::Db,
+    server::{self, StartError},
+    services::users::Users,
+};
+
+#[derive(Args)]
+pub(super) struct Admin {
+    #[command(subcommand)]
+    order: Order,
+}
+
+#[derive(Subcommand)]
+enum Order {
+    /// Give the role `admin` to the account that signed up with this address.
+    Grant(Account),
+    /// Give the role `member` to an admin. The last admin stays one.
+    Revoke(Account),
+}
+
+#[derive(Args)]
+struct Account {
+    /// The account's e-mail address.
+    email: String,
+    #[command(flatten)]
+    database: DatabaseConfig,
+}
+
+pub(super) fn run(options: Admin) -> Result<(), StartError> {
+    let (account, admin) = match options.order {
+        Order::Grant(account) => (account, true),
+        Order::Revoke(account) => (account, false),
+    };
+    let email = Email::parse(&account.email)
+        .map_err(|remedy| StartError::Setting(format!("EMAIL {remedy}")))?;
+    let written = email.as_str().to_owned();
+    let role = actix_web::rt::System::new()
+        .block_on(set_admin(&account.database, email.into_key(), admin))?
+        .ok_or_else(|| {
+            failed(format!(
+                "no account has the address {written}; sign up first"
+            ))
+        })?;
+    println!("{written} has the role {role}");
+    Ok(())
+}
+
+/// Answers the role that the account has now, if there is one.
+async fn set_admin(
+    database: &DatabaseConfig,
+    email: EmailKey,
+    admin: bool,
+) -> Result<Option<String>, StartError> {
+    if let Some(path) = database.url.sqlite_path().filter(|path| !path.exists()) {
+        return Err(failed(format!(
+            "there is no database {}; name the server's with DATABASE_URL (--database-url)",
+            path.display()
+        )));
+    }
+    server::migrate(&database.url)?;
+    let db = Db::open(database).map_err(failed)?;
+    let user = Users::new(db, Clock::default())
+        .set_admin(email, admin)
+        .await
+        .map_err(|error| match &error {
+            Error::Conflict(why) => failed(why),
+            other => failed(other.cause().unwrap_or(&other.to_string())),
+        })?;
+    Ok(user.map(|user| user.role))
+}
+
+fn failed(why: impl ToString) -> StartError {
+    StartError::Environment(why.to_string())
+}

@@ -1,0 +1,234 @@
+//! Networks that an address is in, or not: a key's allowlist, and the proxies that are trusted.
+
+use std::{net::IpAddr, str::FromStr};
+
+use diesel::{deserialize::FromSqlRow, expression::AsExpression};
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// How many networks a key's allowlist may have.
+pub const MAX_NETWORKS: usize = 64;
+
+/// One network, in its canonical form: the host's bits are zero, an address alone is a network of one,
+/// and an IPv4-mapped IPv6 network (RFC 4291 section 2.5.5.2) is the IPv4 network that it maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Reads `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/32`; if it is none, says what would be.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const REMEDY: &str =
+            "must be an IPv4 or IPv6 address or network, such as 203.0.113.7 or 2001:db8::/32";
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| REMEDY)?;
+        let length = match length {
+            None => IpNet::from(address).max_prefix_len(),
+            // The standard library also takes a sign.
+            Some(length) if length.bytes().all(|byte| byte.is_ascii_digit()) => {
+                length.parse().map_err(|_| REMEDY)?
+            }
+            Some(_) => return Err(REMEDY),
+        };
+        let network = match (address, address.to_canonical(), length.checked_sub(96)) {
+            (IpAddr::V6(_), mapped @ IpAddr::V4(_), Some(length)) => IpNet::new(mapped, length),
+            _ => IpNet::new(address, length),
+        };
+        Ok(Self(network.map_err(|_| REMEDY)?.trunc()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text)
+            .map_err(|remedy| de::Error::custom(remedy.replacen("must be", "expected", 1)))
+    }
+}
+
+/// A list of networks, in the order in which they were given, none of them twice.
+#[derive(Debug, Clone, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+pub struct Networks {
+    networks: Box<[Network]>,
+    /// The same with blanks in between, as it is in the database.
+    pub(crate) text: String,
+}
+
+impl Networks {
+    /// These networks; one that stands there twice counts once.
+    pub fn new(networks: &[Network]) -> Self {
+        let mut distinct: Vec<Network> = Vec::with_capacity(networks.len());
+        for network in networks {
+            if !distinct.contains(network) {
+                distinct.push(*network);
+            }
+        }
+        let text: Vec<_> = distinct
+            .iter()
+            .map(|network| network.0.to_string())
+            .collect();
+        Self {
+            networks: distinct.into(),
+            text: text.join(" "),
+        }
+    }
+
+    /// As they stand in the database.
+    pub(crate) fn from_stored(text: &str) -> Result<Self, &'static str> {
+        let networks: Result<Vec<_>, _> =
+            text.split_ascii_whitespace().map(Network::parse).collect();
+        networks.map(|networks| Self::new(&networks))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+
+    /// Whether an address is in one of them. An IPv4-mapped address is the IPv4 address that it maps.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.networks
+            .iter()
+            .any(|network| network.0.contains(&address))
+    }
+}
+
+impl Serialize for Networks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.text.split_ascii_whitespace())
+    }
+}
+
+/// Proxies whose word on a client's address is believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies(pub Networks);
+
+/// Networks with commas in between, or nothing.
+impl FromStr for TrustedProxies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        let networks: Result<Vec<_>, _> = parts.map(Network::parse).collect();
+        networks
+            .map(|networks| Self(Networks::new(&networks)))
+            .map_err(|remedy| format!("{remedy}; several with commas in between"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn canonical(text: &str) -> String {
+        Network::parse(text).map_or_else(|_| "refused".to_owned(), |network| network.0.to_string())
+    }
+
+    fn networks(list: &[&str]) -> Networks {
+        Networks::new(
+            &list
+                .iter()
+                .map(|text| Network::parse(text).unwrap())
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn a_network_is_kept_in_its_canonical_form() {
+        for (given, expected) in [
+            ("203.0.113.7", "203.0.113.7/32"),
+            ("203.0.113.7/24", "203.0.113.0/24"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("2001:DB8:0:0::1", "2001:db8::1/128"),
+            ("2001:db8::1/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+            ("::ffff:203.0.113.7", "203.0.113.7/32"),
+            ("::ffff:203.0.113.7/120", "203.0.113.0/24"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:0:0/95", "::fffe:0:0/95"),
+        ] {
+            assert_eq!(canonical(given), expected, "{given}");
+        }
+        for bad in [
+            "",
+            "/",
+            "/8",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/-1",
+            "10.0.0.0/+8",
+            "10.0.0.0/8/8",
+            "10.0.0",
+            "10.0.0.256",
+            "010.0.0.1",
+            "10.0.0.0/255.0.0.0",
+            "::1/129",
+            "fe80::1%eth0",
+            "[::1]",
+            "localhost",
+            "10.0.0.1 ",
+            "::ffff:10.0.0.1/129",
+            "10.0.0.0/99999999999999999999",
+        ] {
+            assert_eq!(canonical(bad), "refused", "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_stands_there_twice_counts_once() {
+        let given = networks(&["10.0.0.1", "10.0.0.1/32", "::ffff:10.0.0.1"]);
+        assert_eq!(given.text, "10.0.0.1/32");
+        assert_eq!(serde_json::to_string(&given).unwrap(), r#"["10.0.0.1/32"]"#);
+    }
+
+    #[test]
+    fn a_setting_has_commas_and_may_be_empty() {
+        let read = |text: &str| text.parse::<TrustedProxies>().map(|proxies| proxies.0.text);
+        assert_eq!(read("10.0.0.0/8, ::1"), Ok("10.0.0.0/8 ::1/128".to_owned()));
+        assert_eq!(read(""), Ok(String::new()));
+        assert!(read("10.0.0.0/8;::1").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn ipv4_is_matched_by_its_first_bits(network: u32, address: u32, length in 0u8..=32) {
+            let list = networks(&[&format!("{}/{length}", Ipv4Addr::from_bits(network))]);
+            let expected = length == 0 || (network ^ address) >> (32 - length) == 0;
+            let address = Ipv4Addr::from_bits(address);
+            prop_assert_eq!(list.contain(address.into()), expected);
+            prop_assert_eq!(list.contain(address.to_ipv6_mapped().into()), expected);
+            // The same network, written as IPv6.
+            let mapped = Ipv4Addr::from_bits(network).to_ipv6_mapped();
+            prop_assert_eq!(&networks(&[&format!("{mapped}/{}", length + 96)]), &list);
+        }
+
+        #[test]
+        fn ipv6_is_matched_by_its_first_bits(network: u128, address: u128, length in 0u8..=128) {
+            let list = networks(&[&format!("{}/{length}", Ipv6Addr::from_bits(network))]);
+            let expected = length == 0 || (network ^ address) >> (128 - length) == 0;
+            prop_assert_eq!(list.contain(Ipv6Addr::from_bits(address).into()), expected);
+            // One that is near.
+            let near = network ^ (address >> length.min(127));
+            let expected = length == 0 || (network ^ near) >> (128 - length) == 0;
+            prop_assert_eq!(list.contain(Ipv6Addr::from_bits(near).into()), expected);
+        }
+
+        #[test]
+        fn what_is_stored_is_read_again(bits in prop::collection::vec((any::<u128>(), 0u8..=128), 0..8)) {
+            let texts: Vec<_> =
+                bits.iter().map(|(bits, length)| format!("{}/{length}", Ipv6Addr::from_bits(*bits))).collect();
+            let list = networks(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+            prop_assert_eq!(Networks::from_stored(&list.text), Ok(list));
+        }
+    }
+}

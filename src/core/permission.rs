@@ -1,0 +1,147 @@
+//! What an operator may do: named permissions, which roles are made of.
+
+use diesel::deserialize::FromSqlRow;
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::ToSchema;
+
+/// Something that a role may allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum Permission {
+    #[serde(rename = "users:read")]
+    UsersRead,
+    #[serde(rename = "users:write")]
+    UsersWrite,
+    #[serde(rename = "keys:read")]
+    KeysRead,
+    #[serde(rename = "keys:write")]
+    KeysWrite,
+    #[serde(rename = "audit:read")]
+    AuditRead,
+    #[serde(rename = "usage:read")]
+    UsageRead,
+    #[serde(rename = "roles:write")]
+    RolesWrite,
+}
+
+impl Permission {
+    /// All there are, in the order in which they are shown.
+    pub const ALL: [Self; 7] = [
+        Self::UsersRead,
+        Self::UsersWrite,
+        Self::KeysRead,
+        Self::KeysWrite,
+        Self::AuditRead,
+        Self::UsageRead,
+        Self::RolesWrite,
+    ];
+
+    /// The name in the database, the same as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UsersRead => "users:read",
+            Self::UsersWrite => "users:write",
+            Self::KeysRead => "keys:read",
+            Self::KeysWrite => "keys:write",
+            Self::AuditRead => "audit:read",
+            Self::UsageRead => "usage:read",
+            Self::RolesWrite => "roles:write",
+        }
+    }
+}
+
+/// A set of permissions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromSqlRow)]
+pub struct Permissions(u8);
+
+impl Permissions {
+    /// Whether one is among them.
+    pub fn contain(self, permission: Permission) -> bool {
+        self.0 & (1 << permission as u8) != 0
+    }
+
+    /// Whether all of the others are among them.
+    pub fn include(self, others: Self) -> bool {
+        others.0 & !self.0 == 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Permission> {
+        Permission::ALL
+            .into_iter()
+            .filter(move |p| self.contain(*p))
+    }
+
+    /// As they stand in the database: their names with blanks in between.
+    pub(crate) fn to_stored(self) -> String {
+        self.iter()
+            .map(Permission::as_str)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// `None` if one of the names is not known: a role that cannot be read allows nothing.
+    pub(crate) fn from_stored(text: &str) -> Option<Self> {
+        let by_name = |name| Permission::ALL.into_iter().find(|p| p.as_str() == name);
+        text.split_ascii_whitespace().map(by_name).collect()
+    }
+}
+
+impl FromIterator<Permission> for Permissions {
+    fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
+        Self(permissions.into_iter().fold(0, |set, p| set | 1 << p as u8))
+    }
+}
+
+impl Serialize for Permissions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+/// All that somebody's role lets them do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Authority {
+    /// Whether the role is the built-in `admin`, which may do more than all permissions together:
+    /// give away scopes that begin with `keys:`.
+    pub is_admin: bool,
+    pub permissions: Permissions,
+}
+
+impl Authority {
+    /// Whether somebody with the `other` may do nothing that this one may not.
+    pub fn covers(self, other: Self) -> bool {
+        (self.is_admin || !other.is_admin) && self.permissions.include(other.permissions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_database_and_in_json_are_the_same() {
+        for permission in Permission::ALL {
+            let json = serde_json::to_string(&permission).unwrap();
+            assert_eq!(json, format!("\"{}\"", permission.as_str()));
+            let one = Permissions::from_iter([permission]);
+            assert_eq!(Permissions::from_stored(&one.to_stored()), Some(one));
+        }
+        assert_eq!(Permissions::from_stored("users:read root"), None);
+        assert_eq!(Permissions::from_stored(""), Some(Permissions::default()));
+    }
+
+    #[test]
+    fn an_admin_may_do_more_than_all_permissions_together() {
+        let all = Permissions::from_iter(Permission::ALL);
+        let admin = Authority {
+            is_admin: true,
+            permissions: all,
+        };
+        let nearly = Authority {
+            is_admin: false,
+            permissions: all,
+        };
+        assert!(admin.covers(nearly) && admin.covers(admin) && nearly.covers(nearly));
+        assert!(!nearly.covers(admin));
+        assert!(!Authority::default().covers(nearly));
+    }
+}

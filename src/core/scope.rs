@@ -1,0 +1,250 @@
+//! Scopes: what a key may be used for.
+//!
+//! A scope is a string that the operator chooses, such as `orders:read`. `orders:*` grants every scope
+//! below `orders:`, and `*` every scope. Those that begin with `keys:` are this service's own: no
+//! wildcard but `keys:*` grants them.
+
+use diesel::{deserialize::FromSqlRow, expression::AsExpression};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// How long a scope may be.
+pub const MAX_CHARACTERS: usize = 64;
+/// How many scopes a key may have.
+pub const MAX_SCOPES: usize = 64;
+
+/// What begins so is this service's own.
+const OWN: &str = "keys:";
+
+/// A well-formed scope: segments of `A-Z a-z 0-9 . _ -`, separated by `:`; the last may be `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Scope(String);
+
+impl Scope {
+    /// Reads a scope; if it is none, says what would be.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const REMEDY: &str = "must be 1 to 64 characters, in segments of letters, digits, `.`, `_` \
+                              and `-` that are separated by `:`; the last may be `*`";
+        let is_plain = |segment: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            !segment.is_empty() && segment.bytes().all(plain)
+        };
+        let is_last = |segment: &str| segment == "*" || is_plain(segment);
+        let (start, last) = text.rsplit_once(':').unzip();
+        let well_formed = text.len() <= MAX_CHARACTERS
+            && start.is_none_or(|start| start.split(':').all(is_plain))
+            && is_last(last.unwrap_or(text));
+        match well_formed {
+            true => Ok(Self(text.to_owned())),
+            false => Err(REMEDY),
+        }
+    }
+
+    /// The scope as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text)
+            .map_err(|remedy| de::Error::custom(remedy.replacen("must be", "expected", 1)))
+    }
+}
+
+/// The scopes of a key, in the order in which they were given, none of them twice.
+///
+/// Kept as one text with blanks in between (as RFC 6749 section 3.3 writes them), the same as in the
+/// database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+pub struct Scopes(pub(crate) String);
+
+impl Scopes {
+    /// These scopes; one that stands there twice counts once.
+    pub fn new(scopes: &[Scope]) -> Self {
+        let mut text = Self::default();
+        for scope in scopes {
+            if !text.iter().any(|other| other == scope.as_str()) {
+                if !text.0.is_empty() {
+                    text.0.push(' ');
+                }
+                text.0.push_str(scope.as_str());
+            }
+        }
+        text
+    }
+
+    /// Each as it is written.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split_ascii_whitespace()
+    }
+
+    /// Whether these cover a scope that something asks for.
+    pub fn grant(&self, required: &str) -> bool {
+        self.iter().any(|own| covers(own, required))
+    }
+
+    /// Whether `scope` is one that only an admin may give.
+    pub fn is_reserved(scope: &str) -> bool {
+        scope.starts_with(OWN)
+    }
+}
+
+fn covers(own: &str, required: &str) -> bool {
+    if own == required {
+        return true;
+    }
+    match own.strip_suffix('*') {
+        None => false,
+        Some(start) if Scopes::is_reserved(required) => start == OWN,
+        Some(start) => required.starts_with(start),
+    }
+}
+
+impl Serialize for Scopes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scopes(list: &[&str]) -> Scopes {
+        Scopes::new(
+            &list
+                .iter()
+                .map(|s| Scope::parse(s).unwrap())
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn a_scope_has_the_stated_form() {
+        for good in [
+            "orders",
+            "orders:read",
+            "a:b:c",
+            "*",
+            "orders:*",
+            "a:b:*",
+            "Orders.v2:re_ad-1",
+            &"a".repeat(64),
+        ] {
+            assert!(Scope::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            ":",
+            "orders:",
+            ":read",
+            "a::b",
+            "*:read",
+            "a:*:b",
+            "orders*",
+            "**",
+            "a b",
+            "a,b",
+            "a\"b",
+            "caf\u{e9}",
+            "a\n",
+            "a/b",
+            &"a".repeat(65),
+        ] {
+            assert!(Scope::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn wildcards_cover_what_is_below_and_never_our_own() {
+        for (own, required, expected) in [
+            ("orders:read", "orders:read", true),
+            ("orders:read", "orders:reads", false),
+            ("orders:read", "orders:write", false),
+            ("orders:read", "Orders:read", false),
+            ("orders:*", "orders:read", true),
+            ("orders:*", "orders:read:all", true),
+            ("orders:*", "orders", false),
+            ("orders:*", "orders2:read", false),
+            ("orders:*", "orders:*", true),
+            ("orders", "orders:read", false),
+            ("*", "orders:read", true),
+            ("*", "keys", true),
+            ("*", "keys:verify", false),
+            ("*", "keys:*", false),
+            ("keys:*", "keys:verify", true),
+            ("keys:verify", "keys:verify", true),
+            ("keys:a:*", "keys:a:b", false),
+            ("keys:a:*", "keys:a:*", true),
+        ] {
+            assert_eq!(scopes(&[own]).grant(required), expected, "{own} {required}");
+        }
+    }
+
+    #[test]
+    fn what_stands_there_twice_counts_once() {
+        let given = scopes(&["b", "a", "b"]);
+        assert_eq!(given.iter().collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(serde_json::to_string(&given).unwrap(), r#"["b","a"]"#);
+    }
+
+    /// The same said another way: segment by segment.
+    fn covers_by_segments(own: &str, required: &str) -> bool {
+        let own: Vec<_> = own.split(':').collect();
+        let required: Vec<_> = required.split(':').collect();
+        if own == required {
+            return true;
+        }
+        let reserved = required.len() > 1 && required[0] == "keys";
+        let Some((&"*", above)) = own.split_last() else {
+            return false;
+        };
+        if reserved && above != ["keys"] {
+            return false;
+        }
+        required.len() > above.len() && required[..above.len()] == *above
+    }
+
+    fn any_scope() -> impl Strategy<Value = String> {
+        let segment = prop_oneof![Just("keys"), Just("a"), Just("b"), Just("ab")];
+        (prop::collection::vec(segment, 0..4), any::<bool>()).prop_map(|(segments, wild)| {
+            let mut segments: Vec<_> = segments;
+            if wild || segments.is_empty() {
+                segments.push("*");
+            }
+            segments.join(":")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn matching_is_by_whole_segments(own in any_scope(), required in any_scope()) {
+            prop_assert!(Scope::parse(&own).is_ok());
+            prop_assert_eq!(covers(&own, &required), covers_by_segments(&own, &required));
+        }
+
+        #[test]
+        fn more_scopes_never_grant_less(
+            few in prop::collection::vec(any_scope(), 0..4),
+            more in prop::collection::vec(any_scope(), 0..4),
+            required in any_scope(),
+        ) {
+            let list = |texts: &[String]| scopes(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+            let all = [few.clone(), more].concat();
+            prop_assert!(!list(&few).grant(&required) || list(&all).grant(&required));
+        }
+
+        #[test]
+        fn any_text_is_a_scope_or_is_refused(text in "\\PC{0,70}") {
+            if let Ok(scope) = Scope::parse(&text) {
+                prop_assert_eq!(scope.as_str(), &text);
+                prop_assert!(Scopes::new(std::slice::from_ref(&scope)).grant(&text));
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What an owner chooses of a key and may change later.
+
+use diesel::prelude::*;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    core::{
+        clock::UtcTime,
+        error::Error,
+        json_object::JsonObject,
+        merge_patch::{self, Patch},
+        network::Networks,
+        scope::Scopes,
+        text::fold,
+    },
+    db::schema::api_keys,
+};
+
+/// How large metadata may be, in bytes of JSON without blanks.
+const MAX_METADATA_BYTES: usize = 4096;
+
+/// Metadata with these members, unless that is too much.
+pub fn metadata(members: Map<String, Value>) -> Result<JsonObject, &'static str> {
+    let object = JsonObject::from(members);
+    match object.size() <= MAX_METADATA_BYTES {
+        true => Ok(object),
+        false => Err("must be at most 4096 bytes of JSON"),
+    }
+}
+
+/// The columns that a change may touch. In JSON they are what the audit log tells of.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable, Insertable, AsChangeset,
+)]
+#[diesel(table_name = api_keys, treat_none_as_null = true)]
+pub struct KeySettings {
+    pub name: Option<String>,
+    /// The name as it is searched for.
+    #[serde(skip)]
+    name_folded: Option<String>,
+    pub enabled: bool,
+    pub scopes: Scopes,
+    pub expires_at: Option<UtcTime>,
+    pub ip_allowlist: Networks,
+    pub metadata: JsonObject,
+}
+
+/// What a person chooses of a new key.
+#[derive(Debug, Default)]
+pub struct NewKeySettings {
+    pub name: Option<String>,
+    pub scopes: Scopes,
+    pub expires_at: Option<UtcTime>,
+    pub ip_allowlist: Networks,
+    pub metadata: JsonObject,
+}
+
+impl From<NewKeySettings> for KeySettings {
+    fn from(chosen: NewKeySettings) -> Self {
+        Self {
+            name_folded: chosen.name.as_deref().map(fold),
+            name: chosen.name,
+            enabled: true,
+            scopes: chosen.scopes,
+            expires_at: chosen.expires_at,
+            ip_allowlist: chosen.ip_allowlist,
+            metadata: chosen.metadata,
+        }
+    }
+}
+
+/// A checked merge patch of the settings (RFC 7396). What is cleared has its default again.
+#[derive(Debug, Default)]
+pub struct KeyPatch {
+    pub name: Patch<String>,
+    pub enabled: Option<bool>,
+    pub scopes: Patch<Scopes>,
+    pub expires_at: Patch<UtcTime>,
+    pub ip_allowlist: Patch<Networks>,
+    pub metadata: Patch<Map<String, Value>>,
+}
+
+impl KeyPatch {
+    /// The settings as they are afterwards.
+    pub fn apply(self, before: &KeySettings) -> Result<KeySettings, Error> {
+        let metadata = match self.metadata {
+            Patch::Keep => before.metadata.clone(),
+            Patch::Clear => JsonObject::default(),
+            Patch::Set(patch) => {
+                let mut members = before.metadata.members().map_err(Error::internal)?;
+                merge_patch::merge(&mut members, patch);
+                metadata(members).map_err(|remedy| Error::invalid_field("/metadata", remedy))?
+            }
+        };
+        let name = optional(self.name, &before.name);
+        Ok(KeySettings {
+            name_folded: name.as_deref().map(fold),
+            name,
+            enabled: self.enabled.unwrap_or(before.enabled),
+            scopes: or_default(self.scopes, &before.scopes),
+            expires_at: optional(self.expires_at, &before.expires_at),
+            ip_allowlist: or_default(self.ip_allowlist, &before.ip_allowlist),
+            metadata,
+        })
+    }
+}
+
+fn optional<T: Clone>(patch: Patch<T>, before: &Option<T>) -> Option<T> {
+    match patch {
+        Patch::Keep => before.clone(),
+        Patch::Clear => None,
+        Patch::Set(value) => Some(value),
+    }
+}
+
+fn or_default<T: Clone + Default>(patch: Patch<T>, before: &T) -> T {
+    match patch {
+        Patch::Keep => before.clone(),
+        Patch::Clear => T::default(),
+        Patch::Set(value) => value,
+    }
+}

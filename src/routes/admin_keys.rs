@@ -1,0 +1,71 @@
+//! `/admin/api-keys`: everybody's keys, for operators.
+
+use actix_web::{HttpResponse, delete, get, web};
+
+use super::{paged, problems};
+use crate::{
+    core::{error::Error, id::ApiKeyId},
+    extract::{KeysRead, KeysWrite, ListPage, Operator, QueryString},
+    schemas::{api_key::AnybodysKey, api_key_input::AnybodysKeys},
+    services::api_keys::Reach,
+    state::State,
+};
+
+/// List everybody's API keys
+///
+/// Newest first. Needs `keys:read`.
+#[utoipa::path(
+    tag = "operators",
+    security(("user_token" = [])),
+    params(AnybodysKeys, ListPage),
+    responses(
+        (
+            status = 200, description = "A page of keys", body = Vec<AnybodysKey>,
+            headers(("Link" = String, description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)")),
+        ),
+        problems::PermissionDenied,
+    ),
+)]
+#[get("/admin/api-keys")]
+pub(crate) async fn list(
+    Operator { caller, .. }: Operator<KeysRead>,
+    state: web::Data<State>,
+    query: QueryString,
+) -> Result<HttpResponse, Error> {
+    let (asked, page) = query.list::<AnybodysKeys, ApiKeyId>(caller.user.id)?;
+    let filter = asked.check()?;
+    let keys = state
+        .api_keys
+        .list(filter, page.before, page.rows())
+        .await?;
+    let now = state.clock.now();
+    Ok(paged(
+        &page,
+        keys,
+        |stored| stored.key.id,
+        |stored| AnybodysKey::new(stored, now),
+    ))
+}
+
+/// Revoke anybody's API key
+///
+/// For good. Once this has answered, the key is refused. Again is the same. Needs `keys:write`.
+#[utoipa::path(
+    tag = "operators",
+    security(("user_token" = [])),
+    params(("id" = Uuid, Path, description = "The key's id")),
+    responses(
+        (status = 200, description = "The revoked key", body = AnybodysKey),
+        problems::PermissionDenied,
+    ),
+)]
+#[delete("/admin/api-keys/{id}")]
+pub(crate) async fn revoke(
+    Operator { caller, .. }: Operator<KeysWrite>,
+    state: web::Data<State>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Error> {
+    let id = ApiKeyId::parse(&id).ok_or(Error::NotFound)?;
+    let stored = state.api_keys.revoke(&caller, Reach::Everybody, id).await?;
+    Ok(HttpResponse::Ok().json(AnybodysKey::new(stored, state.clock.now())))
+}

@@ -1,0 +1,96 @@
+//! `/admin/roles`: named sets of permissions.
+
+use actix_web::{HttpResponse, delete, get, put, web};
+
+use super::{paged, problems};
+use crate::{
+    core::{error::Error, id::RoleId},
+    extract::{Body, ListPage, Operator, QueryString, RolesWrite},
+    schemas::{
+        NoFilter,
+        operator::{PutRole, Role, check_role_name},
+    },
+    state::State,
+};
+
+/// List roles
+///
+/// Newest first, the built-in ones last. Needs `roles:write`.
+#[utoipa::path(
+    tag = "operators",
+    security(("user_token" = [])),
+    params(ListPage),
+    responses(
+        (
+            status = 200, description = "A page of roles", body = Vec<Role>,
+            headers(("Link" = String, description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)")),
+        ),
+        problems::PermissionDenied,
+    ),
+)]
+#[get("/admin/roles")]
+pub(crate) async fn list(
+    Operator { caller, .. }: Operator<RolesWrite>,
+    state: web::Data<State>,
+    query: QueryString,
+) -> Result<HttpResponse, Error> {
+    let (NoFilter {}, page) = query.list::<_, RoleId>(caller.user.id)?;
+    let roles = state.roles.list(page.before, page.rows()).await?;
+    Ok(paged(&page, roles, |role| role.id, Role::from))
+}
+
+/// Make a role, or change what it allows
+///
+/// Needs `roles:write`. Nobody makes a role that allows what they may not do themselves.
+#[utoipa::path(
+    tag = "operators",
+    security(("user_token" = [])),
+    params(("name" = String, Path, description = "1 to 64 of the characters a-z, 0-9, `_` and `-`")),
+    request_body = PutRole,
+    responses(
+        (status = 200, description = "The role as it is now", body = Role),
+        (status = 201, description = "The new role", body = Role),
+        problems::PermissionDenied,
+        problems::Conflict,
+    ),
+)]
+#[put("/admin/roles/{name}")]
+pub(crate) async fn put(
+    Operator { caller, .. }: Operator<RolesWrite>,
+    state: web::Data<State>,
+    name: web::Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Error> {
+    let asked = body.json::<PutRole>().await?;
+    let (name, permissions) = asked.check(name.into_inner())?;
+    let (role, is_new) = state.roles.put(&caller, name, permissions).await?;
+    let mut response = match is_new {
+        true => HttpResponse::Created(),
+        false => HttpResponse::Ok(),
+    };
+    Ok(response.json(Role::from(role)))
+}
+
+/// Delete a role
+///
+/// Needs `roles:write`. A role that somebody has can't be deleted.
+#[utoipa::path(
+    tag = "operators",
+    security(("user_token" = [])),
+    params(("name" = String, Path, description = "The role's name")),
+    responses(
+        (status = 204, description = "Done"),
+        problems::PermissionDenied,
+        problems::Conflict,
+    ),
+)]
+#[delete("/admin/roles/{name}")]
+pub(crate) async fn delete(
+    Operator { caller, .. }: Operator<RolesWrite>,
+    state: web::Data<State>,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Error> {
+    check_role_name(&name).map_err(|_| Error::NotFound)?;
+    state.roles.delete(&caller, name.into_inner()).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

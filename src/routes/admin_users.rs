@@ -1,0 +1,72 @@
+//! `/admin/users`: accounts, for operators.
+
+use actix_web::{HttpResponse, get, patch, web};
+
+use super::{paged, problems};
+use crate::{
+    core::{error::Error, id::UserId},
+    extract::{Body, ListPage, Operator, QueryString, UsersRead, UsersWrite},
+    schemas::operator::{UpdateUser, UserAccount, Users},
+    state::State,
+};
+
+/// List accounts
+///
+/// Newest first. Needs `users:read`.
+#[utoipa::path(
+    tag = "operators",
+    security(("user_token" = [])),
+    params(Users, ListPage),
+    responses(
+        (
+            status = 200, description = "A page of accounts", body = Vec<UserAccount>,
+            headers(("Link" = String, description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)")),
+        ),
+        problems::PermissionDenied,
+    ),
+)]
+#[get("/admin/users")]
+pub(crate) async fn list(
+    Operator { caller, .. }: Operator<UsersRead>,
+    state: web::Data<State>,
+    query: QueryString,
+) -> Result<HttpResponse, Error> {
+    let (asked, page) = query.list::<Users, UserId>(caller.user.id)?;
+    let users = state
+        .users
+        .list(asked.check()?, page.before, page.rows())
+        .await?;
+    Ok(paged(&page, users, |user| user.id, UserAccount::from))
+}
+
+/// Give a role, deactivate, activate
+///
+/// Needs `users:write`. Nobody gives a role that allows what they may not do themselves, or changes
+/// somebody who may do more than they. The last admin can be neither demoted nor deactivated.
+#[utoipa::path(
+    tag = "operators",
+    security(("user_token" = [])),
+    params(("id" = Uuid, Path, description = "The account's id")),
+    request_body(content(
+        (UpdateUser = "application/json"),
+        (UpdateUser = "application/merge-patch+json"),
+    )),
+    responses(
+        (status = 200, description = "The account as it is now", body = UserAccount),
+        problems::PermissionDenied,
+        problems::Conflict,
+    ),
+)]
+#[patch("/admin/users/{id}")]
+pub(crate) async fn update(
+    Operator { caller, .. }: Operator<UsersWrite>,
+    state: web::Data<State>,
+    id: web::Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Error> {
+    let id = UserId::parse(&id).ok_or(Error::NotFound)?;
+    state.users.require(id).await?;
+    let update = body.merge_patch::<UpdateUser>().await?;
+    let user = state.users.change(&caller, id, update.into()).await?;
+    Ok(HttpResponse::Ok().json(UserAccount::from(user)))
+}

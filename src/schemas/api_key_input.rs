@@ -1,0 +1,259 @@
+//! What a person asks for of an API key: a new one, a change, a rotation, a list.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Checks, search_term};
+use crate::{
+    core::{
+        clock::UtcTime,
+        error::Error,
+        id::UserId,
+        json_object::JsonObject,
+        merge_patch::Patch,
+        network::{MAX_NETWORKS, Network, Networks},
+        scope::{MAX_SCOPES, Scope, Scopes},
+        security::api_key::Environment,
+    },
+    models::{
+        api_key::{KeyFilter, KeyStatus},
+        key_settings::{self, KeyPatch, KeySettings, NewKeySettings},
+    },
+};
+
+const MAX_NAME_CHARACTERS: usize = 100;
+/// Ten years of 365 days.
+const MAX_LIFE_SECONDS: i64 = 10 * 365 * 24 * 3600;
+const MAX_LIFE_YEARS: u32 = 10;
+/// A week.
+const MAX_GRACE_SECONDS: i64 = 7 * 24 * 3600;
+
+/// What you choose of a new key; all of it may be left out, and so may the body.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "billing service", "environment": "live", "scopes": ["orders:read"],
+    "expires_in_seconds": 2_592_000, "metadata": {"team": "billing"},
+}))]
+pub(crate) struct CreateApiKey {
+    /// For you to tell your keys apart: 1 to 100 characters, none of them a control character.
+    #[schema(min_length = 1, max_length = 100)]
+    name: Option<String>,
+    /// `live` if left out.
+    environment: Option<Environment>,
+    /// What the key may be used for: segments of letters, digits, `.`, `_` and `-`, separated by `:`;
+    /// the last may be `*`. `orders:*` covers all below `orders:`, and `*` all but what begins with
+    /// `keys:`, which only an admin can give.
+    #[schema(value_type = Option<Vec<String>>, max_items = 64)]
+    scopes: Option<Vec<Scope>>,
+    /// The first moment at which the key is not good any more (RFC 3339): in the future, at most ten
+    /// years ahead. Without it and `expires_in_seconds` the key lasts until it is revoked.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<UtcTime>,
+    /// The same as seconds from now.
+    #[schema(minimum = 1, maximum = 315_360_000)]
+    expires_in_seconds: Option<i64>,
+    /// From where the key may be used: IPv4 and IPv6 addresses and networks. From anywhere if left out
+    /// or empty.
+    #[schema(value_type = Option<Vec<String>>, max_items = 64)]
+    ip_allowlist: Option<Vec<Network>>,
+    /// Whatever you want to keep with the key, at most 4096 bytes of JSON. Numbers are kept as most
+    /// programs read them: 64-bit integers, else doubles.
+    metadata: Option<Map<String, Value>>,
+}
+
+impl CreateApiKey {
+    pub(crate) fn check(self, now: UtcTime) -> Result<(Environment, KeySettings), Error> {
+        let mut checks = Checks::default();
+        checks.field("/name", self.name.as_deref().map_or(Ok(()), check_name));
+        let scopes = checks.field("/scopes", scopes(self.scopes.as_deref()));
+        let ip_allowlist = checks.field("/ip_allowlist", networks(self.ip_allowlist.as_deref()));
+        let metadata = checks.field("/metadata", metadata(self.metadata));
+        let expires_at = match (self.expires_at, self.expires_in_seconds) {
+            (Some(_), Some(_)) => {
+                let remedy = "must be left out where `expires_at` is given";
+                checks.field("/expires_in_seconds", Err::<(), _>(remedy));
+                None
+            }
+            (Some(at), None) => checks.field("/expires_at", check_expiry(at, now)),
+            (None, Some(seconds)) => {
+                let checked = check_seconds(seconds, 1, MAX_LIFE_SECONDS);
+                let seconds = checks.field("/expires_in_seconds", checked);
+                seconds.map(|seconds| now.plus_seconds(seconds))
+            }
+            (None, None) => None,
+        };
+        let settings = NewKeySettings {
+            name: self.name,
+            scopes: scopes.unwrap_or_default(),
+            expires_at,
+            ip_allowlist: ip_allowlist.unwrap_or_default(),
+            metadata: metadata.unwrap_or_default(),
+        };
+        let environment = self.environment.unwrap_or_default();
+        checks.finish(Some((environment, settings.into())))
+    }
+}
+
+/// What changes of a key (RFC 7396): what is left out stays, `null` clears.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "billing, read only", "metadata": {"team": null}}))]
+pub(crate) struct UpdateApiKey {
+    #[serde(default)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
+    name: Patch<String>,
+    /// `false` switches the key off until it is switched on again.
+    #[serde(default)]
+    #[schema(value_type = bool)]
+    enabled: Patch<bool>,
+    /// All of them: they take the place of those before.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, max_items = 64)]
+    scopes: Patch<Vec<Scope>>,
+    /// In the future, at most ten years ahead.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Patch<UtcTime>,
+    /// All of them: they take the place of those before.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, max_items = 64)]
+    ip_allowlist: Patch<Vec<Network>>,
+    /// A merge patch of what is there.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    metadata: Patch<Map<String, Value>>,
+}
+
+impl UpdateApiKey {
+    pub(crate) fn check(self, now: UtcTime) -> Result<KeyPatch, Error> {
+        let mut checks = Checks::default();
+        if let Patch::Set(name) = &self.name {
+            checks.field("/name", check_name(name));
+        }
+        let enabled = match self.enabled {
+            Patch::Keep => None,
+            Patch::Clear => checks.field("/enabled", Err("must be true or false")),
+            Patch::Set(enabled) => Some(enabled),
+        };
+        let patch = KeyPatch {
+            name: self.name,
+            enabled,
+            scopes: checks.patch("/scopes", self.scopes, |list| scopes(Some(&list))),
+            expires_at: checks.patch("/expires_at", self.expires_at, |at| check_expiry(at, now)),
+            ip_allowlist: checks.patch("/ip_allowlist", self.ip_allowlist, |list| {
+                networks(Some(&list))
+            }),
+            metadata: self.metadata,
+        };
+        checks.finish(Some(patch))
+    }
+}
+
+/// How a key is rotated; the body may be left out.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"grace_period_seconds": 86_400}))]
+pub(crate) struct RotateApiKey {
+    /// How long the old key stays good, unless it expires before. 0 if left out: it is revoked at once.
+    #[schema(minimum = 0, maximum = 604_800, default = 0)]
+    grace_period_seconds: Option<i64>,
+}
+
+impl RotateApiKey {
+    pub(crate) fn check(self) -> Result<i64, Error> {
+        let mut checks = Checks::default();
+        let given = self.grace_period_seconds.unwrap_or(0);
+        let checked = check_seconds(given, 0, MAX_GRACE_SECONDS);
+        let seconds = checks.field("/grace_period_seconds", checked);
+        checks.finish(seconds)
+    }
+}
+
+/// Which of your keys a list shows: those that fit all of this.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct OwnKeys {
+    status: Option<KeyStatus>,
+    environment: Option<Environment>,
+    /// Part of the name, whatever its case.
+    q: Option<String>,
+}
+
+impl OwnKeys {
+    pub(crate) fn check(self, owner: UserId) -> Result<KeyFilter, Error> {
+        Ok(KeyFilter {
+            user_id: Some(owner),
+            status: self.status,
+            environment: self.environment,
+            name_part: search_term(self.q)?,
+        })
+    }
+}
+
+/// Which keys a list shows: those that fit all of this.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AnybodysKeys {
+    /// Whose they are.
+    user_id: Option<UserId>,
+    status: Option<KeyStatus>,
+    environment: Option<Environment>,
+    /// Part of the name, whatever its case.
+    q: Option<String>,
+}
+
+impl AnybodysKeys {
+    pub(crate) fn check(self) -> Result<KeyFilter, Error> {
+        Ok(KeyFilter {
+            user_id: self.user_id,
+            status: self.status,
+            environment: self.environment,
+            name_part: search_term(self.q)?,
+        })
+    }
+}
+
+fn check_name(name: &str) -> Result<(), &'static str> {
+    let length = name.chars().count();
+    if name.trim().is_empty() || length > MAX_NAME_CHARACTERS || name.chars().any(char::is_control)
+    {
+        return Err("must be 1 to 100 characters, not all blank, none of them a control character");
+    }
+    Ok(())
+}
+
+fn check_seconds(seconds: i64, least: i64, most: i64) -> Result<i64, String> {
+    match (least..=most).contains(&seconds) {
+        true => Ok(seconds),
+        false => Err(format!("must be a whole number from {least} to {most}")),
+    }
+}
+
+fn check_expiry(at: UtcTime, now: UtcTime) -> Result<UtcTime, &'static str> {
+    match at > now && at <= now.plus_years(MAX_LIFE_YEARS) {
+        true => Ok(at),
+        false => Err("must be in the future, at most ten years ahead"),
+    }
+}
+
+fn scopes(list: Option<&[Scope]>) -> Result<Scopes, &'static str> {
+    match list.unwrap_or_default() {
+        list if list.len() > MAX_SCOPES => Err("must be at most 64 scopes"),
+        list => Ok(Scopes::new(list)),
+    }
+}
+
+fn networks(list: Option<&[Network]>) -> Result<Networks, &'static str> {
+    match list.unwrap_or_default() {
+        list if list.len() > MAX_NETWORKS => Err("must be at most 64 addresses and networks"),
+        list => Ok(Networks::new(list)),
+    }
+}
+
+fn metadata(object: Option<Map<String, Value>>) -> Result<JsonObject, &'static str> {
+    key_settings::metadata(object.unwrap_or_default())
+}

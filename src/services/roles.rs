@@ -1,0 +1,142 @@
+//! Roles: list, make, change, delete.
+
+use super::{
+    audit::{self, Target},
+    caller::{Caller, authority_now},
+    users::may_give,
+};
+use crate::{
+    core::{
+        clock::Clock,
+        error::Error,
+        id::RoleId,
+        permission::{Authority, Permission, Permissions},
+    },
+    db::{Aborted, Conn, Db},
+    models::{
+        audit_log::Action,
+        role::{self, Role},
+    },
+};
+
+const BUILT_IN: &str = "The role is built in, and can't be changed or deleted.";
+const IN_USE: &str = "Somebody has this role. Give them another one first.";
+
+/// What can be done with roles.
+pub struct Roles {
+    db: Db,
+    clock: Clock,
+}
+
+impl Roles {
+    pub fn new(db: Db, clock: Clock) -> Self {
+        Self { db, clock }
+    }
+
+    /// A page of roles, newest first: those made before the role `before`.
+    pub async fn list(&self, before: Option<RoleId>, limit: i64) -> Result<Vec<Role>, Error> {
+        self.db
+            .read(move |conn| role::list(conn, before, limit))
+            .await
+    }
+
+    /// Makes a role, or gives it other permissions; and whether it is new.
+    pub async fn put(
+        &self,
+        caller: &Caller,
+        name: String,
+        permissions: Permissions,
+    ) -> Result<(Role, bool), Error> {
+        let (clock, caller) = (self.clock.clone(), caller.clone());
+        self.db
+            .write(move |conn| {
+                let (authority, existing) = held(conn, &caller, &name)?;
+                let given = Authority {
+                    is_admin: false,
+                    permissions,
+                };
+                may_give(authority, given)?;
+                let now = clock.now();
+                let (role, action, details) = match existing {
+                    None => {
+                        let role = Role {
+                            id: RoleId::generate(now),
+                            name,
+                            permissions,
+                            built_in: false,
+                        };
+                        role::insert(conn, &role)?;
+                        let details = audit::details("permissions", names(permissions));
+                        (role, Action::RoleCreated, Some(details))
+                    }
+                    Some(before) => {
+                        let after = Role {
+                            permissions,
+                            ..before.clone()
+                        };
+                        role::set_permissions(conn, after.id, permissions)?;
+                        let of =
+                            |role: &Role| audit::details("permissions", names(role.permissions));
+                        let changes = audit::changes(&of(&before), &of(&after))?;
+                        (after, Action::RoleUpdated, changes)
+                    }
+                };
+                if let Some(details) = details {
+                    let event = (action, Target::Role(role.name.clone()));
+                    audit::record(
+                        conn,
+                        now,
+                        Some(caller.user.id),
+                        &caller.origin,
+                        event,
+                        details,
+                    )?;
+                }
+                Ok((role, action == Action::RoleCreated))
+            })
+            .await
+    }
+
+    /// Deletes a role that nobody has.
+    pub async fn delete(&self, caller: &Caller, name: String) -> Result<(), Error> {
+        let (clock, caller) = (self.clock.clone(), caller.clone());
+        self.db
+            .write(move |conn| {
+                let (_, existing) = held(conn, &caller, &name)?;
+                let role = existing.ok_or(Error::NotFound)?;
+                if role::is_in_use(conn, &role.name)? {
+                    return Err(Error::Conflict(IN_USE.into()).into());
+                }
+                role::delete(conn, role.id)?;
+                let details = audit::details("permissions", names(role.permissions));
+                let event = (Action::RoleDeleted, Target::Role(role.name));
+                let actor = Some(caller.user.id);
+                audit::record(conn, clock.now(), actor, &caller.origin, event, details)?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+/// What the caller may do, and the role of this name, if it may be changed by them.
+fn held(
+    conn: &mut Conn,
+    caller: &Caller,
+    name: &str,
+) -> Result<(Authority, Option<Role>), Aborted> {
+    role::hold(conn)?;
+    let authority = authority_now(conn, caller.user.id, Permission::RolesWrite)?;
+    let existing = role::find(conn, name)?;
+    if let Some(role) = &existing {
+        if role.built_in {
+            return Err(Error::Conflict(BUILT_IN.into()).into());
+        }
+        // Taking away from those who may do more is not for those who may do less.
+        may_give(authority, role.authority())?;
+    }
+    Ok((authority, existing))
+}
+
+fn names(permissions: Permissions) -> Vec<&'static str> {
+    permissions.iter().map(Permission::as_str).collect()
+}

@@ -1,0 +1,165 @@
+//! Accounts as operators see them: list, give a role, deactivate, activate.
+
+use serde::Serialize;
+
+use super::{
+    audit::{self, Target},
+    caller::{Caller, Origin, authority_now},
+};
+use crate::{
+    core::{
+        clock::{Clock, UtcTime},
+        error::Error,
+        id::UserId,
+        permission::{Authority, Permission},
+        security::email::EmailKey,
+    },
+    db::{Aborted, Conn, Db},
+    models::{
+        audit_log::Action,
+        role,
+        user::{self, User, UserChange, UserFilter},
+    },
+};
+
+const OUTRANKED: &str = "The account may do something that you may not, so you can't change it.";
+const NOT_YOURS_TO_GIVE: &str = "The role allows something that you may not do yourself.";
+const LAST_ADMIN: &str = "This is the last admin who can log in. Make another one first.";
+
+/// What can be done with accounts by those who may.
+pub struct Users {
+    db: Db,
+    clock: Clock,
+}
+
+/// What the audit log tells of an account.
+#[derive(Serialize)]
+struct Standing<'a> {
+    role: &'a str,
+    active: bool,
+}
+
+impl Users {
+    pub fn new(db: Db, clock: Clock) -> Self {
+        Self { db, clock }
+    }
+
+    /// A page of accounts, newest first: those made before the account `before`.
+    pub async fn list(
+        &self,
+        filter: UserFilter,
+        before: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<User>, Error> {
+        self.db
+            .read(move |conn| user::list(conn, &filter, before, limit))
+            .await
+    }
+
+    /// Whether there is such an account.
+    pub async fn require(&self, id: UserId) -> Result<(), Error> {
+        self.db
+            .read(move |conn| user::find(conn, id))
+            .await?
+            .map(drop)
+            .ok_or(Error::NotFound)
+    }
+
+    /// Changes an account, as an operator who may do all that the account may, before and after.
+    pub async fn change(
+        &self,
+        caller: &Caller,
+        id: UserId,
+        change: UserChange,
+    ) -> Result<User, Error> {
+        let (clock, caller) = (self.clock.clone(), caller.clone());
+        self.db
+            .write(move |conn| {
+                role::hold(conn)?;
+                let authority = authority_now(conn, caller.user.id, Permission::UsersWrite)?;
+                let user = user::find_for_update(conn, id)?.ok_or(Error::NotFound)?;
+                if !authority.covers(role::authority(conn, &user.role)?) {
+                    return Err(denied(OUTRANKED));
+                }
+                if let Some(name) = &change.role {
+                    let remedy = "must be the name of a role";
+                    let given = role::find(conn, name)?
+                        .ok_or_else(|| Error::invalid_field("/role", remedy))?;
+                    may_give(authority, given.authority())?;
+                }
+                let by = (Some(caller.user.id), &caller.origin);
+                apply(conn, clock.now(), by, user, change)
+            })
+            .await
+    }
+
+    /// Gives an account the role `admin`, or `member` again, from the command line.
+    pub async fn set_admin(&self, email: EmailKey, admin: bool) -> Result<Option<User>, Error> {
+        let clock = self.clock.clone();
+        let role = if admin { role::ADMIN } else { role::MEMBER };
+        self.db
+            .write(move |conn| {
+                role::hold(conn)?;
+                let Some(found) = user::find_by_email(conn, &email)? else {
+                    return Ok(None);
+                };
+                if !admin && found.role != role::ADMIN {
+                    return Ok(Some(found));
+                }
+                let change = UserChange {
+                    role: Some(role.to_owned()),
+                    active: None,
+                };
+                let by = (None, &Origin::command_line());
+                apply(conn, clock.now(), by, found, change).map(Some)
+            })
+            .await
+    }
+}
+
+/// Makes a change, whoever asked for it, unless it would leave nobody to undo it.
+fn apply(
+    conn: &mut Conn,
+    now: UtcTime,
+    (actor, origin): (Option<UserId>, &Origin),
+    before: User,
+    change: UserChange,
+) -> Result<User, Aborted> {
+    let mut after = before.clone();
+    after.role = change.role.unwrap_or(after.role);
+    after.active = change.active.unwrap_or(after.active);
+    if before.active && !after.active {
+        // Its tokens stay dead when it is activated again.
+        after.session_version += 1;
+    }
+    let loses_admin = before.is_active_admin() && !after.is_active_admin();
+    if loses_admin && !role::has_another_admin(conn, before.id)? {
+        return Err(Error::Conflict(LAST_ADMIN.into()).into());
+    }
+    let Some(changes) = audit::changes(&standing(&before), &standing(&after))? else {
+        return Ok(before);
+    };
+    user::set_standing(conn, &after)?;
+    let event = (Action::UserUpdated, Target::User(after.id));
+    audit::record(conn, now, actor, origin, event, changes)?;
+    Ok(after)
+}
+
+fn standing(user: &User) -> Standing<'_> {
+    Standing {
+        role: &user.role,
+        active: user.active,
+    }
+}
+
+/// Nobody gives away what they don't have.
+pub(super) fn may_give(own: Authority, given: Authority) -> Result<(), Aborted> {
+    match own.covers(given) {
+        true => Ok(()),
+        false => Err(denied(NOT_YOURS_TO_GIVE)),
+    }
+}
+
+fn denied(why: &'static str) -> Aborted {
+    Error::PermissionDenied(why.into()).into()
+}
