@@ -29,13 +29,18 @@ use crate::{
             1. **Sign up**, then press *Authorize* and log in under `user_token`: e-mail address and password, nothing else.\n\
             2. **Create an API key** and copy `api_key` from the answer.\n\
             3. Press *Authorize* again, paste it under `api_key`, and **call the protected endpoint**.\n\
-            4. **Revoke the key**, and call again: 401.\n\n\
+            4. **Change the key**, **rotate it** with a grace period, or **revoke it**, and call again.\n\
+            5. See in the **audit log** what you did.\n\n\
+            What stands under **operators** needs a role that allows it. The first admin is made on the \
+            command line: `latchkey admin grant EMAIL`.\n\n\
             Errors are `application/problem+json` (RFC 9457); `code` is stable and machine-readable.",
     ),
     tags(
         (name = "accounts", description = "Sign up, log in, log out"),
         (name = "API keys", description = "Your own keys"),
         (name = "using a key", description = "What callers of a protected API do"),
+        (name = "audit log", description = "What was changed, by whom"),
+        (name = "operators", description = "Everybody's accounts and keys, and roles: for those whose role allows it"),
         (name = "health", description = "For load balancers and supervisors"),
     ),
     components(schemas(Problem, FieldError)),

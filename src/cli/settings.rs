@@ -45,6 +45,7 @@ pub(super) fn help() -> String {
         let default = setting
             .get_default_values()
             .first()
+            .filter(|value| !value.is_empty())
             .map(|value| format!(" [default: {}]", value.to_string_lossy()))
             .unwrap_or_default();
         let values = choices(setting).map_or_else(String::new, |names| format!(" [{names}]"));
@@ -58,9 +59,14 @@ pub(super) fn help() -> String {
 pub(super) fn explain(error: clap::Error) -> StartError {
     if matches!(
         error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::DisplayVersion
     ) {
         error.exit();
+    }
+    if let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) {
+        return StartError::Setting(format!("needs {}", missing.join(" and ")));
     }
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return StartError::Setting(first_line(&error.to_string()));

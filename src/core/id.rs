@@ -17,7 +17,10 @@ fn uuid_at(now: UtcTime) -> Uuid {
 }
 
 /// Any of them.
-pub(crate) trait Id {
+pub(crate) trait Id: Sized {
+    /// Sorts after any that is ever made.
+    const LAST: Self;
+
     fn uuid(&self) -> Uuid;
     fn from_uuid(uuid: Uuid) -> Self;
 }
@@ -49,6 +52,8 @@ macro_rules! id {
         }
 
         impl Id for $name {
+            const LAST: Self = Self(Uuid::max());
+
             fn uuid(&self) -> Uuid {
                 self.0
             }

@@ -17,7 +17,10 @@ pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let message = error.inner().to_string();
-        if error.inner().is_data() || message.starts_with("number out of range") {
+        // What was seen above looks at neither strings nor depth. But a value is where one belongs, and
+        // numbers are numbers.
+        let fits_json = ["number out of range", "expected value"];
+        if error.inner().is_data() || fits_json.iter().any(|start| message.starts_with(start)) {
             unacceptable(error.path(), &message)
         } else {
             malformed(error.inner())
@@ -67,6 +70,8 @@ fn unacceptable(path: &Path, message: &str) -> Error {
         Some((_, expected)) if expected.starts_with("struct ") => {
             Error::invalid_field(&pointer, "must be an object")
         }
+        // Where one of a few names should stand, there is something else.
+        Some((_, "value")) => Error::invalid_field(&pointer, "must be a string"),
         Some((_, "i64" | "u64")) => Error::invalid_field(&pointer, "must be a whole number"),
         Some((_, expected)) => Error::invalid_field(&pointer, format!("must be {expected}")),
         None => Error::invalid_field(&pointer, "is not acceptable"),

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{contains, key_settings::KeySettings};
+use super::{contains, key_settings::KeySettings, of_owner_before};
 use crate::{
     core::{
         clock::UtcTime,
@@ -145,16 +145,23 @@ pub fn list(
 ) -> QueryResult<Vec<OwnedKey>> {
     let mut keys = api_keys::table
         .inner_join(users::table)
-        .order(api_keys::id.desc())
         .limit(limit)
         .select(OwnedKey::as_select())
         .into_boxed();
-    if let Some(owner) = filter.user_id {
-        keys = keys.filter(api_keys::user_id.eq(owner));
-    }
-    if let Some(before) = before {
-        keys = keys.filter(api_keys::id.lt(before));
-    }
+    keys = match (filter.user_id, before) {
+        (Some(owner), before) => keys
+            .filter(of_owner_before!(
+                "api_keys.user_id",
+                "api_keys.id",
+                owner,
+                before
+            ))
+            .order((api_keys::user_id.desc(), api_keys::id.desc())),
+        (None, Some(before)) => keys
+            .filter(api_keys::id.lt(before))
+            .order(api_keys::id.desc()),
+        (None, None) => keys.order(api_keys::id.desc()),
+    };
     if let Some(environment) = filter.environment {
         keys = keys.filter(api_keys::environment.eq(environment));
     }

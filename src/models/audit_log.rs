@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::of_owner_before;
 use crate::{
     core::{
         clock::UtcTime,
@@ -109,7 +110,11 @@ pub fn list(
     before: Option<EventId>,
     limit: i64,
 ) -> QueryResult<Vec<AuditRow>> {
-    filtered(filter, before, limit).load(conn)
+    let mut events = filtered(filter, limit).order(audit_log::id.desc());
+    if let Some(before) = before {
+        events = events.filter(audit_log::id.lt(before));
+    }
+    events.load(conn)
 }
 
 /// The same of those that a person took part in: what they did, and what was done to their things.
@@ -121,14 +126,17 @@ pub fn list_of(
     limit: i64,
 ) -> QueryResult<Vec<AuditRow>> {
     // Two queries, each with an index of its own. An OR would sort all that either finds.
-    let mut events = filtered(filter, before, limit)
-        .filter(audit_log::actor_id.eq(person))
-        .load::<AuditRow>(conn)?;
-    events.extend(
-        filtered(filter, before, limit)
-            .filter(audit_log::owner_id.eq(person))
-            .load::<AuditRow>(conn)?,
-    );
+    let by_person = of_owner_before!("audit_log.actor_id", "audit_log.id", person, before);
+    let mut events: Vec<AuditRow> = filtered(filter, limit)
+        .filter(by_person)
+        .order((audit_log::actor_id.desc(), audit_log::id.desc()))
+        .load(conn)?;
+    let to_person = of_owner_before!("audit_log.owner_id", "audit_log.id", person, before);
+    let done_to: Vec<AuditRow> = filtered(filter, limit)
+        .filter(to_person)
+        .order((audit_log::owner_id.desc(), audit_log::id.desc()))
+        .load(conn)?;
+    events.extend(done_to);
     events.sort_unstable_by_key(|event| std::cmp::Reverse(event.id));
     events.dedup_by_key(|event| event.id);
     events.truncate(usize::try_from(limit).unwrap_or(0));
@@ -137,16 +145,9 @@ pub fn list_of(
 
 fn filtered(
     filter: &AuditFilter,
-    before: Option<EventId>,
     limit: i64,
 ) -> audit_log::BoxedQuery<'static, <Conn as diesel::Connection>::Backend> {
-    let mut events = audit_log::table
-        .order(audit_log::id.desc())
-        .limit(limit)
-        .into_boxed();
-    if let Some(before) = before {
-        events = events.filter(audit_log::id.lt(before));
-    }
+    let mut events = audit_log::table.limit(limit).into_boxed();
     if let Some(action) = filter.action {
         events = events.filter(audit_log::action.eq(action));
     }

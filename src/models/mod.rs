@@ -6,6 +6,22 @@ pub mod key_settings;
 pub mod role;
 pub mod user;
 
+/// Those rows of one owner that were made before another, as bounds of the index over both columns.
+/// Ordered by these columns, no other index will do: PostgreSQL would rather walk all rows by their
+/// ids where it takes the owner's for many, however far back they are.
+macro_rules! of_owner_before {
+    ($owner_column:literal, $id_column:literal, $owner:expr, $before:expr) => {
+        diesel::dsl::sql::<diesel::sql_types::Bool>(concat!($owner_column, " >= "))
+            .bind::<diesel::sql_types::Binary, _>($owner)
+            .sql(concat!(" AND (", $owner_column, ", ", $id_column, ") < ("))
+            .bind::<diesel::sql_types::Binary, _>($owner)
+            .sql(", ")
+            .bind::<diesel::sql_types::Binary, _>($before.unwrap_or($crate::core::id::Id::LAST))
+            .sql(")")
+    };
+}
+use of_owner_before;
+
 /// A `LIKE` pattern, with `\` as its escape, for texts that have `part` in them.
 fn contains(part: &str) -> String {
     let mut pattern = String::from("%");

@@ -66,7 +66,7 @@ pub(crate) async fn update(
 ) -> Result<HttpResponse, Error> {
     let id = UserId::parse(&id).ok_or(Error::NotFound)?;
     state.users.require(id).await?;
-    let update = body.merge_patch::<UpdateUser>().await?;
-    let user = state.users.change(&caller, id, update.into()).await?;
+    let change = body.merge_patch::<UpdateUser>().await?.check()?;
+    let user = state.users.change(&caller, id, change).await?;
     Ok(HttpResponse::Ok().json(UserAccount::from(user)))
 }

@@ -56,12 +56,16 @@ fn required<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-impl From<UpdateUser> for UserChange {
-    fn from(update: UpdateUser) -> Self {
-        Self {
-            role: update.role,
-            active: update.active,
+impl UpdateUser {
+    pub(crate) fn check(self) -> Result<UserChange, Error> {
+        let mut checks = Checks::default();
+        if let Some(role) = &self.role {
+            checks.field("/role", check_role_name(role));
         }
+        checks.finish(Some(UserChange {
+            role: self.role,
+            active: self.active,
+        }))
     }
 }
 

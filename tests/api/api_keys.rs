@@ -96,6 +96,8 @@ fn what_cannot_be_chosen_is_refused(server: TestServer) {
         (json!({"name": "two\nlines"}), "/name"),
         (json!({"name": 1}), "/name"),
         (json!({"environment": "prod"}), "/environment"),
+        (json!({"environment": 1}), "/environment"),
+        (json!({"environment": ["live"]}), "/environment"),
         (
             json!({"environment": "x expected hunter22 at line 1"}),
             "/environment",

@@ -7,19 +7,26 @@
 mod support;
 
 mod accounts;
+mod admin_command;
 mod api_keys;
+mod audit_log;
+mod authorization;
 mod credentials;
 mod database_away;
 mod decisions;
 mod docs;
 mod errors;
 mod hashing;
+mod key_lists;
 mod key_rotation;
 mod key_settings;
 mod key_use;
 mod login_limits;
 mod openapi;
+mod operators;
+mod query_plans;
 mod requests;
+mod roles;
 mod secrets;
 mod settings;
 mod starts;

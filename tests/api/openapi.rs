@@ -9,7 +9,7 @@ use crate::{
     support::{Client, PASSWORD, Reply, TestServer},
 };
 
-fn document() -> Value {
+pub fn document() -> Value {
     let text = latchkey::openapi::document().to_json().unwrap();
     serde_json::from_str(&text).unwrap()
 }

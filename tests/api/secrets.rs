@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::{PASSWORD, Program, postgres};
+use crate::support::{PASSWORD, Program, path_of, postgres};
 
 const JWT_SECRET: &str = "a-secret-for-tests-and-only-for-tests";
 
@@ -46,9 +46,20 @@ fn walk(program: &Program) -> Vec<String> {
     let change = json!({"current_password": PASSWORD, "new_password": "the second password"});
     assert_eq!(ada.post_json("/auth/password", &change).status, 204);
     let ada = client.log_in("ada@example.com", "the second password");
-    ada.delete(&format!("/api-keys/{}", key["id"].as_str().unwrap()));
+    ada.patch_json(&path_of(&key), &json!({"name": "another", "scopes": ["a"]}));
+    let rotated = ada.post(&format!("{}/rotate", path_of(&key)));
+    let successor = rotated.text("api_key").to_owned();
+    ada.delete(&path_of(&key));
     caller.get("/protected");
+    for _ in 0..11 {
+        client.post_json(
+            "/auth/login",
+            &json!({"email": "a secret typed instead", "password": "x"}),
+        );
+    }
     vec![
+        successor[13..40].to_owned(),
+        "a secret typed instead".to_owned(),
         api_key[13..40].to_owned(),
         token.rsplit('.').next().unwrap().to_owned(),
         PASSWORD.to_owned(),
@@ -124,6 +135,7 @@ fn no_secret_reaches_postgres_or_the_log() {
     for table in [
         "users",
         "api_keys",
+        "audit_log",
         "(SELECT encode(digest, 'escape') FROM api_keys)",
     ] {
         let rows: Vec<Row> = sql_query(format!("SELECT t::text AS row FROM {table} t"))

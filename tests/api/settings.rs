@@ -42,6 +42,7 @@ fn help_lists_every_setting() {
         "JWT_TTL_SECONDS",
         "BCRYPT_COST",
         "SIGNUP",
+        "TRUSTED_PROXIES",
         "WORKERS",
         "LOG",
         "LOG_FORMAT",
@@ -51,7 +52,7 @@ fn help_lists_every_setting() {
             "no {setting} in {help}"
         );
     }
-    for command in ["serve", "migrate", "openapi"] {
+    for command in ["serve", "migrate", "openapi", "admin"] {
         assert!(
             help.contains(&format!("\n  {command}")),
             "no {command} in {help}"
@@ -113,6 +114,10 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         ("BCRYPT_COST", "3", "from 4 to 16"),
         ("BCRYPT_COST", "17", "from 4 to 16"),
         ("SIGNUP", "maybe", "open or closed"),
+        ("TRUSTED_PROXIES", "proxy.example.com", "203.0.113.7"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33", "203.0.113.7"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8;::1", "commas"),
+        ("TRUSTED_PROXIES", "*", "203.0.113.7"),
         ("WORKERS", "0", "from 1 to 512"),
         ("WORKERS", "513", "from 1 to 512"),
         ("LOG", "latchkey=loud", "info"),

@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// As the test servers have it.
-const SECRET: &str = "a-secret-for-tests-and-only-for-tests";
+pub const SECRET: &str = "a-secret-for-tests-and-only-for-tests";
 
-fn sign(header: &Value, claims: &Value, secret: &str) -> String {
+pub fn sign(header: &Value, claims: &Value, secret: &str) -> String {
     let message = format!("{}.{}", encode(header), encode(claims));
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(message.as_bytes());
@@ -24,12 +24,12 @@ fn encode(value: &Value) -> String {
     BASE64.encode(value.to_string())
 }
 
-fn hs256() -> Value {
+pub fn hs256() -> Value {
     json!({"alg": "HS256", "typ": "JWT"})
 }
 
 /// The claims of a good token of this account, which a test spoils.
-fn claims_of(user: &Client) -> Value {
+pub fn claims_of(user: &Client) -> Value {
     let id = user.get("/auth/me").json()["id"].clone();
     let now = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()).timestamp();
     json!({

@@ -1,28 +1,34 @@
 //! The walk of the README, as it is written there.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use crate::support::{Program, postgres, skip};
 
-/// The shell commands of the README between its two markers, for the server at `base`.
+/// The shell commands of the README between its markers, for this server.
 fn walk(base: &str) -> String {
     let readme = fs::read_to_string("README.md").unwrap();
-    let (_, section) = readme.split_once("<!-- walk -->").unwrap();
-    let (section, _) = section.split_once("<!-- /walk -->").unwrap();
-    let blocks = section.split("```sh\n").skip(1);
-    let commands: String = blocks
+    let sections = readme.split("<!-- walk -->").skip(1);
+    let sections = sections.map(|section| section.split_once("<!-- /walk -->").unwrap().0);
+    let commands: String = sections
+        .flat_map(|section| section.split("```sh\n").skip(1))
         .map(|block| block.split("```").next().unwrap())
         .collect();
     assert!(commands.contains("http://127.0.0.1:8000"));
-    commands.replace("http://127.0.0.1:8000", base)
+    commands
+        .replace("http://127.0.0.1:8000", base)
+        .replace("target/release/latchkey", env!("CARGO_BIN_EXE_latchkey"))
 }
 
-fn run_walk(program: &Program) {
+fn run_walk(folder: &Path, settings: &[(&str, &str)]) {
+    let program = Program::start(folder, settings);
     if Command::new("curl").arg("--version").output().is_err() {
         return skip("curl: it is not there");
     }
     let output = Command::new("sh")
         .args(["-ec", &walk(&program.base)])
+        .current_dir(folder)
+        .env_remove("DATABASE_URL")
+        .envs(settings.iter().copied())
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
@@ -39,20 +45,36 @@ fn run_walk(program: &Program) {
         r#""status":"revoked""#,
         "HTTP/1.1 401 Unauthorized",
         r#""code":"invalid_api_key""#,
+        // A key for one purpose.
+        r#""scopes":["orders:read"],"ip_allowlist":["127.0.0.0/8"],"metadata":{"team":"billing"}"#,
+        r#""message":"The key is good.""#,
+        r#""api_key":"sk_live_"#,
+        r#""rotated_from":""#,
+        r#""message":"The key is good.""#,
+        r#""message":"The key is good.""#,
+        r#""ip_allowlist":["203.0.113.0/24"],"metadata":{"host":"reports"}"#,
+        r#""code":"ip_not_allowed""#,
+        r#""action":"api_key.rotated""#,
+        r#""action":"api_key.created""#,
+        // An operator.
+        "ada@example.com has the role admin",
+        r#""role":"admin""#,
+        r#""permissions":["users:read","keys:read","keys:write"],"built_in":false"#,
+        r#""name":"nightly report""#,
     ];
     let mut rest = &*printed;
     for step in steps {
         let found = rest
             .find(step)
             .unwrap_or_else(|| panic!("no {step} in {rest}\nof {printed}"));
-        rest = &rest[found..];
+        rest = &rest[found + step.len()..];
     }
 }
 
 #[test]
 fn the_walk_of_the_readme_works_as_written_on_the_embedded_database() {
     let folder = tempfile::tempdir().unwrap();
-    run_walk(&Program::start(folder.path(), &[("PORT", "0")]));
+    run_walk(folder.path(), &[("PORT", "0")]);
 }
 
 #[test]
@@ -62,8 +84,6 @@ fn the_walk_of_the_readme_works_as_written_on_postgres() {
     };
     let folder = tempfile::tempdir().unwrap();
     let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
-    run_walk(&Program::start(
-        folder.path(),
-        &[("PORT", "0"), ("DATABASE_URL", &database.url), secret],
-    ));
+    let settings = [("PORT", "0"), ("DATABASE_URL", &database.url), secret];
+    run_walk(folder.path(), &settings);
 }

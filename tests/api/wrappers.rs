@@ -2,11 +2,14 @@
 
 use actix_web::{App, HttpResponse, HttpServer, middleware::from_fn, web};
 use latchkey::{
+    core::network::TrustedProxies,
+    db::Db,
     middleware::{RequireApiKey, request_context},
-    verification::engine::VerifiedKey,
+    verification::engine::{Engine, VerifiedKey},
 };
+use serde_json::json;
 
-use crate::support::Client;
+use crate::support::{Client, TestServer};
 
 /// Another team's app: our wrappers around its own handlers.
 fn own_app(app: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static) -> Client {
@@ -101,21 +104,19 @@ fn a_guard_without_an_engine_lets_nobody_in() {
         .assert_problem(500, "internal_error");
 }
 
+/// An engine of another app on the server's database.
+fn engine(server: &TestServer) -> web::Data<Engine> {
+    let mut config = crate::support::config(&server.database_url);
+    config.database.pool_size = 2;
+    let db = Db::open(&config.database).unwrap();
+    web::Data::new(Engine::new(db, server.clock.clone()))
+}
+
 #[test]
 fn a_guarded_scope_lets_nobody_reach_what_it_wraps() {
-    use latchkey::{
-        core::{clock::Clock, config::Config},
-        db::Db,
-        verification::engine::Engine,
-    };
-    let server = crate::support::TestServer::on_sqlite(|_| {});
+    let server = TestServer::on_sqlite(|_| {});
     let key = server.user("ada@example.com").create_key();
-    let mut config: Config = crate::support::config(&server.database_url);
-    config.database.pool_size = 2;
-    let engine = web::Data::new(Engine::new(
-        Db::open(&config.database).unwrap(),
-        Clock::default(),
-    ));
+    let engine = engine(&server);
     let client = own_app(move |app| {
         app.app_data(engine.clone()).service(
             web::scope("/orders")
@@ -140,4 +141,87 @@ fn a_guarded_scope_lets_nobody_reach_what_it_wraps() {
     let known = client.with_key(key["api_key"].as_str().unwrap());
     assert_eq!(known.get("/orders/1").body, key["id"].as_str().unwrap());
     assert_eq!(known.get("/orders/a/b/c").body, "default");
+}
+
+#[test]
+fn a_guard_with_scopes_lets_in_who_has_them_and_names_what_is_missing() {
+    let server = TestServer::on_sqlite(|_| {});
+    let ada = server.user("ada@example.com");
+    let engine = engine(&server);
+    let app = own_app(move |app| {
+        app.app_data(engine.clone())
+            .service(
+                web::resource("/orders")
+                    .wrap(RequireApiKey::scope("orders:read"))
+                    .to(async |key: VerifiedKey| key.scopes.iter().collect::<Vec<_>>().join(" ")),
+            )
+            .service(
+                web::resource("/both")
+                    .wrap(RequireApiKey::scopes(["orders:read", "keys:verify"]))
+                    .to(async || "let in"),
+            );
+    });
+    let key_with = |scopes: &[&str]| {
+        let key = ada.create_key_with(&json!({"scopes": scopes}));
+        app.with_key(key["api_key"].as_str().unwrap())
+    };
+    for scopes in [["orders:read"], ["orders:*"], ["*"]] {
+        let reply = key_with(&scopes).get("/orders");
+        assert_eq!((reply.status, reply.body.as_str()), (200, scopes[0]));
+    }
+    for scopes in [
+        &[][..],
+        &["orders:write"],
+        &["orders"],
+        &["invoices:*", "order:*"],
+    ] {
+        let reply = key_with(scopes).get("/orders");
+        let problem = reply.assert_problem(403, "insufficient_scope");
+        assert_eq!(problem["missing_scopes"], json!(["orders:read"]));
+        assert!(problem["detail"].as_str().unwrap().contains("orders:read"));
+    }
+    let problem = key_with(&["*"])
+        .get("/both")
+        .assert_problem(403, "insufficient_scope");
+    assert_eq!(problem["missing_scopes"], json!(["keys:verify"]));
+    let problem = key_with(&[])
+        .get("/both")
+        .assert_problem(403, "insufficient_scope");
+    assert_eq!(
+        problem["missing_scopes"],
+        json!(["orders:read", "keys:verify"])
+    );
+    app.get("/orders")
+        .assert_problem(401, "missing_credentials");
+}
+
+#[test]
+fn a_guard_believes_the_proxies_that_its_app_trusts() {
+    let server = TestServer::on_sqlite(|_| {});
+    let ada = server.user("ada@example.com");
+    let key = ada.create_key_with(&json!({"ip_allowlist": ["192.0.2.0/24"]}));
+    let app = |proxies: &'static str| {
+        let engine = engine(&server);
+        let client = own_app(move |app| {
+            app.app_data(engine.clone())
+                .app_data(web::Data::new(proxies.parse::<TrustedProxies>().unwrap()))
+                .service(
+                    web::resource("/")
+                        .wrap(RequireApiKey::new())
+                        .to(async || "let in"),
+                );
+        });
+        client
+            .with_key(key["api_key"].as_str().unwrap())
+            .with("x-forwarded-for", "192.0.2.7")
+            .get("/")
+    };
+    assert_eq!(app("127.0.0.1").status, 200);
+    app("").assert_problem(403, "ip_not_allowed");
+}
+
+#[test]
+#[should_panic(expected = "must be 1 to 64 characters")]
+fn a_guard_that_asks_for_no_scope_does_not_start() {
+    let _ = RequireApiKey::scope("orders read");
 }

@@ -91,6 +91,21 @@ impl TestServer {
         run(&arguments, &[("DATABASE_URL", &self.database_url)])
     }
 
+    /// Does something to the database behind the server's back.
+    pub fn execute(&self, statement: &str) {
+        use diesel::{Connection as _, RunQueryDsl as _, sql_query};
+        let statement = sql_query(statement);
+        match self.database_url.strip_prefix("sqlite://") {
+            Some(file) => {
+                statement.execute(&mut diesel::SqliteConnection::establish(file).expect(file))
+            }
+            None => statement.execute(
+                &mut diesel::PgConnection::establish(&self.database_url).expect("PostgreSQL"),
+            ),
+        }
+        .expect("done");
+    }
+
     /// The column `text` of what a query finds.
     pub fn query(&self, query: &str) -> Vec<String> {
         use diesel::{Connection as _, RunQueryDsl as _, sql_query, sql_types::Text};

@@ -1,0 +1,437 @@
+//! `/audit-log`: every change tells of itself.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    on_both_databases,
+    support::{Client, PASSWORD, TestServer, path_of},
+};
+
+fn events(client: &Client, query: &str) -> Vec<Value> {
+    let reply = client.get(&format!("/audit-log{query}"));
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json().as_array().unwrap().clone()
+}
+
+/// The newest event.
+fn last(client: &Client) -> Value {
+    events(client, "?limit=1")[0].clone()
+}
+
+on_both_databases! {
+    every_change_writes_one_event,
+    what_changes_nothing_writes_none,
+    logins_that_are_refused_are_told_of_once,
+    what_the_command_line_did_is_told_as_such,
+    a_change_that_cannot_be_told_of_does_not_happen,
+    one_sees_what_one_took_part_in_and_an_auditor_everything,
+    events_are_filtered_and_paged,
+}
+
+fn every_change_writes_one_event(server: TestServer) {
+    let root = server.admin("root@example.com");
+    let count = || server.query("SELECT CAST(count(*) AS TEXT) AS text FROM audit_log")[0].clone();
+    let mut seen: usize = count().parse().unwrap();
+    // Asserts that there is one more event, and answers it.
+    let mut told = |who: &Client, action: &str, target: (&str, &Value)| {
+        let now: usize = count().parse().unwrap();
+        assert_eq!(now, seen + 1, "{action}");
+        seen = now;
+        let event = last(&root);
+        assert_eq!(event["action"], action);
+        assert_eq!(event["target_type"], target.0);
+        assert_eq!(event["target_id"], *target.1);
+        assert_eq!(event["actor_id"], json!(who.id()), "{action}");
+        assert_eq!(event["ip"], "127.0.0.1");
+        assert_eq!(event["request_id"], "the-request");
+        let members: BTreeSet<_> = event
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let expected = [
+            "id",
+            "at",
+            "actor_id",
+            "action",
+            "target_type",
+            "target_id",
+            "ip",
+            "request_id",
+            "details",
+        ];
+        assert_eq!(members, BTreeSet::from(expected));
+        event["details"].clone()
+    };
+    let anyone = server.anonymous().with("x-request-id", "the-request");
+    let ada = anyone.sign_up("ada@example.com");
+    let ada_id = json!(ada.id());
+    assert_eq!(told(&ada, "user.signed_up", ("user", &ada_id)), json!({}));
+
+    let chosen = json!({"name": "n", "scopes": ["a"], "metadata": {"m": 1}});
+    let key = ada.create_key_with(&chosen);
+    let details = told(&ada, "api_key.created", ("api_key", &key["id"]));
+    assert_eq!(details["scopes"], json!(["a"]));
+    assert_eq!(details["environment"], "live");
+
+    let patch = json!({"name": "n", "scopes": ["b"], "enabled": false, "metadata": {"m": null}});
+    ada.patch_json(&path_of(&key), &patch);
+    let details = told(&ada, "api_key.updated", ("api_key", &key["id"]));
+    assert_eq!(
+        details,
+        json!({"changes": {
+            "enabled": {"from": true, "to": false},
+            "scopes": {"from": ["a"], "to": ["b"]},
+            "metadata": {"from": {"m": 1}, "to": {}},
+        }})
+    );
+
+    let rotated = ada.post_json(
+        &format!("{}/rotate", path_of(&key)),
+        &json!({"grace_period_seconds": 60}),
+    );
+    let details = told(&ada, "api_key.rotated", ("api_key", &key["id"]));
+    assert_eq!(
+        details,
+        json!({"successor_id": rotated.json()["id"], "grace_period_seconds": 60})
+    );
+
+    ada.delete(&path_of(&key));
+    assert_eq!(
+        told(&ada, "api_key.revoked", ("api_key", &key["id"])),
+        json!({})
+    );
+
+    let named_root = root.with("x-request-id", "the-request");
+    named_root.delete(&format!("/admin{}", path_of(&rotated.json())));
+    told(&root, "api_key.revoked", ("api_key", &rotated.json()["id"]));
+
+    let permissions = |list: &[&str]| json!({"permissions": list});
+    named_root.put_json("/admin/roles/support", &permissions(&["users:read"]));
+    let details = told(&root, "role.created", ("role", &json!("support")));
+    assert_eq!(details, permissions(&["users:read"]));
+    named_root.put_json("/admin/roles/support", &permissions(&[]));
+    let details = told(&root, "role.updated", ("role", &json!("support")));
+    assert_eq!(
+        details,
+        json!({"changes": {"permissions": {"from": ["users:read"], "to": []}}})
+    );
+
+    let user = format!("/admin/users/{}", ada.id());
+    named_root.patch_json(&user, &json!({"role": "support"}));
+    let details = told(&root, "user.updated", ("user", &ada_id));
+    assert_eq!(
+        details,
+        json!({"changes": {"role": {"from": "member", "to": "support"}}})
+    );
+    named_root.patch_json(&user, &json!({"role": "member"}));
+    told(&root, "user.updated", ("user", &ada_id));
+    named_root.delete("/admin/roles/support");
+    told(&root, "role.deleted", ("role", &json!("support")));
+
+    let change = json!({"current_password": PASSWORD, "new_password": "the second password"});
+    ada.post_json("/auth/password", &change);
+    let ada = anyone.log_in("ada@example.com", "the second password");
+    assert_eq!(
+        told(&ada, "user.password_changed", ("user", &ada_id)),
+        json!({})
+    );
+    ada.post("/auth/logout");
+    let ada = anyone.log_in("ada@example.com", "the second password");
+    assert_eq!(told(&ada, "user.logged_out", ("user", &ada_id)), json!({}));
+
+    named_root.patch_json(&user, &json!({"active": false}));
+    let details = told(&root, "user.updated", ("user", &ada_id));
+    assert_eq!(
+        details,
+        json!({"changes": {"active": {"from": true, "to": false}}})
+    );
+}
+
+fn what_changes_nothing_writes_none(server: TestServer) {
+    let root = server.admin("root@example.com");
+    let ada = server.user("ada@example.com");
+    let key = ada.create_key_with(&json!({"name": "n"}));
+    ada.delete(&path_of(&ada.create_key()));
+    root.put_json(
+        "/admin/roles/support",
+        &json!({"permissions": ["users:read"]}),
+    );
+    let before = events(&root, "");
+    let revoked = &ada.get("/api-keys?status=revoked").json()[0];
+    ada.delete(&path_of(revoked));
+    root.delete(&format!("/admin{}", path_of(revoked)));
+    ada.patch_json(
+        &path_of(&key),
+        &json!({"name": "n", "enabled": true, "metadata": {"x": null}}),
+    );
+    ada.patch_json(&path_of(&key), &json!({"scopes": ["orders:"]}));
+    root.patch_json(
+        &format!("/admin/users/{}", ada.id()),
+        &json!({"role": "member", "active": true}),
+    );
+    root.put_json(
+        "/admin/roles/support",
+        &json!({"permissions": ["users:read"]}),
+    );
+    root.put_json("/admin/roles/admin", &json!({"permissions": []}));
+    ada.put_json("/admin/roles/mine", &json!({"permissions": []}));
+    server.anonymous().log_in("ada@example.com", PASSWORD);
+    assert!(
+        server
+            .run_admin(&["grant", "root@example.com"])
+            .status
+            .success()
+    );
+    assert_eq!(events(&root, ""), before);
+}
+
+fn logins_that_are_refused_are_told_of_once(server: TestServer) {
+    let root = server.admin("root@example.com");
+    let ada = server.user("ada@example.com");
+    let ada_id = json!(ada.id());
+    let attempt = |email: &str| {
+        let body = json!({"email": email, "password": "a wrong password"});
+        server.anonymous().post_json("/auth/login", &body).status
+    };
+    for (email, target) in [
+        ("ada@example.com", ada_id),
+        ("nobody@example.com", Value::Null),
+    ] {
+        for _ in 0..10 {
+            assert_eq!(attempt(email), 401);
+        }
+        assert_ne!(last(&root)["action"], "user.login_throttled");
+        for _ in 0..5 {
+            assert_eq!(attempt(email), 429);
+        }
+        let told = events(&root, "?action=user.login_throttled");
+        assert_eq!(told[0]["target_id"], target);
+        assert_eq!(told[0]["target_type"], "user");
+        assert_eq!(told[0]["actor_id"], Value::Null);
+        assert_eq!(told[0]["ip"], "127.0.0.1");
+        root.post_json("/api-keys", &json!({}));
+    }
+    assert_eq!(events(&root, "?action=user.login_throttled").len(), 2);
+    assert!(!root.get("/audit-log").body.contains("nobody@"));
+    // A new series is told of again.
+    server.advance(Duration::from_secs(15 * 60));
+    for _ in 0..10 {
+        assert_eq!(attempt("ada@example.com"), 401);
+    }
+    assert_eq!(attempt("ada@example.com"), 429);
+    assert_eq!(events(&root, "?action=user.login_throttled").len(), 3);
+    // Its owner reads of it.
+    assert_eq!(events(&ada, "?action=user.login_throttled").len(), 2);
+}
+
+fn what_the_command_line_did_is_told_as_such(server: TestServer) {
+    let root = server.admin("root@example.com");
+    // Ids of another process, whose clock is another, need not come last.
+    let last = || events(&root, "?action=user.updated")[0].clone();
+    let event = last();
+    assert_eq!(event["target_id"], json!(root.id()));
+    for member in ["actor_id", "ip", "request_id"] {
+        assert_eq!(event[member], Value::Null, "{member}");
+    }
+    let changes = json!({"role": {"from": "member", "to": "admin"}});
+    assert_eq!(
+        event["details"],
+        json!({"changes": changes, "via": "command_line"})
+    );
+    server.admin("second@example.com");
+    assert!(
+        server
+            .run_admin(&["revoke", "second@example.com"])
+            .status
+            .success()
+    );
+    assert_eq!(last()["details"]["changes"]["role"]["to"], "member");
+}
+
+fn a_change_that_cannot_be_told_of_does_not_happen(server: TestServer) {
+    let root = server.admin("root@example.com");
+    let ada = server.user("ada@example.com");
+    let key = ada.create_key();
+    let caller = server
+        .anonymous()
+        .with_key(key["api_key"].as_str().unwrap());
+    let (user, role) = (format!("/admin/users/{}", ada.id()), "/admin/roles/support");
+    let before = (
+        ada.get("/api-keys").body,
+        root.get("/admin/users").body,
+        root.get("/admin/roles").body,
+    );
+
+    server.execute("ALTER TABLE audit_log RENAME TO elsewhere");
+    let password = json!({"current_password": PASSWORD, "new_password": "the second password"});
+    let signup = json!({"email": "eve@example.com", "password": PASSWORD});
+    for reply in [
+        ada.post("/api-keys"),
+        ada.patch_json(&path_of(&key), &json!({"enabled": false})),
+        ada.post(&format!("{}/rotate", path_of(&key))),
+        ada.delete(&path_of(&key)),
+        ada.post("/auth/logout"),
+        ada.post_json("/auth/password", &password),
+        root.delete(&format!("/admin{}", path_of(&key))),
+        root.patch_json(&user, &json!({"active": false})),
+        root.put_json(role, &json!({"permissions": []})),
+        server.anonymous().post_json("/auth/signup", &signup),
+    ] {
+        reply.assert_problem(503, "unavailable");
+    }
+    assert!(
+        !server
+            .run_admin(&["grant", "ada@example.com"])
+            .status
+            .success()
+    );
+    server.execute("ALTER TABLE elsewhere RENAME TO audit_log");
+
+    let after = (
+        ada.get("/api-keys").body,
+        root.get("/admin/users").body,
+        root.get("/admin/roles").body,
+    );
+    assert_eq!(after, before);
+    assert_eq!(caller.get("/protected").status, 200);
+    server.anonymous().log_in("ada@example.com", PASSWORD);
+}
+
+fn one_sees_what_one_took_part_in_and_an_auditor_everything(server: TestServer) {
+    let root = server.admin("root@example.com");
+    let olga = server.operator(&root, "olga@example.com", &["keys:write"]);
+    let auditor = server.operator(&root, "auditor@example.com", &["audit:read"]);
+    let ada = server.user("ada@example.com");
+    let bob = server.user("bob@example.com");
+    bob.create_key();
+    let key = ada.create_key();
+    olga.delete(&format!("/admin{}", path_of(&key)));
+
+    let actions = |client: &Client, query: &str| -> Vec<String> {
+        let events = events(client, query);
+        events
+            .iter()
+            .map(|event| event["action"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // What was done to her, and by whom.
+    assert_eq!(
+        actions(&ada, ""),
+        ["api_key.revoked", "api_key.created", "user.signed_up"]
+    );
+    assert_eq!(last(&ada)["actor_id"], json!(olga.id()));
+    // What she did, and what was done to her.
+    assert_eq!(
+        actions(&olga, ""),
+        ["api_key.revoked", "user.updated", "user.signed_up"]
+    );
+    assert_eq!(actions(&bob, ""), ["api_key.created", "user.signed_up"]);
+    // Filters reach no further.
+    assert_eq!(
+        actions(&bob, &format!("?actor_id={}", ada.id())),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        actions(&bob, &format!("?target_id={}", key["id"].as_str().unwrap())),
+        Vec::<String>::new()
+    );
+    assert_eq!(events(&auditor, "").len(), events(&root, "").len());
+    assert!(events(&auditor, "").len() > 10);
+    // In pages too.
+    let mut seen = Vec::new();
+    let mut next = Some("/audit-log?limit=1".to_owned());
+    while let Some(path) = next {
+        let reply = olga.get(&path);
+        seen.push(reply.json()[0]["action"].as_str().unwrap().to_owned());
+        let link = reply
+            .header("link")
+            .and_then(|link| link.split(['<', '>']).nth(1));
+        next = link.map(str::to_owned);
+    }
+    assert_eq!(seen, actions(&olga, ""));
+}
+
+fn events_are_filtered_and_paged(server: TestServer) {
+    let root = server.admin("root@example.com");
+    let ada = server.user("ada@example.com");
+    let key = ada.create_key();
+    server.advance(Duration::from_secs(60));
+    let between = serde_json::to_value(server.clock.now()).unwrap();
+    let between = between.as_str().unwrap();
+    ada.patch_json(&path_of(&key), &json!({"name": "x"}));
+    ada.delete(&path_of(&key));
+
+    let id = key["id"].as_str().unwrap();
+    let ada_id = ada.id();
+    for (query, expected) in [
+        (
+            format!("?target_id={id}"),
+            vec!["api_key.revoked", "api_key.updated", "api_key.created"],
+        ),
+        (
+            format!("?target_id={id}&action=api_key.updated"),
+            vec!["api_key.updated"],
+        ),
+        (
+            format!("?actor_id={ada_id}&to={between}"),
+            vec!["api_key.created", "user.signed_up"],
+        ),
+        (
+            format!("?from={between}"),
+            vec!["api_key.revoked", "api_key.updated"],
+        ),
+        (format!("?from={between}&to={between}"), vec![]),
+        (
+            "?from=2020-01-01T00:00:00%2B01:00&to=2020-01-02T00:00:00Z".to_owned(),
+            vec![],
+        ),
+        ("?target_id=nothing".to_owned(), vec![]),
+    ] {
+        let found = events(&root, &query);
+        let actions: Vec<_> = found
+            .iter()
+            .map(|event| event["action"].as_str().unwrap())
+            .collect();
+        assert_eq!(actions, expected, "{query}");
+    }
+    let exact = events(&root, "?action=api_key.updated")[0]["at"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    // `from` is the first moment, `to` the first after.
+    assert_eq!(events(&root, &format!("?from={exact}")).len(), 2);
+    assert_eq!(
+        events(&root, &format!("?from={between}&to={exact}")).len(),
+        0
+    );
+    for (query, pointer) in [
+        ("?action=api_key.eaten", "?action"),
+        ("?actor_id=x", "?actor_id"),
+        ("?target_id=%00", "?target_id"),
+        ("?from=yesterday", "?from"),
+        ("?to=2020-01-01", "?to"),
+        ("?limit=0", "?limit"),
+        ("?ip=127.0.0.1", "?ip"),
+    ] {
+        let reply = root.get(&format!("/audit-log{query}"));
+        let problem = reply.assert_problem(422, "validation_failed");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{query}");
+    }
+    let cursor = root.get("/audit-log?limit=1");
+    let next = cursor
+        .header("link")
+        .unwrap()
+        .split(['<', '>'])
+        .nth(1)
+        .unwrap()
+        .to_owned();
+    ada.get(&next).assert_problem(400, "invalid_cursor");
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        root.send(method, "/audit-log", "")
+            .assert_problem(405, "method_not_allowed");
+    }
+}

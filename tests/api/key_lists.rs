@@ -1,0 +1,166 @@
+//! `GET /api-keys` with filters.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{
+    on_both_databases,
+    support::{Client, TestServer, path_of},
+};
+
+fn names(client: &Client, query: &str) -> Vec<String> {
+    let reply = client.get(&format!("/api-keys{query}"));
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let keys = reply.json();
+    let name = |key: &Value| key["name"].as_str().unwrap_or("-").to_owned();
+    keys.as_array().unwrap().iter().map(name).collect()
+}
+
+on_both_databases! {
+    keys_are_filtered_by_what_has_become_of_them,
+    names_are_searched_whatever_their_case,
+    the_next_page_has_the_same_filter,
+    a_filter_that_is_none_is_refused,
+}
+
+fn keys_are_filtered_by_what_has_become_of_them(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    let make = |name: &str, more: Value| {
+        let mut chosen = json!({"name": name});
+        chosen
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        ada.create_key_with(&chosen)
+    };
+    make("active", json!({}));
+    make("ending", json!({"expires_in_seconds": 60}));
+    let disabled = make("disabled", json!({"environment": "test"}));
+    let both = make("disabled and ended", json!({"expires_in_seconds": 60}));
+    let revoked = make("revoked", json!({"environment": "test"}));
+    let all = make(
+        "revoked, disabled and ended",
+        json!({"expires_in_seconds": 60}),
+    );
+    for key in [&disabled, &both, &all] {
+        ada.patch_json(&path_of(key), &json!({"enabled": false}));
+    }
+    for key in [&revoked, &all] {
+        ada.delete(&path_of(key));
+    }
+    assert_eq!(names(&ada, "?status=active"), ["ending", "active"]);
+    assert_eq!(
+        names(&ada, "?status=disabled"),
+        ["disabled and ended", "disabled"]
+    );
+    assert_eq!(names(&ada, "?status=expired"), Vec::<String>::new());
+    server.advance(Duration::from_secs(60));
+    for (query, expected) in [
+        (
+            "",
+            vec![
+                "revoked, disabled and ended",
+                "revoked",
+                "disabled and ended",
+                "disabled",
+                "ending",
+                "active",
+            ],
+        ),
+        ("?status=active", vec!["active"]),
+        ("?status=disabled", vec!["disabled"]),
+        ("?status=expired", vec!["disabled and ended", "ending"]),
+        (
+            "?status=revoked",
+            vec!["revoked, disabled and ended", "revoked"],
+        ),
+        ("?environment=test", vec!["revoked", "disabled"]),
+        ("?environment=test&status=revoked", vec!["revoked"]),
+        ("?environment=live&status=disabled", vec![]),
+    ] {
+        assert_eq!(names(&ada, query), expected, "{query}");
+    }
+    // Each list shows what its filter says.
+    for status in ["active", "disabled", "expired", "revoked"] {
+        for key in ada
+            .get(&format!("/api-keys?status={status}"))
+            .json()
+            .as_array()
+            .unwrap()
+        {
+            assert_eq!(key["status"], status);
+        }
+    }
+}
+
+fn names_are_searched_whatever_their_case(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    for name in ["Billing SERVICE", "100% \u{fc}ber_x", "Stra\u{df}e", "a\\b"] {
+        ada.create_key_with(&json!({"name": name}));
+    }
+    ada.create_key();
+    for (q, expected) in [
+        ("billing", vec!["Billing SERVICE"]),
+        ("G%20s", vec!["Billing SERVICE"]),
+        ("%C3%9CBER", vec!["100% \u{fc}ber_x"]),
+        ("STRASSE", vec!["Stra\u{df}e"]),
+        ("%25", vec!["100% \u{fc}ber_x"]),
+        ("_", vec!["100% \u{fc}ber_x"]),
+        ("%5C", vec!["a\\b"]),
+        ("b%25l", vec![]),
+        ("%27;--", vec![]),
+        ("nothing", vec![]),
+    ] {
+        assert_eq!(names(&ada, &format!("?q={q}")), expected, "{q}");
+    }
+    assert_eq!(names(&ada, "?q=").len(), 5);
+    // Another name is found instead of the one before.
+    let key = ada.get("/api-keys?q=billing").json()[0].clone();
+    ada.patch_json(&path_of(&key), &json!({"name": "Orders"}));
+    assert_eq!(names(&ada, "?q=ORDERS"), ["Orders"]);
+    assert_eq!(names(&ada, "?q=billing"), Vec::<String>::new());
+}
+
+fn the_next_page_has_the_same_filter(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    for number in 0..6 {
+        let environment = if number % 2 == 0 { "test" } else { "live" };
+        let name = format!("a&b=c {number}");
+        ada.create_key_with(&json!({"name": name, "environment": environment}));
+    }
+    let mut seen = Vec::new();
+    let mut next = Some("?limit=1&environment=test&q=A%26b%3DC&status=active".to_owned());
+    while let Some(query) = next {
+        let reply = ada.get(&format!("/api-keys{query}"));
+        seen.push(reply.json()[0]["name"].clone());
+        // A key that comes meanwhile is not in it.
+        ada.create_key_with(&json!({"name": "a&b=c later", "environment": "test"}));
+        let link = reply
+            .header("link")
+            .and_then(|link| link.split(['<', '>']).nth(1));
+        next = link.map(|link| link.strip_prefix("/api-keys").unwrap().to_owned());
+    }
+    assert_eq!(seen, ["a&b=c 4", "a&b=c 2", "a&b=c 0"]);
+}
+
+fn a_filter_that_is_none_is_refused(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    for (query, pointer) in [
+        ("?status=good", "?status"),
+        ("?status=", "?status"),
+        ("?status=Active", "?status"),
+        ("?status=active&status=revoked", "?status"),
+        ("?environment=prod", "?environment"),
+        ("?q=%00", "?q"),
+        ("?q=%0A", "?q"),
+        (&format!("?q={}", "a".repeat(101)), "?q"),
+        ("?limit=1&limit=2", "?limit"),
+        ("?name=x", "?name"),
+        ("?offset=1", "?offset"),
+    ] {
+        let reply = ada.get(&format!("/api-keys{query}"));
+        let problem = reply.assert_problem(422, "validation_failed");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{query}");
+    }
+}

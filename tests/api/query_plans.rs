@@ -1,0 +1,198 @@
+//! How the databases find what a list asks for: by an index, on the last page as on the first.
+
+use std::sync::Mutex;
+
+use diesel::{
+    Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, SqliteConnection,
+    connection::{Instrumentation, InstrumentationEvent, SimpleConnection as _},
+    sql_query,
+    sql_types::Text,
+};
+
+use crate::{
+    on_both_databases,
+    support::{Client, TestServer},
+};
+
+/// Every list that a connection of this process has asked for, as it was sent.
+static SENT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Recorder;
+
+impl Instrumentation for Recorder {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        if let InstrumentationEvent::StartQuery { query, .. } = event {
+            let sent = query.to_string();
+            let sql = sent.split(" -- binds").next().unwrap_or_default();
+            let mut known = SENT.lock().unwrap();
+            if sql.contains("ORDER BY") && !known.iter().any(|known| known == sql) {
+                known.push(sql.to_owned());
+            }
+        }
+    }
+}
+
+/// The query that has all of these parts, as it was sent to this server's kind of database.
+fn sent(server: &TestServer, parts: &[&str]) -> String {
+    let known = SENT.lock().unwrap();
+    let sqlite = server.database_url.starts_with("sqlite://");
+    let fits = |sql: &&String| {
+        let plain = sql.replace(['"', '`'], "").replace('$', "?");
+        sql.contains("$1") != sqlite && parts.iter().all(|part| plain.contains(part))
+    };
+    // The one with the fewest conditions.
+    let found = known.iter().filter(fits).min_by_key(|sql| sql.len());
+    found
+        .unwrap_or_else(|| panic!("no query with {parts:?} in {known:#?}"))
+        .clone()
+}
+
+#[derive(QueryableByName)]
+struct SqliteStep {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+#[derive(QueryableByName)]
+struct PostgresStep {
+    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
+    step: String,
+}
+
+/// How the database goes about a query, whatever its parameters are.
+fn plan(server: &TestServer, sql: &str) -> String {
+    let steps: Vec<_> = match server.database_url.strip_prefix("sqlite://") {
+        Some(file) => {
+            let mut conn = SqliteConnection::establish(file).unwrap();
+            let steps = sql_query(format!("EXPLAIN QUERY PLAN {sql}"))
+                .load::<SqliteStep>(&mut conn)
+                .unwrap();
+            steps.into_iter().map(|step| step.detail).collect()
+        }
+        None => {
+            let mut conn = PgConnection::establish(&server.database_url).unwrap();
+            let parameters = (1..).take_while(|n| sql.contains(&format!("${n}"))).count();
+            let nothing = vec!["NULL"; parameters].join(", ");
+            conn.batch_execute(&format!(
+                "SET plan_cache_mode = force_generic_plan; PREPARE list AS {sql}"
+            ))
+            .unwrap();
+            let steps = sql_query(format!("EXPLAIN EXECUTE list({nothing})"))
+                .load::<PostgresStep>(&mut conn)
+                .unwrap();
+            steps.into_iter().map(|step| step.step).collect()
+        }
+    };
+    steps.join("\n")
+}
+
+/// Asserts that the query is answered from this index, in its order.
+#[track_caller]
+fn assert_served_by(server: &TestServer, index: &str, parts: &[&str]) {
+    let sql = sent(server, parts);
+    let plan = plan(server, &sql);
+    println!("{sql}\n{plan}\n");
+    assert!(plan.contains(index), "{sql}\n{plan}");
+    for detour in [
+        "Seq Scan on api_keys",
+        "Seq Scan on audit_log",
+        "Sort",
+        "SCAN api_keys",
+        "SCAN audit_log",
+        "TEMP B-TREE",
+    ] {
+        assert!(!plan.contains(detour), "{detour}: {sql}\n{plan}");
+    }
+}
+
+/// 100,000 keys and events of this person, and as many of others.
+fn fill(server: &TestServer, owner: &str) {
+    server.user("other@example.com");
+    let owner = format!("(SELECT id FROM users WHERE email = '{owner}')");
+    let other = "(SELECT id FROM users WHERE email = 'other@example.com')";
+    let (numbers, id, digest, person) = match server.database_url.starts_with("sqlite://") {
+        true => (
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 200000)",
+            "unhex(printf('%032x', n))",
+            "unhex(printf('%064x', n))",
+            "CASE n % 2 WHEN 0 THEN OWNER ELSE OTHER END",
+        ),
+        false => (
+            "WITH numbers AS (SELECT n FROM generate_series(1, 200000) AS n)",
+            "decode(lpad(to_hex(n), 32, '0'), 'hex')",
+            "decode(lpad(to_hex(n), 64, '0'), 'hex')",
+            "CASE n % 2 WHEN 0 THEN OWNER ELSE OTHER END",
+        ),
+    };
+    let person = person.replace("OWNER", &owner).replace("OTHER", other);
+    server.execute(&format!(
+        "INSERT INTO api_keys (id, user_id, environment, prefix, digest, created_at) {numbers}
+         SELECT {id}, {person}, 'live', 'sk_live_Exam', {digest}, n FROM numbers"
+    ));
+    server.execute(&format!(
+        "INSERT INTO audit_log (id, at, actor_id, owner_id, action, target_type, details) {numbers}
+         SELECT {id}, n, {person}, {person}, 'api_key.created', 'api_key', '{{}}' FROM numbers"
+    ));
+    server.execute("ANALYZE");
+}
+
+/// Asks for two pages.
+fn page_through(client: &Client, list: &str) {
+    let first = client.get(&format!("{list}?limit=100"));
+    assert_eq!(first.status, 200, "{first:?}");
+    let link = first
+        .header("link")
+        .unwrap()
+        .split(['<', '>'])
+        .nth(1)
+        .unwrap()
+        .to_owned();
+    let second = client.get(&link);
+    assert_eq!(second.json().as_array().unwrap().len(), 100);
+}
+
+on_both_databases! {
+    |_config| diesel::connection::set_default_instrumentation(|| Some(Box::new(Recorder))).unwrap();
+    an_index_serves_every_page_of_a_persons_keys_and_events,
+}
+
+fn an_index_serves_every_page_of_a_persons_keys_and_events(server: TestServer) {
+    let ada = server.admin("ada@example.com");
+    let bob = server.user("bob@example.com");
+    fill(&server, "ada@example.com");
+    bob.get("/audit-log");
+    page_through(&ada, "/api-keys");
+    page_through(&ada, "/audit-log");
+    page_through(&ada, "/admin/api-keys");
+
+    let of_owner = |table: &str, column: &str| format!("({table}.{column}, {table}.id) < (?");
+    assert_served_by(
+        &server,
+        "api_keys_user_id",
+        &[&of_owner("api_keys", "user_id")],
+    );
+    let by_id = match server.database_url.starts_with("sqlite://") {
+        true => "sqlite_autoindex_api_keys_1",
+        false => "api_keys_pkey",
+    };
+    assert_served_by(
+        &server,
+        by_id,
+        &["FROM (api_keys", "WHERE (api_keys.id < ?"],
+    );
+    assert_served_by(
+        &server,
+        "audit_log_actor_id",
+        &[&of_owner("audit_log", "actor_id")],
+    );
+    assert_served_by(
+        &server,
+        "audit_log_owner_id",
+        &[&of_owner("audit_log", "owner_id")],
+    );
+    assert_served_by(
+        &server,
+        "audit_log",
+        &["FROM audit_log", "WHERE (audit_log.id < ?"],
+    );
+}
