@@ -10,9 +10,9 @@
     reason = "a benchmark may fail"
 )]
 
+mod support;
+
 use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,10 +21,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args as _, FromArgMatches as _};
-use latchkey::{
-    core::{clock::Clock, config::Config},
-    server::Server,
+use support::{
+    CREDENTIALS, Connection, ask, get, latencies_of, member, on_both_databases, p, post, sign_up,
+    start,
 };
 
 /// Keep-alive connections that ask without pause.
@@ -33,25 +32,15 @@ const ROUND: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 3;
 /// Clients that log in without pause.
 const LOGINS: usize = 16;
-const CREDENTIALS: &str =
-    r#"{"email":"ada@example.com","password":"correct horse battery staple"}"#;
 
 fn main() {
-    let folder = tempfile::tempdir().unwrap();
-    let sqlite = format!("sqlite://{}/latchkey.db", folder.path().display());
-    measure("SQLite", &sqlite);
-    match std::env::var("BENCH_DATABASE_URL") {
-        Ok(url) => measure("PostgreSQL", &url),
-        Err(_) => println!("PostgreSQL: set BENCH_DATABASE_URL to an empty database"),
-    }
+    on_both_databases(measure);
 }
 
 fn measure(name: &str, database_url: &str) {
     let address = start(database_url);
+    let authorization = sign_up(&address);
     let login = post("/auth/login", "", CREDENTIALS);
-    ask(&address, &post("/auth/signup", "", CREDENTIALS));
-    let token = member(&ask(&address, &login), "access_token");
-    let authorization = format!("authorization: Bearer {token}\r\n");
     let key = member(
         &ask(&address, &post("/api-keys", &authorization, "{}")),
         "api_key",
@@ -84,86 +73,6 @@ fn measure(name: &str, database_url: &str) {
         p(50, &under_load),
         under_load.len()
     );
-}
-
-/// The service with its defaults, on a free port.
-fn start(database_url: &str) -> String {
-    let arguments = [
-        "latchkey",
-        "--port=0",
-        "--jwt-secret=a-secret-for-benchmarks-and-nothing-else",
-        "--database-url",
-        database_url,
-    ];
-    let matches = Config::augment_args(clap::Command::new("latchkey")).get_matches_from(arguments);
-    let config = Config::from_arg_matches(&matches).unwrap();
-    let server = Server::prepare(&config, Clock::default()).unwrap();
-    let address = server.address().unwrap().to_string();
-    thread::spawn(move || actix_web::rt::System::new().block_on(server.run(|_| {})));
-    address
-}
-
-fn get(path: &str, headers: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")
-}
-
-fn post(path: &str, headers: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-type: application/json\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    )
-}
-
-/// Sends one request on a connection of its own.
-fn ask(address: &str, request: &str) -> String {
-    Connection::open(address).ask(request)
-}
-
-fn member(reply: &str, name: &str) -> String {
-    let text = reply.split(&format!("\"{name}\":\"")).nth(1);
-    let text = text.and_then(|rest| rest.split('"').next());
-    text.unwrap_or_else(|| panic!("no {name} in {reply}"))
-        .to_owned()
-}
-
-struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    fn open(address: &str) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self {
-            stream,
-            buffer: vec![0; 16 * 1024],
-        }
-    }
-
-    /// Every answer of ours comes with its length.
-    fn ask(&mut self, request: &str) -> String {
-        self.stream.write_all(request.as_bytes()).unwrap();
-        let mut length = 0;
-        loop {
-            length += self
-                .stream
-                .read(&mut self.buffer[length..])
-                .expect("an answer");
-            let text = std::str::from_utf8(&self.buffer[..length]).unwrap();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                continue;
-            };
-            let announced = head
-                .split("content-length: ")
-                .nth(1)
-                .and_then(|rest| rest.split("\r\n").next());
-            if body.len() >= announced.map_or(0, |length| length.parse().unwrap()) {
-                return text.to_owned();
-            }
-        }
-    }
 }
 
 /// Requests per second.
@@ -199,16 +108,6 @@ fn latencies(address: &str, request: &str) -> Vec<Duration> {
         took
     });
     measured.concat()
-}
-
-fn latencies_of(address: &str, request: &str, times: usize) -> Vec<Duration> {
-    let mut connection = Connection::open(address);
-    let once = |_| {
-        let asked = Instant::now();
-        assert!(connection.ask(request).starts_with("HTTP/1.1 200"));
-        asked.elapsed()
-    };
-    (0..times).map(once).collect()
 }
 
 fn with_load<T: Send>(
@@ -273,11 +172,4 @@ impl Flood {
             .flat_map(|thread| thread.join().unwrap())
             .collect()
     }
-}
-
-/// A percentile.
-fn p(percent: usize, latencies: &[Duration]) -> Duration {
-    let mut sorted = latencies.to_vec();
-    sorted.sort_unstable();
-    sorted[(sorted.len() - 1) * percent / 100]
 }

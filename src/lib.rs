@@ -9,7 +9,7 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`cli`] | the command line: `serve`, `migrate`, `openapi` |
+//! | [`cli`] | the command line: `serve`, `migrate`, `openapi`, `admin` |
 //! | [`server`] | bind, workers, graceful stop |
 //! | [`app`], [`state`] | the actix app, and every shared handle |
 //! | `routes`, `schemas` | HTTP: the URL table, handlers, JSON in and out |

@@ -27,10 +27,12 @@ use crate::{
         title = "latchkey",
         description = "API key management.\n\n\
             1. **Sign up**, then press *Authorize* and log in under `user_token`: e-mail address and password, nothing else.\n\
-            2. **Create an API key** and copy `api_key` from the answer.\n\
+            2. **Create an API key** and copy `api_key` from the answer, and its `id`. The example makes a key \
+            that may read orders, from this machine and one subnet, for 30 days.\n\
             3. Press *Authorize* again, paste it under `api_key`, and **call the protected endpoint**.\n\
-            4. **Change the key**, **rotate it** with a grace period, or **revoke it**, and call again.\n\
-            5. See in the **audit log** what you did.\n\n\
+            4. **Rotate the key**: the example gives the old one a day of grace, in which both are good.\n\
+            5. **Change** the new key, or **revoke** it, and call again.\n\
+            6. See in the **audit log** what you did.\n\n\
             What stands under **operators** needs a role that allows it. The first admin is made on the \
             command line: `latchkey admin grant EMAIL`.\n\n\
             Errors are `application/problem+json` (RFC 9457); `code` is stable and machine-readable.",
@@ -80,9 +82,7 @@ impl SharedError {
             .description(self.description)
             .content("application/problem+json", problem);
         if let Some((name, description)) = self.header {
-            let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
-            header.description = Some(description.to_owned());
-            response = response.header(name, header);
+            response = response.header(name, text_header(description));
         }
         response.build()
     }
@@ -173,7 +173,12 @@ pub fn document() -> OpenApi {
     }
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
+            add_link_to_next_page(operation);
             add_shared_errors(path, operation);
+        }
+        if let Some(put) = &mut item.put {
+            // What is put need not be there.
+            put.responses.responses.remove("404");
         }
     }
     document
@@ -202,6 +207,24 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// What leads from one page of a list to the next.
+fn add_link_to_next_page(operation: &mut Operation) {
+    let parameters = operation.parameters.as_deref().unwrap_or_default();
+    let is_cursor = |p: &RefOr<Parameter>| matches!(p, RefOr::T(p) if p.name == "cursor");
+    let page = operation.responses.responses.get_mut("200");
+    if let (true, Some(RefOr::T(page))) = (parameters.iter().any(is_cursor), page) {
+        let description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)";
+        page.headers
+            .insert("Link".to_owned(), text_header(description).into());
+    }
+}
+
+fn text_header(description: &str) -> Header {
+    let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
+    header.description = Some(description.to_owned());
+    header
 }
 
 /// What can go wrong with any operation of this form.

@@ -96,16 +96,16 @@ impl Server {
         started(server.handle());
         tracing::info!("listening on http://{address}");
         let last_used = state.engine.last_used();
-        tokio::select! {
-            ended = server => ended?,
-            () = last_used.flush_every(self.last_used_interval) => {}
-        }
+        let ended = tokio::select! {
+            ended = server => ended,
+            () = last_used.flush_every(self.last_used_interval) => Ok(()),
+        };
         if let Err(error) = last_used.flush().await {
             let cause = error.cause();
             tracing::error!(cause, "lost when keys were last used");
         }
         tracing::info!("stopped");
-        Ok(())
+        ended
     }
 
     /// Serves until SIGINT or SIGTERM. The first lets it finish what it is answering; a second one ends

@@ -1,5 +1,8 @@
 //! `latchkey admin`: who has the role `admin`. Works beside a running server, and holds for its next
-//! request. The first admin is made here, and never over HTTP.
+//! request. The first admin is made here, and never over HTTP. Brings the database up to date first, as
+//! `serve` does.
+
+use std::io::Write as _;
 
 use clap::{Args, Subcommand};
 
@@ -52,8 +55,7 @@ pub(super) fn run(options: Admin) -> Result<(), StartError> {
                 "no account has the address {written}; sign up first"
             ))
         })?;
-    println!("{written} has the role {role}");
-    Ok(())
+    writeln!(std::io::stdout(), "{written} has the role {role}").map_err(failed)
 }
 
 /// Answers the role that the account has now, if there is one.

@@ -126,6 +126,6 @@ where
     String: FromSql<Text, DB>,
 {
     fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        Self::from_stored(&String::from_sql(bytes)?).ok_or_else(|| "not permissions".into())
+        String::from_sql(bytes).map(|text| Self::from_stored(&text))
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use actix_web::{
     HttpRequest,
-    http::header::{FORWARDED, HeaderMap, HeaderName, X_FORWARDED_FOR},
+    http::header::{FORWARDED, HeaderMap, HeaderValue, X_FORWARDED_FOR},
     web,
 };
 
@@ -27,29 +27,91 @@ pub(crate) fn client_address(request: &HttpRequest) -> Option<IpAddr> {
 /// A proxy writes one of the two headers and leaves the other as the client sent it. So only one is
 /// read: `X-Forwarded-For`, which most write, if it is there.
 fn vouched_for(peer: IpAddr, headers: &HeaderMap, proxies: &Networks) -> Option<IpAddr> {
-    if !proxies.contain(peer) {
-        return Some(peer);
-    }
-    let hops = if headers.contains_key(X_FORWARDED_FOR) {
-        let lists = joined(headers, &X_FORWARDED_FOR)?;
-        lists.split(',').map(|hop| address(hop.trim())).collect()
-    } else {
-        forwarded(&joined(headers, &FORWARDED)?)?
+    let (name, take_last): (_, TakeLast) = match headers.contains_key(X_FORWARDED_FOR) {
+        true => (X_FORWARDED_FOR, last_address),
+        false => (FORWARDED, last_element),
     };
+    // Several lines are one list (RFC 9110 section 5.3).
+    let mut lines = headers.get_all(name).map(HeaderValue::as_bytes);
+    let mut rest = lines.next_back();
     let mut client = peer;
-    for hop in hops.into_iter().rev() {
-        client = hop?;
-        if !proxies.contain(client) {
-            break;
-        }
+    while let (true, Some(list)) = (proxies.contain(client), rest) {
+        let (hop, before) = take_last(list)?;
+        client = hop;
+        rest = before.or_else(|| lines.next_back());
     }
     Some(client)
 }
 
-/// All lines of a header as one (RFC 9110 section 5.3).
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let lines: Result<Vec<_>, _> = headers.get_all(name).map(|line| line.to_str()).collect();
-    Some(lines.ok()?.join(","))
+/// Takes the address that stands last in a list off it. `None` if it is none.
+type TakeLast = fn(&[u8]) -> Option<(IpAddr, Option<&[u8]>)>;
+
+fn last_address(list: &[u8]) -> Option<(IpAddr, Option<&[u8]>)> {
+    let comma = list.iter().rposition(|byte| *byte == b',');
+    let hop = &list[comma.map_or(0, |comma| comma + 1)..];
+    Some((
+        address(std::str::from_utf8(hop).ok()?.trim())?,
+        comma.map(|comma| &list[..comma]),
+    ))
+}
+
+/// The `for` of the last element of `Forwarded` (RFC 7239 section 4).
+///
+/// A comma may also stand in a quoted string, where a client may have put it; and a quote that a client
+/// leaves open must not swallow what a proxy adds. So the last element is the shortest end of the list
+/// that is a whole one. No part of another can pass for it: its quotes would be escaped.
+fn last_element(list: &[u8]) -> Option<(IpAddr, Option<&[u8]>)> {
+    let mut commas = (0..list.len())
+        .rev()
+        .take(MAX_ELEMENT_BYTES)
+        .filter(|place| list[*place] == b',');
+    loop {
+        let comma = commas.next();
+        let end = &list[comma.map_or(0, |comma| comma + 1)..];
+        let end = std::str::from_utf8(end)
+            .ok()
+            .filter(|end| end.len() <= MAX_ELEMENT_BYTES);
+        match (end.and_then(|end| parameters(end.trim())), comma) {
+            (Some(client), comma) => return Some((client?, comma.map(|comma| &list[..comma]))),
+            (None, Some(_)) => {}
+            (None, None) => return None,
+        }
+    }
+}
+
+/// Longer ones are not worth the work.
+const MAX_ELEMENT_BYTES: usize = 1024;
+
+/// The address in the one parameter `for` of an element, if it has an address there. `None` if it is no
+/// element.
+fn parameters(element: &str) -> Option<Option<IpAddr>> {
+    let (mut rest, mut client) = (element, None);
+    loop {
+        let (name, after) = rest.split_once('=')?;
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let (value, after) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => after.split_at(
+                after
+                    .bytes()
+                    .position(|b| !is_token(b))
+                    .unwrap_or(after.len()),
+            ),
+        };
+        // No address has an escaped character, so what has one is not worth reading.
+        if name.is_empty() || !name.bytes().all(is_token) || value.contains('\\') {
+            return None;
+        }
+        if name.eq_ignore_ascii_case("for") && client.replace(address(value)).is_some() {
+            return None;
+        }
+        match after.strip_prefix(';') {
+            Some(next) => rest = next.trim_start(),
+            None if after.is_empty() => return Some(client.flatten()),
+            None => return None,
+        }
+    }
 }
 
 /// An address, perhaps with a port; an IPv6 address then stands in brackets.
@@ -60,55 +122,9 @@ fn address(hop: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// The `for` of each element of `Forwarded` (RFC 7239 section 4). `None` if any part of it is not
-/// well-formed: a quote that a client leaves open must not swallow what a proxy adds, nor a comma in
-/// one pass for the end of an element.
-fn forwarded(text: &str) -> Option<Vec<Option<IpAddr>>> {
-    let mut rest = text.trim();
-    let mut hops = Vec::new();
-    let mut hop = None;
-    while !rest.is_empty() {
-        let (name, after) = rest.split_once('=')?;
-        let is_token =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(is_token) {
-            return None;
-        }
-        let (value, after) = match after.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"')?,
-            None => after.split_at(after.find([';', ',', ' ', '\t']).unwrap_or(after.len())),
-        };
-        // An escaped quote is not worth reading: no address has one.
-        if value.contains(['\\', '"']) {
-            return None;
-        }
-        if name.eq_ignore_ascii_case("for") && hop.replace(address(value)).is_some() {
-            return None;
-        }
-        let after = after.trim_start();
-        rest = match after.as_bytes().first() {
-            Some(b';') => after[1..].trim_start(),
-            Some(b',') => {
-                hops.push(hop.take().flatten());
-                let next = after[1..].trim_start();
-                if next.is_empty() {
-                    return None;
-                }
-                next
-            }
-            None => "",
-            Some(_) => return None,
-        };
-    }
-    if !text.trim().is_empty() {
-        hops.push(hop.flatten());
-    }
-    Some(hops)
-}
-
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderValue;
+    use actix_web::http::header::HeaderName;
 
     use super::*;
 
@@ -121,7 +137,8 @@ mod tests {
         let proxies: TrustedProxies = "10.0.0.0/8, 2001:db8::/32".parse().unwrap();
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            headers.append(name.clone(), value);
         }
         let found = vouched_for(peer.parse().unwrap(), &headers, &proxies.0);
         found.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
@@ -134,6 +151,8 @@ mod tests {
             ("192.0.2.66, 198.51.100.7", "198.51.100.7"),
             ("192.0.2.66,198.51.100.7,10.9.9.9", "198.51.100.7"),
             ("garbage, 198.51.100.7", "198.51.100.7"),
+            ("\u{e9}\u{80}, 198.51.100.7", "198.51.100.7"),
+            ("\u{e9}, 10.1.1.1", "unknown"),
             ("10.1.1.1, 10.2.2.2", "10.1.1.1"),
             ("198.51.100.7:4711", "198.51.100.7"),
             ("[2001:db9::7]:4711", "2001:db9::7"),
@@ -173,16 +192,36 @@ mod tests {
             ("for=_hidden", "unknown"),
             ("for=192.0.2.66;for=198.51.100.7", "unknown"),
             // Attempts to have a part of one element read as another.
-            ("for=\"192.0.2.66, for=198.51.100.7", "unknown"),
+            ("for=\"192.0.2.66, for=198.51.100.7", "198.51.100.7"),
+            ("\u{e9}=, for=198.51.100.7", "198.51.100.7"),
+            ("for=\"192.0.2.66, for=10.1.1.1", "unknown"),
             (
                 "for=198.51.100.7;host=\"x, for=192.0.2.66\"",
                 "198.51.100.7",
             ),
-            ("for=198.51.100.7;host=\"x\\\", for=192.0.2.66", "unknown"),
+            (
+                "for=198.51.100.7;host=\"x, for=192.0.2.66;by=\"",
+                "198.51.100.7",
+            ),
+            ("for=198.51.100.7;host=\"x\\\", for=192.0.2.66\"", "unknown"),
+            (
+                "for=198.51.100.7;host=\"x, for=192.0.2.66;by=\\\"y\"",
+                "unknown",
+            ),
             ("for=198.51.100.7 for=192.0.2.66", "unknown"),
             ("for=198.51.100.7,", "unknown"),
             ("for", "unknown"),
             ("=x", "unknown"),
+            ("", "unknown"),
+            ("for=198.51.100.7;", "unknown"),
+            (
+                &format!("for=198.51.100.7;x={}", "y".repeat(2000)),
+                "unknown",
+            ),
+            (
+                &format!("{}for=198.51.100.7", "x,".repeat(2000)),
+                "198.51.100.7",
+            ),
         ] {
             assert_eq!(client(&[(FORWARDED, list)]), expected, "{list}");
         }

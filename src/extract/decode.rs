@@ -65,6 +65,9 @@ fn unacceptable(path: &Path, message: &str) -> Error {
     if message.starts_with("unknown field") {
         return Error::invalid_field(&pointer, "is not a field of this request");
     }
+    if message.contains("was not `true` or `false`") {
+        return Error::invalid_field(&pointer, "must be true or false");
+    }
     match message.rsplit_once("expected ") {
         // A type's name is ours alone.
         Some((_, expected)) if expected.starts_with("struct ") => {

@@ -30,6 +30,5 @@ pub(super) fn origin_of(request: &HttpRequest) -> Origin {
         request_id: request_id
             .and_then(|id| id.to_str().ok())
             .map(str::to_owned),
-        command_line: false,
     }
 }

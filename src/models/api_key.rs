@@ -1,6 +1,9 @@
 //! `api_keys`: the keys, of each its digest only. A revoked key stays.
 
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    sql_types::{BigInt, Binary},
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -86,24 +89,44 @@ pub fn insert(conn: &mut Conn, key: &ApiKey, digest: KeyDigest) -> QueryResult<u
         .execute(conn)
 }
 
-/// The key with this id, whoever's it is.
-pub fn find(conn: &mut Conn, id: ApiKeyId) -> QueryResult<Option<OwnedKey>> {
-    api_keys::table
+/// Whose keys are looked at. Any other is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// One's own.
+    Own(UserId),
+    /// An operator's: everybody's.
+    Everybody,
+}
+
+/// The key with this id.
+pub fn find(conn: &mut Conn, reach: Reach, id: ApiKeyId) -> QueryResult<Option<OwnedKey>> {
+    let mut found = api_keys::table
         .inner_join(users::table)
         .filter(api_keys::id.eq(id))
         .select(OwnedKey::as_select())
-        .first(conn)
-        .optional()
+        .into_boxed();
+    if let Reach::Own(owner) = reach {
+        found = found.filter(api_keys::user_id.eq(owner));
+    }
+    found.first(conn).optional()
 }
 
 /// The same; nobody else changes it until the transaction ends.
-pub fn find_for_update(conn: &mut Conn, id: ApiKeyId) -> QueryResult<Option<ApiKey>> {
-    let found: QueryResult<ApiKey> = first_for_update!(
-        conn,
-        api_keys::table
-            .filter(api_keys::id.eq(id))
-            .select(ApiKey::as_select())
-    );
+pub fn find_for_update(conn: &mut Conn, reach: Reach, id: ApiKeyId) -> QueryResult<Option<ApiKey>> {
+    let found: QueryResult<ApiKey> = match reach {
+        Reach::Own(owner) => first_for_update!(
+            conn,
+            api_keys::table
+                .filter(api_keys::id.eq(id).and(api_keys::user_id.eq(owner)))
+                .select(ApiKey::as_select())
+        ),
+        Reach::Everybody => first_for_update!(
+            conn,
+            api_keys::table
+                .filter(api_keys::id.eq(id))
+                .select(ApiKey::as_select())
+        ),
+    };
     found.optional()
 }
 
@@ -213,11 +236,31 @@ pub fn revoke(conn: &mut Conn, id: ApiKeyId, now: UtcTime) -> QueryResult<usize>
         .execute(conn)
 }
 
-/// Notes that a key was used, unless a later use is known.
-pub fn set_last_used(conn: &mut Conn, id: ApiKeyId, at: UtcTime) -> QueryResult<usize> {
-    let known = api_keys::last_used_at;
-    diesel::update(api_keys::table.find(id))
-        .filter(known.is_null().or(known.lt(at)))
-        .set(known.eq(at))
-        .execute(conn)
+/// Notes when keys were used, unless a later use is known. The keys come in the order of their ids.
+pub fn set_last_used(conn: &mut Conn, uses: &[(ApiKeyId, UtcTime)]) -> QueryResult<()> {
+    // Two who note the same keys lock them in the same order, and not in one that the update chooses.
+    if let Conn::Postgres(conn) = conn {
+        let ids = uses.iter().map(|(id, _)| id);
+        api_keys::table
+            .filter(api_keys::id.eq_any(ids))
+            .order(api_keys::id)
+            .select(api_keys::id)
+            .for_update()
+            .execute(conn)?;
+    }
+    let rows: Vec<_> = (0..uses.len())
+        .map(|row| format!("(${}, ${})", 2 * row + 1, 2 * row + 2))
+        .collect();
+    let mut update = diesel::sql_query(format!(
+        "UPDATE api_keys SET last_used_at = uses.column2
+         FROM (VALUES {}) AS uses
+         WHERE api_keys.id = uses.column1
+           AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < uses.column2)",
+        rows.join(", ")
+    ))
+    .into_boxed();
+    for (id, at) in uses {
+        update = update.bind::<Binary, _>(id).bind::<BigInt, _>(at);
+    }
+    update.execute(conn).map(drop)
 }

@@ -14,56 +14,41 @@ use crate::{
     db::{Conn, schema::audit_log},
 };
 
-/// What was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub enum Action {
-    #[serde(rename = "user.signed_up")]
-    UserSignedUp,
-    /// Logging in failed so often that it is refused for a while.
-    #[serde(rename = "user.login_throttled")]
-    LoginThrottled,
-    #[serde(rename = "user.password_changed")]
-    PasswordChanged,
-    /// Every token was ended.
-    #[serde(rename = "user.logged_out")]
-    LoggedOut,
-    /// Another role, activated, or deactivated.
-    #[serde(rename = "user.updated")]
-    UserUpdated,
-    #[serde(rename = "api_key.created")]
-    KeyCreated,
-    #[serde(rename = "api_key.updated")]
-    KeyUpdated,
-    #[serde(rename = "api_key.rotated")]
-    KeyRotated,
-    #[serde(rename = "api_key.revoked")]
-    KeyRevoked,
-    #[serde(rename = "role.created")]
-    RoleCreated,
-    #[serde(rename = "role.updated")]
-    RoleUpdated,
-    #[serde(rename = "role.deleted")]
-    RoleDeleted,
+macro_rules! actions {
+    ($($(#[$doc:meta])* $action:ident = $name:literal,)+) => {
+        /// What was done.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        pub enum Action {
+            $($(#[$doc])* #[serde(rename = $name)] $action,)+
+        }
+
+        impl Action {
+            /// The name in the database, the same as in JSON.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$action => $name,)+
+                }
+            }
+        }
+    };
 }
 
-impl Action {
-    /// The name in the database, the same as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UserSignedUp => "user.signed_up",
-            Self::LoginThrottled => "user.login_throttled",
-            Self::PasswordChanged => "user.password_changed",
-            Self::LoggedOut => "user.logged_out",
-            Self::UserUpdated => "user.updated",
-            Self::KeyCreated => "api_key.created",
-            Self::KeyUpdated => "api_key.updated",
-            Self::KeyRotated => "api_key.rotated",
-            Self::KeyRevoked => "api_key.revoked",
-            Self::RoleCreated => "role.created",
-            Self::RoleUpdated => "role.updated",
-            Self::RoleDeleted => "role.deleted",
-        }
-    }
+actions! {
+    UserSignedUp = "user.signed_up",
+    /// Logging in failed so often that it is refused for a while.
+    LoginThrottled = "user.login_throttled",
+    PasswordChanged = "user.password_changed",
+    /// Every token was ended.
+    LoggedOut = "user.logged_out",
+    /// Another role, activated, or deactivated.
+    UserUpdated = "user.updated",
+    KeyCreated = "api_key.created",
+    KeyUpdated = "api_key.updated",
+    KeyRotated = "api_key.rotated",
+    KeyRevoked = "api_key.revoked",
+    RoleCreated = "role.created",
+    RoleUpdated = "role.updated",
+    RoleDeleted = "role.deleted",
 }
 
 /// An event.

@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 use crate::{
     core::{
         clock::UtcTime,
-        error::Error,
         json_object::JsonObject,
         merge_patch::{self, Patch},
         network::Networks,
@@ -19,13 +18,30 @@ use crate::{
 
 /// How large metadata may be, in bytes of JSON without blanks.
 const MAX_METADATA_BYTES: usize = 4096;
+/// How many objects and lists may stand one in another. What holds metadata, such as an event of the
+/// audit log, is read again by a parser that takes no more than 127.
+const MAX_METADATA_DEPTH: usize = 32;
 
 /// Metadata with these members, unless that is too much.
 pub fn metadata(members: Map<String, Value>) -> Result<JsonObject, &'static str> {
+    if members
+        .values()
+        .any(|member| depth(member) >= MAX_METADATA_DEPTH)
+    {
+        return Err("must be at most 32 levels deep");
+    }
     let object = JsonObject::from(members);
     match object.size() <= MAX_METADATA_BYTES {
         true => Ok(object),
         false => Err("must be at most 4096 bytes of JSON"),
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -82,15 +98,17 @@ pub struct KeyPatch {
 }
 
 impl KeyPatch {
-    /// The settings as they are afterwards.
-    pub fn apply(self, before: &KeySettings) -> Result<KeySettings, Error> {
+    /// The settings as they are afterwards, or what would do for metadata.
+    pub fn apply(self, before: &KeySettings) -> Result<KeySettings, &'static str> {
         let metadata = match self.metadata {
             Patch::Keep => before.metadata.clone(),
             Patch::Clear => JsonObject::default(),
             Patch::Set(patch) => {
-                let mut members = before.metadata.members().map_err(Error::internal)?;
+                let stored = before.metadata.members();
+                let mut members =
+                    stored.map_err(|_| "is stored in a broken form; clear it first")?;
                 merge_patch::merge(&mut members, patch);
-                metadata(members).map_err(|remedy| Error::invalid_field("/metadata", remedy))?
+                metadata(members)?
             }
         };
         let name = optional(self.name, &before.name);

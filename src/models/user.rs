@@ -117,14 +117,10 @@ pub fn list(
     list.load(conn)
 }
 
-/// Stores an account's role and whether it is active. Who is deactivated is logged out for good.
+/// Stores an account's role and whether it is active.
 pub fn set_standing(conn: &mut Conn, user: &User) -> QueryResult<usize> {
     diesel::update(users::table.find(user.id))
-        .set((
-            users::role.eq(&user.role),
-            users::active.eq(user.active),
-            users::session_version.eq(user.session_version),
-        ))
+        .set((users::role.eq(&user.role), users::active.eq(user.active)))
         .execute(conn)
 }
 

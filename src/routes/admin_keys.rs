@@ -6,8 +6,8 @@ use super::{paged, problems};
 use crate::{
     core::{error::Error, id::ApiKeyId},
     extract::{KeysRead, KeysWrite, ListPage, Operator, QueryString},
+    models::api_key::Reach,
     schemas::{api_key::AnybodysKey, api_key_input::AnybodysKeys},
-    services::api_keys::Reach,
     state::State,
 };
 
@@ -15,14 +15,14 @@ use crate::{
 ///
 /// Newest first. Needs `keys:read`.
 #[utoipa::path(
+    operation_id = "list_everybodys_api_keys",
     tag = "operators",
     security(("user_token" = [])),
     params(AnybodysKeys, ListPage),
     responses(
         (
             status = 200, description = "A page of keys", body = Vec<AnybodysKey>,
-            headers(("Link" = String, description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)")),
-        ),
+            ),
         problems::PermissionDenied,
     ),
 )]
@@ -51,6 +51,7 @@ pub(crate) async fn list(
 ///
 /// For good. Once this has answered, the key is refused. Again is the same. Needs `keys:write`.
 #[utoipa::path(
+    operation_id = "revoke_anybodys_api_key",
     tag = "operators",
     security(("user_token" = [])),
     params(("id" = Uuid, Path, description = "The key's id")),

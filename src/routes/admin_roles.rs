@@ -17,14 +17,14 @@ use crate::{
 ///
 /// Newest first, the built-in ones last. Needs `roles:write`.
 #[utoipa::path(
+    operation_id = "list_roles",
     tag = "operators",
     security(("user_token" = [])),
     params(ListPage),
     responses(
         (
             status = 200, description = "A page of roles", body = Vec<Role>,
-            headers(("Link" = String, description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)")),
-        ),
+            ),
         problems::PermissionDenied,
     ),
 )]
@@ -43,6 +43,7 @@ pub(crate) async fn list(
 ///
 /// Needs `roles:write`. Nobody makes a role that allows what they may not do themselves.
 #[utoipa::path(
+    operation_id = "put_role",
     tag = "operators",
     security(("user_token" = [])),
     params(("name" = String, Path, description = "1 to 64 of the characters a-z, 0-9, `_` and `-`")),
@@ -61,8 +62,13 @@ pub(crate) async fn put(
     name: web::Path<String>,
     body: Body,
 ) -> Result<HttpResponse, Error> {
-    let asked = body.json::<PutRole>().await?;
-    let (name, permissions) = asked.check(name.into_inner())?;
+    let name = name.into_inner();
+    if check_role_name(&name).is_ok() {
+        // Before the body: permission comes first.
+        let changeable = state.roles.require_changeable(&caller, name.clone());
+        changeable.await?;
+    }
+    let (name, permissions) = body.json::<PutRole>().await?.check(name)?;
     let (role, is_new) = state.roles.put(&caller, name, permissions).await?;
     let mut response = match is_new {
         true => HttpResponse::Created(),
@@ -75,6 +81,7 @@ pub(crate) async fn put(
 ///
 /// Needs `roles:write`. A role that somebody has can't be deleted.
 #[utoipa::path(
+    operation_id = "delete_role",
     tag = "operators",
     security(("user_token" = [])),
     params(("name" = String, Path, description = "The role's name")),

@@ -14,14 +14,14 @@ use crate::{
 ///
 /// Newest first. Needs `users:read`.
 #[utoipa::path(
+    operation_id = "list_users",
     tag = "operators",
     security(("user_token" = [])),
     params(Users, ListPage),
     responses(
         (
             status = 200, description = "A page of accounts", body = Vec<UserAccount>,
-            headers(("Link" = String, description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)")),
-        ),
+            ),
         problems::PermissionDenied,
     ),
 )]
@@ -44,6 +44,7 @@ pub(crate) async fn list(
 /// Needs `users:write`. Nobody gives a role that allows what they may not do themselves, or changes
 /// somebody who may do more than they. The last admin can be neither demoted nor deactivated.
 #[utoipa::path(
+    operation_id = "update_user",
     tag = "operators",
     security(("user_token" = [])),
     params(("id" = Uuid, Path, description = "The account's id")),
@@ -65,7 +66,8 @@ pub(crate) async fn update(
     body: Body,
 ) -> Result<HttpResponse, Error> {
     let id = UserId::parse(&id).ok_or(Error::NotFound)?;
-    state.users.require(id).await?;
+    // Before the body: permission comes first.
+    state.users.require_changeable(&caller, id).await?;
     let change = body.merge_patch::<UpdateUser>().await?.check()?;
     let user = state.users.change(&caller, id, change).await?;
     Ok(HttpResponse::Ok().json(UserAccount::from(user)))

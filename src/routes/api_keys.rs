@@ -10,12 +10,11 @@ use super::{paged, problems};
 use crate::{
     core::{error::Error, id::ApiKeyId, security::api_key::PlainApiKey},
     extract::{Body, CurrentUser, ListPage, QueryString},
-    models::api_key::OwnedKey,
+    models::api_key::{OwnedKey, Reach},
     schemas::{
         api_key::{CreatedApiKey, Key},
         api_key_input::{CreateApiKey, OwnKeys, RotateApiKey, UpdateApiKey},
     },
-    services::api_keys::Reach,
     state::State,
 };
 
@@ -23,6 +22,7 @@ use crate::{
 ///
 /// The answer is the only one that ever shows the whole key. No body is needed.
 #[utoipa::path(
+    operation_id = "create_api_key",
     tag = "API keys",
     security(("user_token" = [])),
     request_body = Option<CreateApiKey>,
@@ -53,12 +53,12 @@ pub(crate) async fn create(
 ///
 /// Newest first, whatever has become of them. The `Link` header leads to the next page.
 #[utoipa::path(
+    operation_id = "list_api_keys",
     tag = "API keys",
     security(("user_token" = [])),
     params(OwnKeys, ListPage),
     responses((
         status = 200, description = "A page of keys", body = Vec<Key>,
-        headers(("Link" = String, description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)")),
     )),
 )]
 #[get("/api-keys")]
@@ -84,6 +84,7 @@ pub(crate) async fn list(
 
 /// Look at an API key
 #[utoipa::path(
+    operation_id = "get_api_key",
     tag = "API keys",
     security(("user_token" = [])),
     params(("id" = Uuid, Path, description = "The key's id")),
@@ -105,6 +106,7 @@ pub(crate) async fn get(
 /// A JSON merge patch (RFC 7396): what is left out stays, `null` clears. A key that has expired or was
 /// revoked can't be changed any more, and one that was rotated can't be given more time.
 #[utoipa::path(
+    operation_id = "update_api_key",
     tag = "API keys",
     security(("user_token" = [])),
     params(("id" = Uuid, Path, description = "The key's id")),
@@ -139,6 +141,7 @@ pub(crate) async fn update(
 /// Makes a successor with everything of the old key, and shows it whole this once. The old one stays
 /// good until the grace period ends, and can be revoked before. A key has one successor.
 #[utoipa::path(
+    operation_id = "rotate_api_key",
     tag = "API keys",
     security(("user_token" = [])),
     params(("id" = Uuid, Path, description = "The old key's id")),
@@ -169,6 +172,7 @@ pub(crate) async fn rotate(
 ///
 /// For good. Once this has answered, the key is refused. Again is the same.
 #[utoipa::path(
+    operation_id = "revoke_api_key",
     tag = "API keys",
     security(("user_token" = [])),
     params(("id" = Uuid, Path, description = "The key's id")),

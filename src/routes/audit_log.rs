@@ -15,12 +15,12 @@ use crate::{
 /// Newest first: what you did, and what was done to your account and your keys; with `audit:read`
 /// everything.
 #[utoipa::path(
+    operation_id = "list_audit_log",
     tag = "audit log",
     security(("user_token" = [])),
     params(Events, ListPage),
     responses((
         status = 200, description = "A page of events", body = Vec<Event>,
-        headers(("Link" = String, description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)")),
     )),
 )]
 #[get("/audit-log")]

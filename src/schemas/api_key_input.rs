@@ -33,8 +33,9 @@ const MAX_GRACE_SECONDS: i64 = 7 * 24 * 3600;
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
-    "name": "billing service", "environment": "live", "scopes": ["orders:read"],
-    "expires_in_seconds": 2_592_000, "metadata": {"team": "billing"},
+    "name": "nightly report", "environment": "live", "scopes": ["orders:read"],
+    "ip_allowlist": ["127.0.0.1", "203.0.113.0/24"], "expires_in_seconds": 2_592_000,
+    "metadata": {"team": "billing"},
 }))]
 pub(crate) struct CreateApiKey {
     /// For you to tell your keys apart: 1 to 100 characters, none of them a control character.
@@ -58,8 +59,8 @@ pub(crate) struct CreateApiKey {
     /// or empty.
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
     ip_allowlist: Option<Vec<Network>>,
-    /// Whatever you want to keep with the key, at most 4096 bytes of JSON. Numbers are kept as most
-    /// programs read them: 64-bit integers, else doubles.
+    /// Whatever you want to keep with the key, at most 4096 bytes of JSON and 32 levels deep. Numbers are
+    /// kept as most programs read them: 64-bit integers, else doubles.
     metadata: Option<Map<String, Value>>,
 }
 
@@ -132,11 +133,7 @@ impl UpdateApiKey {
         if let Patch::Set(name) = &self.name {
             checks.field("/name", check_name(name));
         }
-        let enabled = match self.enabled {
-            Patch::Keep => None,
-            Patch::Clear => checks.field("/enabled", Err("must be true or false")),
-            Patch::Set(enabled) => Some(enabled),
-        };
+        let enabled = checks.never_cleared("/enabled", self.enabled, "must be true or false");
         let patch = KeyPatch {
             name: self.name,
             enabled,

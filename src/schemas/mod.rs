@@ -46,6 +46,15 @@ impl Checks {
         }
     }
 
+    /// What a merge patch sets of something that has no default to be cleared to.
+    fn never_cleared<T>(&mut self, pointer: &str, patch: Patch<T>, remedy: &str) -> Option<T> {
+        match patch {
+            Patch::Keep => None,
+            Patch::Clear => self.field(pointer, Err(remedy)),
+            Patch::Set(value) => Some(value),
+        }
+    }
+
     /// `value`, if nothing was wrong.
     fn finish<T>(self, value: Option<T>) -> Result<T, Error> {
         match value {

@@ -7,6 +7,7 @@ use super::{Checks, account::Account, search_term};
 use crate::{
     core::{
         error::Error,
+        merge_patch::Patch,
         permission::{Permission, Permissions},
     },
     models::{
@@ -39,33 +40,25 @@ impl From<User> for UserAccount {
 #[schema(example = json!({"active": true}))]
 pub(crate) struct UpdateUser {
     /// The name of a role that allows nothing which you may not do yourself.
-    #[serde(default, deserialize_with = "required")]
+    #[serde(default)]
     #[schema(value_type = String, example = "member")]
-    role: Option<String>,
+    role: Patch<String>,
     /// `false` ends every token and stops every key at once; `true` brings back the keys that were not
     /// revoked.
-    #[serde(default, deserialize_with = "required")]
+    #[serde(default)]
     #[schema(value_type = bool)]
-    active: Option<bool>,
-}
-
-/// Neither can be cleared, so `null` is no value.
-fn required<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
+    active: Patch<bool>,
 }
 
 impl UpdateUser {
     pub(crate) fn check(self) -> Result<UserChange, Error> {
         let mut checks = Checks::default();
-        if let Some(role) = &self.role {
+        let role = checks.never_cleared("/role", self.role, "must be the name of a role");
+        if let Some(role) = &role {
             checks.field("/role", check_role_name(role));
         }
-        checks.finish(Some(UserChange {
-            role: self.role,
-            active: self.active,
-        }))
+        let active = checks.never_cleared("/active", self.active, "must be true or false");
+        checks.finish(Some(UserChange { role, active }))
     }
 }
 

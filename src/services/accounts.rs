@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde_json::Map;
 
 use super::{
-    audit::{self, Target},
+    audit::{self, By, Target},
     caller::{Caller, Origin},
     login_attempts::{AccountName, Attempt, LoginAttempts, Subject, Throttled},
 };
@@ -132,7 +132,8 @@ impl Accounts {
             .as_ref()
             .map_or_else(|| AccountName::of_nobody(email), AccountName::of);
         if let Err(throttled) = self.attempts.check(name, client(origin)) {
-            return Err(self.tell_of(throttled, key, origin).await);
+            let whose = key.map_or(Whose::NoAddress, Whose::Named);
+            return Err(self.tell_of(throttled, whose, origin).await);
         }
         // Before our turn: while the database does not answer, nobody shall hold up the queue.
         let user = match key {
@@ -180,7 +181,8 @@ impl Accounts {
         // A stolen token must not be a way round the limit on guessing the password.
         let name = AccountName::of(&user.email_key);
         if let Err(throttled) = self.attempts.check(name, client(&origin)) {
-            return Err(self.tell_of(throttled, Some(user.email_key), &origin).await);
+            let whose = Whose::Caller(user.id);
+            return Err(self.tell_of(throttled, whose, &origin).await);
         }
         let (turn, attempt) = self.begin_attempt(name, client(&origin)).await?;
         prove(&turn, attempt, current, user.password_hash.clone()).await?;
@@ -202,6 +204,7 @@ impl Accounts {
         let now = self.clock.now();
         self.db
             .write(move |conn| {
+                caller.authority_now(conn)?;
                 user::end_sessions(conn, caller.user.id)?;
                 record(conn, now, &caller.user, &caller.origin, Action::LoggedOut)?;
                 Ok(())
@@ -210,25 +213,26 @@ impl Accounts {
     }
 
     /// Records the first attempt that is refused, and answers what to say to whoever made it.
-    async fn tell_of(
-        &self,
-        throttled: Throttled,
-        email: Option<EmailKey>,
-        origin: &Origin,
-    ) -> Error {
+    async fn tell_of(&self, throttled: Throttled, whose: Whose, origin: &Origin) -> Error {
         let subject = throttled.subject;
         if throttled.is_first {
             let (now, origin) = (self.clock.now(), origin.clone());
             let told = self.db.write(move |conn| {
-                let target = match (subject, email) {
-                    (Subject::Address(address), _) => Target::ClientAddress(address.to_string()),
-                    (Subject::Account(_), Some(email)) => user::find_by_email(conn, &email)?
-                        .map_or(Target::UnknownUser, |user| Target::User(user.id)),
-                    // What somebody typed instead of an address may be a password.
-                    (Subject::Account(_), None) => Target::UnknownUser,
+                let by = match whose {
+                    Whose::Caller(id) => By::User(id, &origin),
+                    _ => By::Anybody(&origin),
                 };
-                let event = (Action::LoginThrottled, target);
-                audit::record(conn, now, None, &origin, event, Map::new())?;
+                let target = match (subject, whose) {
+                    (Subject::Address(address), _) => Target::ClientAddress(address.to_string()),
+                    (Subject::Account(_), Whose::Caller(id)) => Target::User(id),
+                    (Subject::Account(_), Whose::Named(email)) => {
+                        user::find_by_email(conn, &email)?
+                            .map_or(Target::UnknownUser, |user| Target::User(user.id))
+                    }
+                    // What somebody typed instead of an address may be a password.
+                    (Subject::Account(_), Whose::NoAddress) => Target::UnknownUser,
+                };
+                audit::record(conn, now, by, (Action::LoginThrottled, target), Map::new())?;
                 Ok(())
             });
             if let Err(error) = told.await {
@@ -266,6 +270,14 @@ impl Accounts {
     }
 }
 
+/// Whose password somebody was wrong about.
+enum Whose {
+    Caller(UserId),
+    /// Of the account of this address, if there is one.
+    Named(EmailKey),
+    NoAddress,
+}
+
 /// Whose failures count together. Clients whose address is not known share theirs.
 fn client(origin: &Origin) -> IpAddr {
     origin.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
@@ -280,7 +292,7 @@ fn record(
     action: Action,
 ) -> diesel::QueryResult<()> {
     let event = (action, Target::User(user.id));
-    audit::record(conn, now, Some(user.id), origin, event, Map::new())
+    audit::record(conn, now, By::User(user.id, origin), event, Map::new())
 }
 
 /// Checks a password, as one of the attempts that are counted, and gives it back if it is right.

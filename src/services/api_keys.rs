@@ -12,12 +12,13 @@ use crate::{
         error::Error,
         id::{ApiKeyId, UserId},
         merge_patch::Patch,
+        permission::{Authority, Permission},
         scope::Scopes,
         security::api_key::{Environment, PlainApiKey},
     },
     db::{Aborted, Conn, Db},
     models::{
-        api_key::{self, ApiKey, KeyFilter, OwnedKey},
+        api_key::{self, ApiKey, KeyFilter, OwnedKey, Reach},
         audit_log::Action,
         key_settings::{KeyPatch, KeySettings},
     },
@@ -26,21 +27,6 @@ use crate::{
 const GONE: &str = "The key has expired or was revoked, and can't be changed any more.";
 const ROTATED: &str = "The key was rotated already. Rotate its successor.";
 const IN_GRACE: &str = "The key was rotated, and its grace period can only be shortened.";
-
-/// Whose keys a call reaches. Any other is not found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// One's own.
-    Own(UserId),
-    /// An operator's: everybody's.
-    Everybody,
-}
-
-impl Reach {
-    fn admits(self, owner: UserId) -> bool {
-        self == Self::Everybody || self == Self::Own(owner)
-    }
-}
 
 /// What can be done with keys.
 pub struct ApiKeys {
@@ -60,13 +46,13 @@ impl ApiKeys {
         environment: Environment,
         settings: KeySettings,
     ) -> Result<(PlainApiKey, OwnedKey), Error> {
-        let added: Vec<_> = settings.scopes.iter().collect();
-        may_give(caller, &added)?;
         let now = self.clock.now();
         let plain = PlainApiKey::generate(environment);
         let key = new_key(&plain, caller.user.id, environment, settings, None, now);
         let (digest, caller) = (plain.digest(), caller.clone());
         let created = move |conn: &mut Conn| {
+            let added = key.settings.scopes.iter();
+            may_give(caller.authority_now(conn)?, added)?;
             api_key::insert(conn, &key, digest)?;
             let mut details = audit::members(&key.settings)?;
             details.insert("environment".to_owned(), json!(key.environment));
@@ -92,9 +78,8 @@ impl ApiKeys {
     /// One key.
     pub async fn get(&self, reach: Reach, id: ApiKeyId) -> Result<OwnedKey, Error> {
         self.db
-            .read(move |conn| api_key::find(conn, id))
+            .read(move |conn| api_key::find(conn, reach, id))
             .await?
-            .filter(|found| reach.admits(found.key.user_id))
             .ok_or(Error::NotFound)
     }
 
@@ -108,21 +93,20 @@ impl ApiKeys {
         let (clock, caller) = (self.clock.clone(), caller.clone());
         self.db
             .write(move |conn| {
+                let authority = caller.authority_now(conn)?;
                 let (key, now) = changeable(conn, &clock, &caller, id)?;
-                let after = patch.apply(&key.settings)?;
-                let known = &key.settings.scopes;
-                let added: Vec<_> = after
-                    .scopes
-                    .iter()
-                    .filter(|scope| known.iter().all(|other| other != *scope))
-                    .collect();
-                may_give(&caller, &added)?;
+                let before = &key.settings;
+                let after = patch
+                    .apply(before)
+                    .map_err(|remedy| Error::invalid_field("/metadata", remedy))?;
+                let is_new = |scope: &&str| before.scopes.iter().all(|known| known != *scope);
+                may_give(authority, after.scopes.iter().filter(is_new))?;
                 // `None` is later than any time.
                 let end = |settings: &KeySettings| settings.expires_at.map_or(i64::MAX, |at| at.0);
-                if end(&after) > end(&key.settings) && api_key::is_rotated(conn, id)? {
+                if end(&after) > end(before) && api_key::is_rotated(conn, id)? {
                     return Err(Error::Conflict(IN_GRACE.into()).into());
                 }
-                let Some(changes) = audit::changes(&key.settings, &after)? else {
+                let Some(changes) = audit::changes(before, &after)? else {
                     return Ok(owned(key));
                 };
                 api_key::set_settings(conn, id, &after)?;
@@ -146,6 +130,7 @@ impl ApiKeys {
         let (clock, caller) = (self.clock.clone(), caller.clone());
         self.db
             .write(move |conn| {
+                caller.authority_now(conn)?;
                 let (old, now) = changeable(conn, &clock, &caller, id)?;
                 if api_key::is_rotated(conn, id)? {
                     return Err(Error::Conflict(ROTATED.into()).into());
@@ -174,7 +159,8 @@ impl ApiKeys {
                             expires_at: Patch::Set(end),
                             ..KeyPatch::default()
                         };
-                        api_key::set_settings(conn, id, &ending.apply(&old.settings)?)?
+                        let settings = ending.apply(&old.settings).map_err(Error::internal)?;
+                        api_key::set_settings(conn, id, &settings)?
                     }
                 };
                 let mut details = audit::details("successor_id", new.id.to_string());
@@ -198,14 +184,16 @@ impl ApiKeys {
         let (clock, caller) = (self.clock.clone(), caller.clone());
         self.db
             .write(move |conn| {
-                let key = api_key::find_for_update(conn, id)?
-                    .filter(|key| reach.admits(key.user_id))
-                    .ok_or(Error::NotFound)?;
+                match reach {
+                    Reach::Own(_) => caller.authority_now(conn)?,
+                    Reach::Everybody => caller.authority_for(conn, Permission::KeysWrite)?,
+                };
+                let key = api_key::find_for_update(conn, reach, id)?.ok_or(Error::NotFound)?;
                 let now = clock.now();
                 if api_key::revoke(conn, id, now)? > 0 {
                     record(conn, now, &caller, Action::KeyRevoked, &key, Map::new())?;
                 }
-                api_key::find(conn, id)?.ok_or_else(|| Error::NotFound.into())
+                api_key::find(conn, reach, id)?.ok_or_else(|| Error::NotFound.into())
             })
             .await
     }
@@ -219,9 +207,8 @@ fn changeable(
     caller: &Caller,
     id: ApiKeyId,
 ) -> Result<(ApiKey, UtcTime), Aborted> {
-    let key = api_key::find_for_update(conn, id)?
-        .filter(|key| key.user_id == caller.user.id)
-        .ok_or(Error::NotFound)?;
+    let own = Reach::Own(caller.user.id);
+    let key = api_key::find_for_update(conn, own, id)?.ok_or(Error::NotFound)?;
     let now = clock.now();
     match key.revoked_at.is_some() || key.is_expired(now) {
         true => Err(Error::Conflict(GONE.into()).into()),
@@ -230,8 +217,11 @@ fn changeable(
 }
 
 /// Only an admin gives a key scopes of this service's own.
-fn may_give(caller: &Caller, added: &[&str]) -> Result<(), Error> {
-    if !caller.authority.is_admin && added.iter().any(|scope| Scopes::is_reserved(scope)) {
+fn may_give<'a>(
+    authority: Authority,
+    mut scopes: impl Iterator<Item = &'a str>,
+) -> Result<(), Error> {
+    if !authority.is_admin && scopes.any(Scopes::is_reserved) {
         return Err(Error::PermissionDenied(
             "Only an admin can give a key a scope that begins with `keys:`.".into(),
         ));
@@ -280,12 +270,5 @@ fn record(
         id: key.id,
         owner: key.user_id,
     };
-    audit::record(
-        conn,
-        now,
-        Some(caller.user.id),
-        &caller.origin,
-        (action, target),
-        details,
-    )
+    audit::record(conn, now, caller.by(), (action, target), details)
 }

@@ -1,5 +1,6 @@
 //! The audit log: every change tells of itself in the transaction that makes it.
 
+use diesel::QueryResult;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -58,17 +59,38 @@ impl Target {
     }
 }
 
+/// Who did it, and from where.
+#[derive(Clone, Copy)]
+pub(super) enum By<'a> {
+    /// Somebody who has logged in, or just signed up.
+    User(UserId, &'a Origin),
+    /// Somebody who has not.
+    Anybody(&'a Origin),
+    /// Whoever may run the program on this database.
+    CommandLine,
+}
+
+impl Caller {
+    pub(super) fn by(&self) -> By<'_> {
+        By::User(self.user.id, &self.origin)
+    }
+}
+
 /// Records an event. It belongs into the transaction that makes the change: if this fails, so does
 /// that.
 pub(super) fn record(
     conn: &mut Conn,
     now: UtcTime,
-    actor: Option<UserId>,
-    origin: &Origin,
+    by: By<'_>,
     (action, target): (Action, Target),
     mut details: Map<String, Value>,
-) -> diesel::QueryResult<()> {
-    if origin.command_line {
+) -> QueryResult<()> {
+    let (actor, origin) = match by {
+        By::User(id, origin) => (Some(id), Some(origin)),
+        By::Anybody(origin) => (None, Some(origin)),
+        By::CommandLine => (None, None),
+    };
+    if origin.is_none() {
         details.insert("via".to_owned(), json!("command_line"));
     }
     let row = AuditRow {
@@ -79,8 +101,8 @@ pub(super) fn record(
         action: action.as_str().to_owned(),
         target_type: target.kind().to_owned(),
         target_id: target.id(),
-        ip: origin.ip.map(|ip| ip.to_string()),
-        request_id: origin.request_id.clone(),
+        ip: origin.and_then(|origin| Some(origin.ip?.to_string())),
+        request_id: origin.and_then(|origin| origin.request_id.clone()),
         details: details.into(),
     };
     audit_log::insert(conn, &row).map(drop)
@@ -127,7 +149,7 @@ impl Audit {
     }
 
     /// A page of events, newest first: all of them with `audit:read`, else those that the caller took
-    /// part in.
+    /// part in, and of what others did not from where they did it.
     pub async fn list(
         &self,
         caller: &Caller,
@@ -138,9 +160,18 @@ impl Audit {
         let all = caller.authority.permissions.contain(Permission::AuditRead);
         let caller = caller.user.id;
         self.db
-            .read(move |conn| match all {
-                true => audit_log::list(conn, &filter, before, limit),
-                false => audit_log::list_of(conn, caller, &filter, before, limit),
+            .read(move |conn| {
+                if all {
+                    return audit_log::list(conn, &filter, before, limit);
+                }
+                let mut events = audit_log::list_of(conn, caller, &filter, before, limit)?;
+                for event in &mut events {
+                    if event.actor_id.is_some_and(|actor| actor != caller) {
+                        event.ip = None;
+                        event.request_id = None;
+                    }
+                }
+                Ok(events)
             })
             .await
     }

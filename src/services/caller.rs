@@ -1,23 +1,22 @@
-//! Who asks for something, and from where.
+//! Who asks for something, from where, and what they may do.
 
 use std::net::IpAddr;
 
 use crate::{
     core::{
         error::Error,
-        id::UserId,
         permission::{Authority, Permission},
     },
-    db::Aborted,
-    db::Conn,
+    db::{Aborted, Conn},
     models::user::{self, User},
 };
 
 /// A person who has logged in.
 #[derive(Debug, Clone)]
 pub struct Caller {
+    /// The account as it was when the request came.
     pub user: User,
-    /// What their role lets them do, as it was when the request came.
+    /// What the account's role let it do then.
     pub authority: Authority,
     pub origin: Origin,
 }
@@ -29,44 +28,48 @@ pub struct Origin {
     /// nobody can read.
     pub ip: Option<IpAddr>,
     pub request_id: Option<String>,
-    /// It came over HTTP if this is not set, else from the command line.
-    pub command_line: bool,
 }
 
-impl Origin {
-    /// Whoever may run the program on this database.
-    pub fn command_line() -> Self {
-        Self {
-            command_line: true,
-            ..Self::default()
-        }
+impl Caller {
+    /// What the caller may do as of this transaction. A request whose body takes its time must not
+    /// outlive the session that it came with, or the role.
+    pub(super) fn authority_now(&self, conn: &mut Conn) -> Result<Authority, Aborted> {
+        let now = user::find_with_authority(conn, self.user.id)?;
+        let (_, authority) = now
+            .filter(|(user, _)| user.active && user.session_version == self.user.session_version)
+            .ok_or(Error::InvalidToken)?;
+        Ok(authority)
+    }
+
+    /// The same, for what needs a permission.
+    pub(super) fn authority_for(
+        &self,
+        conn: &mut Conn,
+        permission: Permission,
+    ) -> Result<Authority, Aborted> {
+        let authority = self.authority_now(conn)?;
+        require(authority, permission)?;
+        Ok(authority)
     }
 }
 
 /// Refuses whoever lacks a permission.
 pub fn require(authority: Authority, permission: Permission) -> Result<(), Error> {
+    let name = permission.as_str();
     match authority.permissions.contain(permission) {
         true => Ok(()),
         false => Err(Error::PermissionDenied(
-            format!(
-                "This needs the permission `{}`, which your role does not have.",
-                permission.as_str()
-            )
-            .into(),
+            format!("This needs the permission `{name}`, which your role does not have.").into(),
         )),
     }
 }
 
-/// What somebody may do as of this transaction, in which they use `permission`: their role may have
-/// changed since the request came.
-pub(super) fn authority_now(
-    conn: &mut Conn,
-    caller: UserId,
-    permission: Permission,
-) -> Result<Authority, Aborted> {
-    let (_, authority) = user::find_with_authority(conn, caller)?
-        .filter(|(user, _)| user.active)
-        .ok_or(Error::InvalidToken)?;
-    require(authority, permission)?;
-    Ok(authority)
+/// Refuses to let anybody give, or take from others, what they don't have themselves.
+pub(super) fn require_covered(own: Authority, other: Authority) -> Result<(), Error> {
+    match own.covers(other) {
+        true => Ok(()),
+        false => Err(Error::PermissionDenied(
+            "This is about a role that allows something which you may not do yourself.".into(),
+        )),
+    }
 }

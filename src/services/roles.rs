@@ -2,8 +2,7 @@
 
 use super::{
     audit::{self, Target},
-    caller::{Caller, authority_now},
-    users::may_give,
+    caller::{Caller, require_covered},
 };
 use crate::{
     core::{
@@ -40,6 +39,13 @@ impl Roles {
             .await
     }
 
+    /// Refuses if there is such a role, and the caller may not change it.
+    pub async fn require_changeable(&self, caller: &Caller, name: String) -> Result<(), Error> {
+        let authority = caller.authority;
+        let existing = self.db.read(move |conn| role::find(conn, &name)).await?;
+        existing.map_or(Ok(()), |role| require_covered(authority, role.authority()))
+    }
+
     /// Makes a role, or gives it other permissions; and whether it is new.
     pub async fn put(
         &self,
@@ -55,7 +61,7 @@ impl Roles {
                     is_admin: false,
                     permissions,
                 };
-                may_give(authority, given)?;
+                require_covered(authority, given)?;
                 let now = clock.now();
                 let (role, action, details) = match existing {
                     None => {
@@ -83,14 +89,7 @@ impl Roles {
                 };
                 if let Some(details) = details {
                     let event = (action, Target::Role(role.name.clone()));
-                    audit::record(
-                        conn,
-                        now,
-                        Some(caller.user.id),
-                        &caller.origin,
-                        event,
-                        details,
-                    )?;
+                    audit::record(conn, now, caller.by(), event, details)?;
                 }
                 Ok((role, action == Action::RoleCreated))
             })
@@ -110,8 +109,7 @@ impl Roles {
                 role::delete(conn, role.id)?;
                 let details = audit::details("permissions", names(role.permissions));
                 let event = (Action::RoleDeleted, Target::Role(role.name));
-                let actor = Some(caller.user.id);
-                audit::record(conn, clock.now(), actor, &caller.origin, event, details)?;
+                audit::record(conn, clock.now(), caller.by(), event, details)?;
                 Ok(())
             })
             .await
@@ -125,14 +123,13 @@ fn held(
     name: &str,
 ) -> Result<(Authority, Option<Role>), Aborted> {
     role::hold(conn)?;
-    let authority = authority_now(conn, caller.user.id, Permission::RolesWrite)?;
+    let authority = caller.authority_for(conn, Permission::RolesWrite)?;
     let existing = role::find(conn, name)?;
     if let Some(role) = &existing {
+        require_covered(authority, role.authority())?;
         if role.built_in {
             return Err(Error::Conflict(BUILT_IN.into()).into());
         }
-        // Taking away from those who may do more is not for those who may do less.
-        may_give(authority, role.authority())?;
     }
     Ok((authority, existing))
 }

@@ -3,15 +3,15 @@
 use serde::Serialize;
 
 use super::{
-    audit::{self, Target},
-    caller::{Caller, Origin, authority_now},
+    audit::{self, By, Target},
+    caller::{Caller, require_covered},
 };
 use crate::{
     core::{
         clock::{Clock, UtcTime},
         error::Error,
         id::UserId,
-        permission::{Authority, Permission},
+        permission::Permission,
         security::email::EmailKey,
     },
     db::{Aborted, Conn, Db},
@@ -22,8 +22,6 @@ use crate::{
     },
 };
 
-const OUTRANKED: &str = "The account may do something that you may not, so you can't change it.";
-const NOT_YOURS_TO_GIVE: &str = "The role allows something that you may not do yourself.";
 const LAST_ADMIN: &str = "This is the last admin who can log in. Make another one first.";
 
 /// What can be done with accounts by those who may.
@@ -56,13 +54,14 @@ impl Users {
             .await
     }
 
-    /// Whether there is such an account.
-    pub async fn require(&self, id: UserId) -> Result<(), Error> {
-        self.db
-            .read(move |conn| user::find(conn, id))
-            .await?
-            .map(drop)
-            .ok_or(Error::NotFound)
+    /// Refuses if there is no such account, or one that the caller may not change.
+    pub async fn require_changeable(&self, caller: &Caller, id: UserId) -> Result<(), Error> {
+        let authority = caller.authority;
+        let theirs = self
+            .db
+            .read(move |conn| user::find_with_authority(conn, id));
+        let (_, theirs) = theirs.await?.ok_or(Error::NotFound)?;
+        require_covered(authority, theirs)
     }
 
     /// Changes an account, as an operator who may do all that the account may, before and after.
@@ -76,24 +75,22 @@ impl Users {
         self.db
             .write(move |conn| {
                 role::hold(conn)?;
-                let authority = authority_now(conn, caller.user.id, Permission::UsersWrite)?;
+                let authority = caller.authority_for(conn, Permission::UsersWrite)?;
                 let user = user::find_for_update(conn, id)?.ok_or(Error::NotFound)?;
-                if !authority.covers(role::authority(conn, &user.role)?) {
-                    return Err(denied(OUTRANKED));
-                }
+                require_covered(authority, role::authority(conn, &user.role)?)?;
                 if let Some(name) = &change.role {
                     let remedy = "must be the name of a role";
                     let given = role::find(conn, name)?
                         .ok_or_else(|| Error::invalid_field("/role", remedy))?;
-                    may_give(authority, given.authority())?;
+                    require_covered(authority, given.authority())?;
                 }
-                let by = (Some(caller.user.id), &caller.origin);
-                apply(conn, clock.now(), by, user, change)
+                apply(conn, clock.now(), caller.by(), user, change)
             })
             .await
     }
 
-    /// Gives an account the role `admin`, or `member` again, from the command line.
+    /// Gives an account the role `admin`, or `member` again, from the command line. `None` if no account
+    /// has the address.
     pub async fn set_admin(&self, email: EmailKey, admin: bool) -> Result<Option<User>, Error> {
         let clock = self.clock.clone();
         let role = if admin { role::ADMIN } else { role::MEMBER };
@@ -103,6 +100,7 @@ impl Users {
                 let Some(found) = user::find_by_email(conn, &email)? else {
                     return Ok(None);
                 };
+                let found = user::find_for_update(conn, found.id)?.ok_or(Error::NotFound)?;
                 if !admin && found.role != role::ADMIN {
                     return Ok(Some(found));
                 }
@@ -110,8 +108,7 @@ impl Users {
                     role: Some(role.to_owned()),
                     active: None,
                 };
-                let by = (None, &Origin::command_line());
-                apply(conn, clock.now(), by, found, change).map(Some)
+                apply(conn, clock.now(), By::CommandLine, found, change).map(Some)
             })
             .await
     }
@@ -121,17 +118,13 @@ impl Users {
 fn apply(
     conn: &mut Conn,
     now: UtcTime,
-    (actor, origin): (Option<UserId>, &Origin),
+    by: By<'_>,
     before: User,
     change: UserChange,
 ) -> Result<User, Aborted> {
     let mut after = before.clone();
     after.role = change.role.unwrap_or(after.role);
     after.active = change.active.unwrap_or(after.active);
-    if before.active && !after.active {
-        // Its tokens stay dead when it is activated again.
-        after.session_version += 1;
-    }
     let loses_admin = before.is_active_admin() && !after.is_active_admin();
     if loses_admin && !role::has_another_admin(conn, before.id)? {
         return Err(Error::Conflict(LAST_ADMIN.into()).into());
@@ -140,8 +133,12 @@ fn apply(
         return Ok(before);
     };
     user::set_standing(conn, &after)?;
+    if before.active && !after.active {
+        // Its tokens stay dead when it is activated again.
+        user::end_sessions(conn, after.id)?;
+    }
     let event = (Action::UserUpdated, Target::User(after.id));
-    audit::record(conn, now, actor, origin, event, changes)?;
+    audit::record(conn, now, by, event, changes)?;
     Ok(after)
 }
 
@@ -150,16 +147,4 @@ fn standing(user: &User) -> Standing<'_> {
         role: &user.role,
         active: user.active,
     }
-}
-
-/// Nobody gives away what they don't have.
-pub(super) fn may_give(own: Authority, given: Authority) -> Result<(), Aborted> {
-    match own.covers(given) {
-        true => Ok(()),
-        false => Err(denied(NOT_YOURS_TO_GIVE)),
-    }
-}
-
-fn denied(why: &'static str) -> Aborted {
-    Error::PermissionDenied(why.into()).into()
 }

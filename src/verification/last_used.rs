@@ -10,16 +10,16 @@ use tokio::sync::Notify;
 
 use crate::{
     core::{clock::UtcTime, error::Error, id::ApiKeyId},
-    db::Db,
+    db::{Conn, Db},
     models::api_key,
 };
 
-/// Keys that are noted at once. Past it further ones are not noted until some were written: 64 bytes
-/// or so for each, while the database is out of reach for long.
+/// Keys that are noted at once, which takes some 50 MB. Past it further ones are not noted until some
+/// were written: the database must be out of reach for that.
 const MAX_NOTED: usize = 1_000_000;
 /// As many ask to be written at once.
 const MANY: usize = 10_000;
-/// As many are written in one transaction, so that nobody waits for long behind it.
+/// As many are written at once, so that nobody waits for long behind it.
 const BATCH: usize = 500;
 /// So that threads rarely wait for one another.
 const SHARDS: usize = 16;
@@ -78,31 +78,23 @@ impl LastUsed {
         }
     }
 
-    /// Writes what is noted.
+    /// Writes what is noted. What could not be written is noted still, even if nobody waits for the end.
     pub async fn flush(&self) -> Result<(), Error> {
-        let mut uses = Vec::new();
+        let mut taken = Taken {
+            from: self,
+            uses: Vec::new(),
+        };
         for shard in &self.shards {
-            uses.extend(std::mem::take(&mut *lock(shard)));
+            taken.uses.extend(std::mem::take(&mut *lock(shard)));
         }
-        // In one order, whoever writes: instances that write the same keys must not wait for one
-        // another in a circle.
-        uses.sort_unstable_by_key(|(id, _)| *id);
-        let mut written = 0;
-        for batch in uses.chunks(BATCH) {
-            let rows = batch.to_vec();
-            let write = self.db.write(move |conn| {
-                for (id, at) in rows {
-                    api_key::set_last_used(conn, id, at)?;
-                }
-                Ok(())
-            });
-            if let Err(error) = write.await {
-                for (id, at) in &uses[written..] {
-                    self.note(*id, *at);
-                }
-                return Err(error);
-            }
-            written += batch.len();
+        // The last ones first: what is left stays in place.
+        taken.uses.sort_unstable_by_key(|(id, _)| *id);
+        while !taken.uses.is_empty() {
+            let rest = taken.uses.len().saturating_sub(BATCH);
+            let batch = taken.uses[rest..].to_vec();
+            let write = move |conn: &mut Conn| Ok(api_key::set_last_used(conn, &batch)?);
+            self.db.write(write).await?;
+            taken.uses.truncate(rest);
         }
         Ok(())
     }
@@ -111,6 +103,20 @@ impl LastUsed {
     fn shard(&self, id: ApiKeyId) -> MutexGuard<'_, HashMap<ApiKeyId, UtcTime>> {
         let [.., last] = *id.0.as_bytes();
         lock(&self.shards[usize::from(last) % SHARDS])
+    }
+}
+
+/// Uses on their way to the database.
+struct Taken<'a> {
+    from: &'a LastUsed,
+    uses: Vec<(ApiKeyId, UtcTime)>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for (id, at) in &self.uses {
+            self.from.note(*id, *at);
+        }
     }
 }
 

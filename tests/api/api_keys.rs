@@ -6,15 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{
     on_both_databases,
-    support::{Client, Reply, TestServer},
+    support::{Client, TestServer},
 };
-
-fn next_page(reply: &Reply) -> Option<&str> {
-    let link = reply.header("link")?;
-    let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
-    assert_eq!(parameters, "; rel=\"next\"");
-    Some(target)
-}
 
 fn ids(keys: &Value) -> Vec<String> {
     let id = |key: &Value| key["id"].as_str().unwrap().to_owned();
@@ -28,7 +21,7 @@ fn all_pages(client: &Client, first: &str) -> Vec<Vec<String>> {
         let reply = client.get(&next);
         assert_eq!(reply.status, 200, "{reply:?}");
         pages.push(ids(&reply.json()));
-        path = next_page(&reply).map(str::to_owned);
+        path = reply.next_page();
     }
     pages
 }
@@ -185,7 +178,7 @@ fn pages_miss_and_repeat_nothing_while_keys_come_and_go(server: TestServer) {
     ada.create_key();
     ada.delete(&format!("/api-keys/{}", ids(&first.json())[1]));
     let mut seen = ids(&first.json());
-    seen.extend(all_pages(&ada, next_page(&first).unwrap()).concat());
+    seen.extend(all_pages(&ada, &first.next_page().unwrap()).concat());
     assert_eq!(seen.len(), 6);
     assert_eq!(seen.into_iter().collect::<HashSet<_>>(), made);
 }
@@ -198,7 +191,7 @@ fn a_broken_or_foreign_cursor_is_refused(server: TestServer) {
         bob.create_key();
     }
     let reply = ada.get("/api-keys?limit=1");
-    let next = next_page(&reply).unwrap();
+    let next = &*reply.next_page().unwrap();
     assert_eq!(ada.get(next).status, 200);
     bob.get(next).assert_problem(400, "invalid_cursor");
     for cursor in [

@@ -7,19 +7,9 @@ use serde_json::{Value, json};
 use crate::{
     on_both_databases,
     openapi::document,
-    support::{Client, PASSWORD, Reply, TestServer, path_of},
+    support::{Client, PASSWORD, PERMISSIONS, Reply, TestServer, path_of},
     tokens::{SECRET, claims_of, hs256, sign},
 };
-
-const PERMISSIONS: [&str; 7] = [
-    "users:read",
-    "users:write",
-    "keys:read",
-    "keys:write",
-    "audit:read",
-    "usage:read",
-    "roles:write",
-];
 
 /// Whom a route answers with this status.
 #[derive(Debug, Clone, Copy)]

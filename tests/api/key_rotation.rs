@@ -9,11 +9,6 @@ use crate::{
     support::{Client, Reply, TestServer, path_of},
 };
 
-fn use_of(server: &TestServer, key: &Value) -> Client {
-    let key = key["api_key"].as_str().unwrap();
-    server.anonymous().with_key(key)
-}
-
 fn rotate(client: &Client, key: &Value, grace: Value) -> Reply {
     let path = format!("{}/rotate", path_of(key));
     client.post_json(&path, &json!({"grace_period_seconds": grace}))
@@ -85,10 +80,11 @@ fn without_a_grace_the_old_key_is_dead_when_the_answer_arrives(server: TestServe
                 .send("POST", &path, body),
         };
         assert_eq!(reply.status, 201, "{reply:?}");
-        use_of(&server, &old)
+        server
+            .caller(&old)
             .get("/protected")
             .assert_problem(401, "invalid_api_key");
-        assert_eq!(use_of(&server, &reply.json()).get("/protected").status, 200);
+        assert_eq!(server.caller(&reply.json()).get("/protected").status, 200);
         assert_eq!(ada.get(&path_of(&old)).json()["status"], "revoked");
     }
 }
@@ -101,13 +97,14 @@ fn the_old_key_is_good_until_the_grace_ends(server: TestServer) {
     assert!(ada.get(&path_of(&old)).json()["expires_at"].is_string());
     server.advance(Duration::from_secs(590));
     for key in [&old, &new] {
-        assert_eq!(use_of(&server, key).get("/protected").status, 200);
+        assert_eq!(server.caller(key).get("/protected").status, 200);
     }
     server.advance(Duration::from_secs(10));
-    use_of(&server, &old)
+    server
+        .caller(&old)
         .get("/protected")
         .assert_problem(401, "invalid_api_key");
-    assert_eq!(use_of(&server, &new).get("/protected").status, 200);
+    assert_eq!(server.caller(&new).get("/protected").status, 200);
     assert_eq!(ada.get(&path_of(&old)).json()["status"], "expired");
 }
 
@@ -120,7 +117,8 @@ fn the_grace_never_outlasts_the_old_keys_own_end(server: TestServer) {
         old["expires_at"]
     );
     server.advance(Duration::from_secs(60));
-    use_of(&server, &old)
+    server
+        .caller(&old)
         .get("/protected")
         .assert_problem(401, "invalid_api_key");
 }
@@ -145,9 +143,10 @@ fn a_key_in_its_grace_can_be_revoked_or_shortened_but_not_prolonged(server: Test
     assert_eq!(shortened.json()["expires_at"], sooner);
     ada.patch_json(&path, &json!({"expires_at": end}))
         .assert_problem(409, "conflict");
-    assert_eq!(use_of(&server, &old).get("/protected").status, 200);
+    assert_eq!(server.caller(&old).get("/protected").status, 200);
     assert_eq!(ada.delete(&path).json()["status"], "revoked");
-    use_of(&server, &old)
+    server
+        .caller(&old)
         .get("/protected")
         .assert_problem(401, "invalid_api_key");
 }
@@ -192,7 +191,7 @@ fn a_successor_can_be_rotated_again(server: TestServer) {
         keys.push(new);
     }
     for key in &keys {
-        assert_eq!(use_of(&server, key).get("/protected").status, 200);
+        assert_eq!(server.caller(key).get("/protected").status, 200);
     }
 }
 

@@ -9,17 +9,9 @@ use crate::{
     support::{Client, Program, TestServer, path_of, program::QUICK},
 };
 
-fn use_of(server: &TestServer, key: &Value) -> Client {
-    let key = key["api_key"].as_str().unwrap();
-    server.anonymous().with_key(key)
-}
-
 fn key_for(server: &TestServer, networks: &[&str]) -> Client {
     let ada = server.user("ada@example.com");
-    use_of(
-        server,
-        &ada.create_key_with(&json!({"ip_allowlist": networks})),
-    )
+    server.caller(&ada.create_key_with(&json!({"ip_allowlist": networks})))
 }
 
 mod direct {
@@ -44,10 +36,7 @@ mod direct {
             (json!(["::1"]), 403),
             (json!(["::/0"]), 403),
         ] {
-            let caller = use_of(
-                &server,
-                &ada.create_key_with(&json!({"ip_allowlist": networks})),
-            );
+            let caller = server.caller(&ada.create_key_with(&json!({"ip_allowlist": networks})));
             let reply = caller.get("/protected");
             match status {
                 403 => drop(reply.assert_problem(403, "ip_not_allowed")),
@@ -62,10 +51,7 @@ mod direct {
             let ada = server
                 .anonymous()
                 .log_in("ada@example.com", crate::support::PASSWORD);
-            use_of(
-                &server,
-                &ada.create_key_with(&json!({"ip_allowlist": ["192.0.2.1"]})),
-            )
+            server.caller(&ada.create_key_with(&json!({"ip_allowlist": ["192.0.2.1"]})))
         };
         for (name, value) in [
             ("x-forwarded-for", "192.0.2.1"),
@@ -89,7 +75,7 @@ mod direct {
         let ada = server.user("ada@example.com");
         let chosen = json!({"ip_allowlist": ["192.0.2.1"], "expires_in_seconds": 60});
         let key = ada.create_key_with(&chosen);
-        let caller = use_of(&server, &key);
+        let caller = server.caller(&key);
         caller
             .get("/protected")
             .assert_problem(403, "ip_not_allowed");
@@ -123,6 +109,8 @@ mod behind_a_proxy {
             ("x-forwarded-for", "::ffff:192.0.2.7", true),
             ("x-forwarded-for", "192.0.2.7:4711", true),
             ("x-forwarded-for", "192.0.2.7, 198.51.100.1", false),
+            ("x-forwarded-for", "garbage,,\", 192.0.2.7", true),
+            ("forwarded", "for=\"198.51.100.1, for=192.0.2.7", true),
             (
                 "forwarded",
                 "for=198.51.100.1, for=192.0.2.7;proto=https",
@@ -219,10 +207,11 @@ mod noted {
         for _ in 0..2 {
             server.advance(Duration::from_secs(1));
             let before = serde_json::to_value(server.clock.now()).unwrap();
-            use_of(&server, &refused)
+            server
+                .caller(&refused)
                 .get("/protected")
                 .assert_problem(403, "ip_not_allowed");
-            assert_eq!(use_of(&server, &used).get("/protected").status, 200);
+            assert_eq!(server.caller(&used).get("/protected").status, 200);
             await_noted(&ada, std::slice::from_ref(&used), &before);
             let after = serde_json::to_value(server.clock.now()).unwrap();
             assert!(last_used(&ada, &used).as_str() <= after.as_str());
@@ -235,7 +224,7 @@ mod noted {
         let keys: Vec<_> = (0..40).map(|_| ada.create_key()).collect();
         let before = serde_json::to_value(server.clock.now()).unwrap();
         for key in &keys {
-            assert_eq!(use_of(&server, key).get("/protected").status, 200);
+            assert_eq!(server.caller(key).get("/protected").status, 200);
         }
         await_noted(&ada, &keys, &before);
     }

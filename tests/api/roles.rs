@@ -4,17 +4,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::{
-    on_both_databases,
-    support::{Client, Reply, TestServer},
-};
-
-fn put(client: &Client, name: &str, permissions: &[&str]) -> Reply {
-    client.put_json(
-        &format!("/admin/roles/{name}"),
-        &json!({"permissions": permissions}),
-    )
-}
+use crate::{on_both_databases, support::TestServer};
 
 on_both_databases! {
     two_roles_are_built_in_and_stay_as_they_are,
@@ -43,7 +33,8 @@ fn two_roles_are_built_in_and_stay_as_they_are(server: TestServer) {
     ]);
     assert_eq!(root.get("/admin/roles").json(), expected);
     for name in ["admin", "member"] {
-        put(&root, name, &["users:read"]).assert_problem(409, "conflict");
+        root.put_role(name, &["users:read"])
+            .assert_problem(409, "conflict");
         root.delete(&format!("/admin/roles/{name}"))
             .assert_problem(409, "conflict");
     }
@@ -52,14 +43,14 @@ fn two_roles_are_built_in_and_stay_as_they_are(server: TestServer) {
 
 fn a_role_is_made_changed_and_deleted(server: TestServer) {
     let root = server.admin("root@example.com");
-    let made = put(&root, "support", &["keys:read", "users:read", "keys:read"]);
+    let made = root.put_role("support", &["keys:read", "users:read", "keys:read"]);
     assert_eq!(made.status, 201);
     let role =
         json!({"name": "support", "permissions": ["users:read", "keys:read"], "built_in": false});
     assert_eq!(made.json(), role);
-    let same = put(&root, "support", &["users:read", "keys:read"]);
+    let same = root.put_role("support", &["users:read", "keys:read"]);
     assert_eq!((same.status, same.json()), (200, role));
-    let changed = put(&root, "support", &[]);
+    let changed = root.put_role("support", &[]);
     assert_eq!(
         (changed.status, &changed.json()["permissions"]),
         (200, &json!([]))
@@ -68,13 +59,13 @@ fn a_role_is_made_changed_and_deleted(server: TestServer) {
     assert_eq!((deleted.status, deleted.body.as_str()), (204, ""));
     root.delete("/admin/roles/support")
         .assert_problem(404, "not_found");
-    assert_eq!(put(&root, "support", &[]).status, 201);
+    assert_eq!(root.put_role("support", &[]).status, 201);
 }
 
 fn roles_come_newest_first_in_pages(server: TestServer) {
     let root = server.admin("root@example.com");
     for name in ["a", "b", "c"] {
-        assert_eq!(put(&root, name, &[]).status, 201);
+        assert_eq!(root.put_role(name, &[]).status, 201);
     }
     let mut names = Vec::new();
     let mut next = Some("/admin/roles?limit=2".to_owned());
@@ -88,10 +79,7 @@ fn roles_come_newest_first_in_pages(server: TestServer) {
                 .map(|role| role["name"].clone())
                 .collect::<Vec<_>>(),
         );
-        let link = reply
-            .header("link")
-            .and_then(|link| link.split(['<', '>']).nth(1));
-        next = link.map(str::to_owned);
+        next = reply.next_page();
     }
     assert_eq!(names, [vec!["c", "b"], vec!["a", "member"], vec!["admin"]]);
     root.get("/admin/roles?q=a")
@@ -127,7 +115,7 @@ fn what_is_no_role_is_refused(server: TestServer) {
         "..",
         "a%2fb",
     ] {
-        let reply = put(&root, name, &[]);
+        let reply = root.put_role(name, &[]);
         // Some of these are no path of ours.
         if reply.status != 404 {
             let problem = reply.assert_problem(422, "validation_failed");
@@ -137,7 +125,7 @@ fn what_is_no_role_is_refused(server: TestServer) {
             .assert_problem(404, "not_found");
     }
     assert_eq!(root.get("/admin/roles").json().as_array().unwrap().len(), 2);
-    assert_eq!(put(&root, &"a".repeat(64), &[]).status, 201);
+    assert_eq!(root.put_role(&"a".repeat(64), &[]).status, 201);
 }
 
 fn a_role_in_use_is_not_deleted(server: TestServer) {
@@ -157,22 +145,27 @@ fn a_role_in_use_is_not_deleted(server: TestServer) {
 fn nobody_makes_or_changes_a_role_that_allows_more_than_they_may(server: TestServer) {
     let root = server.admin("root@example.com");
     let olga = server.operator(&root, "olga@example.com", &["roles:write", "users:read"]);
-    put(&root, "auditor", &["audit:read"]);
-    put(&olga, "more", &["users:read", "keys:write"]).assert_problem(403, "permission_denied");
-    put(&olga, "olga", &["roles:write", "users:read", "keys:read"])
+    root.put_role("auditor", &["audit:read"]);
+    olga.put_role("more", &["users:read", "keys:write"])
+        .assert_problem(403, "permission_denied");
+    olga.put_role("olga", &["roles:write", "users:read", "keys:read"])
         .assert_problem(403, "permission_denied");
     // Nor do they take away from those who may do more.
-    put(&olga, "auditor", &[]).assert_problem(403, "permission_denied");
+    olga.put_role("auditor", &[])
+        .assert_problem(403, "permission_denied");
     olga.delete("/admin/roles/auditor")
         .assert_problem(403, "permission_denied");
-    assert_eq!(put(&olga, "less", &["users:read"]).status, 201);
+    let malformed = olga.with("content-type", "application/json");
+    let malformed = malformed.send("PUT", "/admin/roles/auditor", "{");
+    malformed.assert_problem(403, "permission_denied");
+    assert_eq!(olga.put_role("less", &["users:read"]).status, 201);
     assert_eq!(
-        put(&olga, "less", &["users:read", "roles:write"]).status,
+        olga.put_role("less", &["users:read", "roles:write"]).status,
         200
     );
     assert_eq!(olga.delete("/admin/roles/less").status, 204);
     // They may lock themselves out.
-    assert_eq!(put(&olga, "olga", &["users:read"]).status, 200);
+    assert_eq!(olga.put_role("olga", &["users:read"]).status, 200);
     olga.get("/admin/roles")
         .assert_problem(403, "permission_denied");
 }
@@ -182,7 +175,7 @@ fn a_role_is_not_deleted_while_it_is_being_given(server: TestServer) {
     let ada = server.user("ada@example.com");
     let path = format!("/admin/users/{}", ada.id());
     for _ in 0..10 {
-        put(&root, "fleeting", &["users:read"]);
+        root.put_role("fleeting", &["users:read"]);
         let (giver, path_there) = (root.clone(), path.clone());
         let give =
             thread::spawn(move || giver.patch_json(&path_there, &json!({"role": "fleeting"})));

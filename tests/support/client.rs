@@ -131,11 +131,33 @@ impl Client {
         reply.json()
     }
 
+    /// As an operator, changes the account with this id.
+    pub fn change_user(&self, id: &str, body: &Value) -> Reply {
+        self.patch_json(&format!("/admin/users/{id}"), body)
+    }
+
+    /// As an operator, makes or changes a role.
+    pub fn put_role(&self, name: &str, permissions: &[&str]) -> Reply {
+        let body = serde_json::json!({"permissions": permissions});
+        self.put_json(&format!("/admin/roles/{name}"), &body)
+    }
+
     /// Its own account's id.
     pub fn id(&self) -> String {
         self.get("/auth/me").text("id").to_owned()
     }
 }
+
+/// Every permission that a role may have.
+pub const PERMISSIONS: [&str; 7] = [
+    "users:read",
+    "users:write",
+    "keys:read",
+    "keys:write",
+    "audit:read",
+    "usage:read",
+    "roles:write",
+];
 
 /// The password of every account that a test has no opinion on.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -155,6 +177,13 @@ impl Reply {
         let text = self.body.split(&format!("\"{member}\":\"")).nth(1);
         let text = text.and_then(|rest| rest.split('"').next());
         text.unwrap_or_else(|| panic!("no {member} in {self:?}"))
+    }
+
+    /// The next page of a list, from the `Link` header.
+    pub fn next_page(&self) -> Option<String> {
+        let (target, parameters) = self.header("link")?.strip_prefix('<')?.split_once('>')?;
+        assert_eq!(parameters, "; rel=\"next\"");
+        Some(target.to_owned())
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -5,7 +5,7 @@ pub mod postgres;
 pub mod program;
 mod server;
 
-pub use client::{Client, PASSWORD, Reply, path_of};
+pub use client::{Client, PASSWORD, PERMISSIONS, Reply, path_of};
 pub use program::Program;
 pub use server::{TestServer, config};
 

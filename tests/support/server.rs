@@ -64,6 +64,12 @@ impl TestServer {
         self.anonymous().sign_up(email)
     }
 
+    /// Whoever uses this key.
+    pub fn caller(&self, key: &serde_json::Value) -> Client {
+        let key = key["api_key"].as_str().expect("a key");
+        self.anonymous().with_key(key)
+    }
+
     /// Somebody with the role `admin`, who was given it on the command line.
     pub fn admin(&self, email: &str) -> Client {
         let admin = self.user(email);
@@ -76,11 +82,9 @@ impl TestServer {
     pub fn operator(&self, admin: &Client, email: &str, permissions: &[&str]) -> Client {
         let operator = self.user(email);
         let name = email.split('@').next().expect("a name");
-        let role = serde_json::json!({"permissions": permissions});
-        let made = admin.put_json(&format!("/admin/roles/{name}"), &role);
+        let made = admin.put_role(name, permissions);
         assert_eq!(made.status, 201, "{made:?}");
-        let path = format!("/admin/users/{}", operator.id());
-        let given = admin.patch_json(&path, &serde_json::json!({"role": name}));
+        let given = admin.change_user(&operator.id(), &serde_json::json!({"role": name}));
         assert_eq!(given.status, 200, "{given:?}");
         operator
     }

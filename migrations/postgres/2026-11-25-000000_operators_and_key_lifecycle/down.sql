@@ -1,3 +1,13 @@
+-- What would be forgotten and held keys back ends them for good. Who is deactivated has no password.
+UPDATE api_keys SET revoked_at = CAST(extract(epoch FROM now()) * 1000000 AS BIGINT)
+WHERE revoked_at IS NULL
+  AND (NOT enabled OR expires_at IS NOT NULL OR ip_allowlist <> '' OR scopes <> ''
+       OR user_id IN (SELECT id FROM users WHERE NOT active));
+UPDATE users
+SET session_version = session_version + 1,
+    password_hash = '$2b$12$.....................................................'
+WHERE NOT active;
+
 DROP TABLE audit_log;
 
 DROP INDEX api_keys_rotated_from;

@@ -1,0 +1,97 @@
+//! The last page of 100,000 keys of one person beside the first, in the same run, and filters that find
+//! nothing in all of them.
+//!
+//! `cargo bench --bench lists`, on SQLite; on PostgreSQL too where `BENCH_DATABASE_URL` names an empty
+//! database.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark may fail"
+)]
+
+mod support;
+
+use diesel::{Connection as _, PgConnection, RunQueryDsl as _, SqliteConnection, sql_query};
+use support::{get, latencies_of, on_both_databases, p, sign_up, start};
+
+const TIMES: usize = 300;
+
+fn main() {
+    on_both_databases(measure);
+}
+
+fn measure(name: &str, database_url: &str) {
+    let address = start(database_url);
+    let authorization = sign_up(&address);
+    fill(database_url);
+    let list = |query: &str| {
+        let request = get(&format!("/api-keys?{query}"), &authorization);
+        let took = latencies_of(&address, &request, TIMES);
+        (p(50, &took), p(99, &took))
+    };
+    println!("{name}, 100,000 keys of one person, 100 in a page, {TIMES} times each");
+    let first = list("limit=100");
+    let last = list(&format!(
+        "limit=100&cursor={}",
+        last_cursor(&address, &authorization)
+    ));
+    println!("  first page      p50 {:?}, p99 {:?}", first.0, first.1);
+    let ratio = last.0.as_secs_f64() / first.0.as_secs_f64();
+    println!(
+        "  last page       p50 {:?}, p99 {:?}   ratio of p50 {ratio:.2}",
+        last.0, last.1
+    );
+    for query in ["status=revoked", "environment=test", "q=nothing"] {
+        let (p50, p99) = list(query);
+        println!("  ?{query:<15}p50 {p50:?}, p99 {p99:?}, finding nothing in all of them");
+    }
+}
+
+/// 100,000 keys that no secret belongs to.
+fn fill(database_url: &str) {
+    let columns = "id, user_id, name, name_folded, environment, prefix, digest, created_at";
+    let rest = "'Key ' || n, 'key ' || n, 'live', 'sk_live_Exam'";
+    let user = "(SELECT id FROM users WHERE email = 'ada@example.com')";
+    let path = database_url.strip_prefix("sqlite://");
+    let statement = match path {
+        Some(_) => format!(
+            "INSERT INTO api_keys ({columns}) WITH RECURSIVE numbers(n) AS
+                 (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)
+             SELECT unhex(printf('%032x', n)), {user}, {rest}, unhex(printf('%064x', n)), n FROM numbers"
+        ),
+        None => format!(
+            "INSERT INTO api_keys ({columns})
+             SELECT decode(lpad(to_hex(n), 32, '0'), 'hex'), {user}, {rest},
+                 decode(lpad(to_hex(n), 64, '0'), 'hex'), n FROM generate_series(1, 100000) AS n"
+        ),
+    };
+    for statement in [&*statement, "ANALYZE"] {
+        let query = sql_query(statement);
+        match path {
+            Some(path) => query.execute(&mut SqliteConnection::establish(path).unwrap()),
+            None => query.execute(&mut PgConnection::establish(database_url).unwrap()),
+        }
+        .unwrap();
+    }
+}
+
+/// The cursor that leads to the last page.
+fn last_cursor(address: &str, authorization: &str) -> String {
+    let mut cursor = String::new();
+    loop {
+        let query = match &*cursor {
+            "" => "limit=100".to_owned(),
+            cursor => format!("limit=100&cursor={cursor}"),
+        };
+        let page = support::ask(address, &get(&format!("/api-keys?{query}"), authorization));
+        let next = page
+            .split("cursor=")
+            .nth(1)
+            .and_then(|rest| rest.split('>').next());
+        match next {
+            Some(next) => cursor = next.to_owned(),
+            None => return cursor,
+        }
+    }
+}

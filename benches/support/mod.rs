@@ -1,0 +1,136 @@
+//! A server to measure, and a client that costs next to nothing.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::{Args as _, FromArgMatches as _};
+use latchkey::{
+    core::{clock::Clock, config::Config},
+    server::Server,
+};
+
+/// Of the account that a benchmark makes.
+pub(crate) const CREDENTIALS: &str =
+    r#"{"email":"ada@example.com","password":"correct horse battery staple"}"#;
+
+/// Measures on SQLite, and on PostgreSQL where `BENCH_DATABASE_URL` names an empty database.
+pub(crate) fn on_both_databases(measure: impl Fn(&str, &str)) {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = format!("sqlite://{}/latchkey.db", folder.path().display());
+    measure("SQLite", &sqlite);
+    match std::env::var("BENCH_DATABASE_URL") {
+        Ok(url) => measure("PostgreSQL", &url),
+        Err(_) => println!("PostgreSQL: set BENCH_DATABASE_URL to an empty database"),
+    }
+}
+
+/// Signs up and logs in; answers the header that says so.
+pub(crate) fn sign_up(address: &str) -> String {
+    ask(address, &post("/auth/signup", "", CREDENTIALS));
+    let login = ask(address, &post("/auth/login", "", CREDENTIALS));
+    format!(
+        "authorization: Bearer {}\r\n",
+        member(&login, "access_token")
+    )
+}
+
+/// The service with its defaults, on a free port.
+pub(crate) fn start(database_url: &str) -> String {
+    let arguments = [
+        "latchkey",
+        "--port=0",
+        "--jwt-secret=a-secret-for-benchmarks-and-nothing-else",
+        "--database-url",
+        database_url,
+    ];
+    let matches = Config::augment_args(clap::Command::new("latchkey")).get_matches_from(arguments);
+    let config = Config::from_arg_matches(&matches).unwrap();
+    let server = Server::prepare(&config, Clock::default()).unwrap();
+    let address = server.address().unwrap().to_string();
+    thread::spawn(move || actix_web::rt::System::new().block_on(server.run(|_| {})));
+    address
+}
+
+pub(crate) fn get(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")
+}
+
+pub(crate) fn post(path: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+}
+
+/// Sends one request on a connection of its own.
+pub(crate) fn ask(address: &str, request: &str) -> String {
+    Connection::open(address).ask(request)
+}
+
+pub(crate) fn member(reply: &str, name: &str) -> String {
+    let text = reply.split(&format!("\"{name}\":\"")).nth(1);
+    let text = text.and_then(|rest| rest.split('"').next());
+    text.unwrap_or_else(|| panic!("no {name} in {reply}"))
+        .to_owned()
+}
+
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            buffer: vec![0; 1024 * 1024],
+        }
+    }
+
+    /// Every answer of ours comes with its length.
+    pub(crate) fn ask(&mut self, request: &str) -> String {
+        self.stream.write_all(request.as_bytes()).unwrap();
+        let mut length = 0;
+        loop {
+            length += self
+                .stream
+                .read(&mut self.buffer[length..])
+                .expect("an answer");
+            let text = std::str::from_utf8(&self.buffer[..length]).unwrap();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let announced = head
+                .split("content-length: ")
+                .nth(1)
+                .and_then(|rest| rest.split("\r\n").next());
+            if body.len() >= announced.map_or(0, |length| length.parse().unwrap()) {
+                return text.to_owned();
+            }
+        }
+    }
+}
+
+pub(crate) fn latencies_of(address: &str, request: &str, times: usize) -> Vec<Duration> {
+    let mut connection = Connection::open(address);
+    let once = |_| {
+        let asked = Instant::now();
+        assert!(connection.ask(request).starts_with("HTTP/1.1 200"));
+        asked.elapsed()
+    };
+    (0..times).map(once).collect()
+}
+
+/// A percentile.
+pub(crate) fn p(percent: usize, latencies: &[Duration]) -> Duration {
+    let mut sorted = latencies.to_vec();
+    sorted.sort_unstable();
+    sorted[(sorted.len() - 1) * percent / 100]
+}
