@@ -25,6 +25,7 @@ mod key_rotation;
 mod key_settings;
 mod key_use;
 mod login_limits;
+mod migrations;
 mod openapi;
 mod operators;
 mod operators_keys;

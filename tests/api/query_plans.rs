@@ -165,28 +165,18 @@ fn an_index_serves_every_page_of_a_persons_keys_and_events(server: TestServer) {
         "api_keys_user_id",
         &[&of_owner("api_keys", "user_id")],
     );
-    let by_id = match server.database_url.starts_with("sqlite://") {
-        true => "sqlite_autoindex_api_keys_1",
-        false => "api_keys_pkey",
+    let by_id = |table: &str| match server.database_url.starts_with("sqlite://") {
+        true => format!("sqlite_autoindex_{table}_1"),
+        false => format!("{table}_pkey"),
     };
-    assert_served_by(
-        &server,
-        by_id,
-        &["FROM (api_keys", "WHERE (api_keys.id < ?"],
-    );
-    assert_served_by(
-        &server,
-        "audit_log_actor_id",
-        &[&of_owner("audit_log", "actor_id")],
-    );
-    assert_served_by(
-        &server,
-        "audit_log_owner_id",
-        &[&of_owner("audit_log", "owner_id")],
-    );
-    assert_served_by(
-        &server,
-        "audit_log",
-        &["FROM audit_log", "WHERE (audit_log.id < ?"],
-    );
+    let next_page = ["FROM (api_keys", "WHERE (api_keys.id < ?"];
+    assert_served_by(&server, &by_id("api_keys"), &next_page);
+    for column in ["actor_id", "owner_id"] {
+        let index = format!("audit_log_{column}");
+        assert_served_by(&server, &index, &[&of_owner("audit_log", column)]);
+    }
+    let next_page = ["FROM audit_log", "WHERE (audit_log.id < ?"];
+    assert_served_by(&server, &by_id("audit_log"), &next_page);
+    let of_target = ["WHERE (audit_log.target_id = ?"];
+    assert_served_by(&server, "audit_log_target_id", &of_target);
 }

@@ -134,13 +134,20 @@ impl TestServer {
     }
 }
 
-impl Drop for TestServer {
-    fn drop(&mut self) {
+impl TestServer {
+    /// Stops it, in order, and keeps its database.
+    pub fn stop(&mut self) {
         // The order to stop is sent at once; the future only waits for its end.
         drop(self.handle.stop(false));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop();
         drop(self.folder.take());
     }
 }
