@@ -4,7 +4,9 @@ use std::{net::IpAddr, str::FromStr};
 
 use diesel::{deserialize::FromSqlRow, expression::AsExpression};
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::text::deserialize_parsed;
 
 /// How many networks a key's allowlist may have.
 pub const MAX_NETWORKS: usize = 64;
@@ -42,9 +44,7 @@ impl Network {
 
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text)
-            .map_err(|remedy| de::Error::custom(remedy.replacen("must be", "expected", 1)))
+        deserialize_parsed(deserializer, Self::parse)
     }
 }
 

@@ -5,7 +5,9 @@
 //! wildcard but `keys:*` grants them.
 
 use diesel::{deserialize::FromSqlRow, expression::AsExpression};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::text::deserialize_parsed;
 
 /// How long a scope may be.
 pub const MAX_CHARACTERS: usize = 64;
@@ -47,9 +49,7 @@ impl Scope {
 
 impl<'de> Deserialize<'de> for Scope {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text)
-            .map_err(|remedy| de::Error::custom(remedy.replacen("must be", "expected", 1)))
+        deserialize_parsed(deserializer, Self::parse)
     }
 }
 

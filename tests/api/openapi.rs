@@ -65,7 +65,7 @@ fn collect<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
 }
 
 /// Method, path and operation, in the order in which a person would call them.
-fn operations(document: &Value) -> Vec<(String, String, Value)> {
+pub fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let order = [
         "/auth/signup",
         "/auth/login",
