@@ -14,6 +14,7 @@ use crate::{
         security::email::{Email, EmailKey},
     },
     db::Db,
+    models::user::User,
     server::{self, StartError},
     services::users::Users,
 };
@@ -48,22 +49,32 @@ pub(super) fn run(options: Admin) -> Result<(), StartError> {
     let email = Email::parse(&account.email)
         .map_err(|remedy| StartError::Setting(format!("EMAIL {remedy}")))?;
     let written = email.as_str().to_owned();
-    let role = actix_web::rt::System::new()
+    let user = actix_web::rt::System::new()
         .block_on(set_admin(&account.database, email.into_key(), admin))?
         .ok_or_else(|| {
             failed(format!(
                 "no account has the address {written}; sign up first"
             ))
         })?;
-    writeln!(std::io::stdout(), "{written} has the role {role}").map_err(failed)
+    let note = if user.active {
+        ""
+    } else {
+        ", and is deactivated: it cannot log in"
+    };
+    writeln!(
+        std::io::stdout(),
+        "{written} has the role {}{note}",
+        user.role
+    )
+    .map_err(failed)
 }
 
-/// Answers the role that the account has now, if there is one.
+/// Answers the account as it is now, if there is one.
 async fn set_admin(
     database: &DatabaseConfig,
     email: EmailKey,
     admin: bool,
-) -> Result<Option<String>, StartError> {
+) -> Result<Option<User>, StartError> {
     if let Some(path) = database.url.sqlite_path().filter(|path| !path.exists()) {
         return Err(failed(format!(
             "there is no database {}; name the server's with DATABASE_URL (--database-url)",
@@ -72,14 +83,13 @@ async fn set_admin(
     }
     server::migrate(&database.url)?;
     let db = Db::open(database).map_err(failed)?;
-    let user = Users::new(db, Clock::default())
+    Users::new(db, Clock::default())
         .set_admin(email, admin)
         .await
         .map_err(|error| match &error {
             Error::Conflict(why) => failed(why),
             other => failed(other.cause().unwrap_or(&other.to_string())),
-        })?;
-    Ok(user.map(|user| user.role))
+        })
 }
 
 fn failed(why: impl ToString) -> StartError {

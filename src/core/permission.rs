@@ -1,13 +1,15 @@
 //! What an operator may do: named permissions, which roles are made of.
 
 use diesel::deserialize::FromSqlRow;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
+
+use super::text::deserialize_parsed;
 
 macro_rules! permissions {
     ($($permission:ident = $name:literal,)+) => {
         /// Something that a role may allow.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
         pub enum Permission {
             $(#[serde(rename = $name)] $permission,)+
         }
@@ -22,6 +24,13 @@ macro_rules! permissions {
                     $(Self::$permission => $name,)+
                 }
             }
+
+            fn parse(name: &str) -> Result<Self, &'static str> {
+                match name {
+                    $($name => Ok(Self::$permission),)+
+                    _ => Err(concat!("must be one of", $(" `", $name, "`"),+)),
+                }
+            }
         }
     };
 }
@@ -34,6 +43,12 @@ permissions! {
     AuditRead = "audit:read",
     UsageRead = "usage:read",
     RolesWrite = "roles:write",
+}
+
+impl<'de> Deserialize<'de> for Permission {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize_parsed(deserializer, Self::parse)
+    }
 }
 
 /// A set of permissions.
@@ -68,8 +83,8 @@ impl Permissions {
 
     /// A name that is not known allows nothing: a later version may have more of them.
     pub(crate) fn from_stored(text: &str) -> Self {
-        let by_name = |name| Permission::ALL.iter().copied().find(|p| p.as_str() == name);
-        text.split_ascii_whitespace().filter_map(by_name).collect()
+        let names = text.split_ascii_whitespace();
+        names.flat_map(Permission::parse).collect()
     }
 }
 

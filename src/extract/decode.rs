@@ -6,6 +6,9 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::core::error::{Error, FieldError};
 
+/// How serde_json begins what it says of a number that no type holds.
+const TOO_LARGE: &str = "number out of range";
+
 /// Reads JSON.
 pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let malformed = |error: &serde_json::Error| Error::InvalidJson(error.to_string());
@@ -17,10 +20,7 @@ pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let message = error.inner().to_string();
-        // What was seen above looks at neither strings nor depth. But a value is where one belongs, and
-        // numbers are numbers.
-        let fits_json = ["number out of range", "expected value"];
-        if error.inner().is_data() || fits_json.iter().any(|start| message.starts_with(start)) {
+        if error.inner().is_data() || message.starts_with(TOO_LARGE) {
             unacceptable(error.path(), &message)
         } else {
             malformed(error.inner())
@@ -62,20 +62,28 @@ fn unacceptable(path: &Path, message: &str) -> Error {
             return Error::invalid_field(&format!("{pointer}/{field}"), problem);
         }
     }
-    if message.starts_with("unknown field") {
-        return Error::invalid_field(&pointer, "is not a field of this request");
-    }
-    if message.contains("was not `true` or `false`") {
-        return Error::invalid_field(&pointer, "must be true or false");
+    for (start, problem) in [
+        ("unknown field", "is not a field of this request"),
+        (
+            "provided string was not `true` or `false`",
+            "must be true or false",
+        ),
+        (TOO_LARGE, "is too large a number"),
+        ("invalid value: integer", "is too large a number"),
+    ] {
+        if message.starts_with(start) {
+            return Error::invalid_field(&pointer, problem);
+        }
     }
     match message.rsplit_once("expected ") {
         // A type's name is ours alone.
         Some((_, expected)) if expected.starts_with("struct ") => {
             Error::invalid_field(&pointer, "must be an object")
         }
-        // Where one of a few names should stand, there is something else.
-        Some((_, "value")) => Error::invalid_field(&pointer, "must be a string"),
         Some((_, "i64" | "u64")) => Error::invalid_field(&pointer, "must be a whole number"),
+        Some((_, "a boolean")) => Error::invalid_field(&pointer, "must be true or false"),
+        Some((_, "a sequence")) => Error::invalid_field(&pointer, "must be a list"),
+        Some((_, "a map")) => Error::invalid_field(&pointer, "must be an object"),
         Some((_, expected)) => Error::invalid_field(&pointer, format!("must be {expected}")),
         None => Error::invalid_field(&pointer, "is not acceptable"),
     }

@@ -12,6 +12,8 @@ use crate::{
     core::{
         clock::UtcTime,
         id::{ApiKeyId, UserId},
+        network::Networks,
+        scope::Scopes,
         security::api_key::{Environment, KeyDigest},
     },
     db::{
@@ -130,12 +132,29 @@ pub fn find_for_update(conn: &mut Conn, reach: Reach, id: ApiKeyId) -> QueryResu
     found.optional()
 }
 
+/// What of a key bears on the decision whether it is good, and what whoever lets it in is told of it.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = api_keys)]
+pub struct KeyFacts {
+    pub id: ApiKeyId,
+    pub user_id: UserId,
+    pub name: Option<String>,
+    pub environment: Environment,
+    pub enabled: bool,
+    pub scopes: Scopes,
+    pub expires_at: Option<UtcTime>,
+    pub revoked_at: Option<UtcTime>,
+    pub ip_allowlist: Networks,
+    #[diesel(select_expression = users::active)]
+    pub user_active: bool,
+}
+
 /// The key with this digest, whoever's it is.
-pub fn find_by_digest(conn: &mut Conn, digest: KeyDigest) -> QueryResult<Option<OwnedKey>> {
+pub fn find_by_digest(conn: &mut Conn, digest: KeyDigest) -> QueryResult<Option<KeyFacts>> {
     api_keys::table
         .inner_join(users::table)
         .filter(api_keys::digest.eq(digest.as_bytes()))
-        .select(OwnedKey::as_select())
+        .select(KeyFacts::as_select())
         .first(conn)
         .optional()
 }

@@ -1,14 +1,13 @@
 //! Accounts: sign up, log in, change the password, end every session.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use secrecy::SecretString;
 use serde_json::Map;
 
 use super::{
     audit::{self, By, Target},
     caller::{Caller, Origin},
-    login_attempts::{AccountName, Attempt, LoginAttempts, Subject, Throttled},
+    guesses::{Guess, Guesses},
+    login_attempts::Attempt,
 };
 use crate::{
     core::{
@@ -39,7 +38,7 @@ pub struct Accounts {
     signup: Signup,
     hasher: PasswordHasher,
     tokens: TokenAuthority,
-    attempts: LoginAttempts,
+    guesses: Guesses,
 }
 
 /// A token, and how long it lasts.
@@ -57,11 +56,11 @@ impl Accounts {
         tokens: TokenAuthority,
     ) -> Self {
         Self {
-            db,
             signup,
             hasher,
             tokens,
-            attempts: LoginAttempts::new(clock.clone()),
+            guesses: Guesses::new(db.clone(), clock.clone()),
+            db,
             clock,
         }
     }
@@ -128,19 +127,18 @@ impl Accounts {
     ) -> Result<IssuedToken, Error> {
         // What is no address is answered like one that nobody has.
         let key = Email::parse(email).ok().map(Email::into_key);
-        let name = key
-            .as_ref()
-            .map_or_else(|| AccountName::of_nobody(email), AccountName::of);
-        if let Err(throttled) = self.attempts.check(name, client(origin)) {
-            let whose = key.map_or(Whose::NoAddress, Whose::Named);
-            return Err(self.tell_of(throttled, whose, origin).await);
-        }
+        let guess = match &key {
+            Some(key) => Guess::at(key.clone(), origin),
+            None => Guess::at_no_address(email, origin),
+        };
+        self.guesses.check(&guess).await?;
         // Before our turn: while the database does not answer, nobody shall hold up the queue.
         let user = match key {
             Some(key) => self.find_by_email(key).await?.filter(|user| user.active),
             None => None,
         };
-        let (turn, attempt) = self.begin_attempt(name, client(origin)).await?;
+        let turn = self.hasher.turn().await?;
+        let attempt = self.guesses.begin(&guess).await?;
         let hash = match &user {
             Some(user) => user.password_hash.clone(),
             None => self.hasher.decoy(),
@@ -179,12 +177,10 @@ impl Accounts {
     ) -> Result<(), Error> {
         let Caller { user, origin, .. } = caller;
         // A stolen token must not be a way round the limit on guessing the password.
-        let name = AccountName::of(&user.email_key);
-        if let Err(throttled) = self.attempts.check(name, client(&origin)) {
-            let whose = Whose::Caller(user.id);
-            return Err(self.tell_of(throttled, whose, &origin).await);
-        }
-        let (turn, attempt) = self.begin_attempt(name, client(&origin)).await?;
+        let guess = Guess::by_caller(&user, &origin);
+        self.guesses.check(&guess).await?;
+        let turn = self.hasher.turn().await?;
+        let attempt = self.guesses.begin(&guess).await?;
         prove(&turn, attempt, current, user.password_hash.clone()).await?;
         let hash = turn.hash(new).await?;
         let now = self.clock.now();
@@ -212,48 +208,6 @@ impl Accounts {
             .await
     }
 
-    /// Records the first attempt that is refused, and answers what to say to whoever made it.
-    async fn tell_of(&self, throttled: Throttled, whose: Whose, origin: &Origin) -> Error {
-        let subject = throttled.subject;
-        if throttled.is_first {
-            let (now, origin) = (self.clock.now(), origin.clone());
-            let told = self.db.write(move |conn| {
-                let by = match whose {
-                    Whose::Caller(id) => By::User(id, &origin),
-                    _ => By::Anybody(&origin),
-                };
-                let target = match (subject, whose) {
-                    (Subject::Address(address), _) => Target::ClientAddress(address.to_string()),
-                    (Subject::Account(_), Whose::Caller(id)) => Target::User(id),
-                    (Subject::Account(_), Whose::Named(email)) => {
-                        user::find_by_email(conn, &email)?
-                            .map_or(Target::UnknownUser, |user| Target::User(user.id))
-                    }
-                    // What somebody typed instead of an address may be a password.
-                    (Subject::Account(_), Whose::NoAddress) => Target::UnknownUser,
-                };
-                audit::record(conn, now, by, (Action::LoginThrottled, target), Map::new())?;
-                Ok(())
-            });
-            if let Err(error) = told.await {
-                self.attempts.untold(subject);
-                return error;
-            }
-        }
-        throttled.into()
-    }
-
-    /// Waits for a turn at hashing, and takes one of the attempts that may still fail. Whoever has none
-    /// left should be refused before, by [`LoginAttempts::check`]: it needs no turn.
-    async fn begin_attempt(
-        &self,
-        name: AccountName,
-        address: IpAddr,
-    ) -> Result<(Turn, Attempt), Error> {
-        let turn = self.hasher.turn().await?;
-        Ok((turn, self.attempts.begin(name, address)?))
-    }
-
     async fn renew_hash(&self, turn: &Turn, user: &User, password: Password) -> Result<(), Error> {
         let renewed = turn.hash(password).await?;
         let (id, old) = (user.id, user.password_hash.clone());
@@ -268,19 +222,6 @@ impl Accounts {
             .read(move |conn| user::find_by_email(conn, &email))
             .await
     }
-}
-
-/// Whose password somebody was wrong about.
-enum Whose {
-    Caller(UserId),
-    /// Of the account of this address, if there is one.
-    Named(EmailKey),
-    NoAddress,
-}
-
-/// Whose failures count together. Clients whose address is not known share theirs.
-fn client(origin: &Origin) -> IpAddr {
-    origin.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 /// Records what an account's owner did to it.

@@ -74,6 +74,19 @@ pub(super) struct Throttled {
     pub retry_after_seconds: u64,
 }
 
+/// Why an attempt cannot begin.
+pub(super) enum NoAttempt {
+    Throttled(Throttled),
+    /// As many are under way as may still fail.
+    AllUnderWay,
+}
+
+impl From<Throttled> for NoAttempt {
+    fn from(throttled: Throttled) -> Self {
+        Self::Throttled(throttled)
+    }
+}
+
 impl From<Throttled> for Error {
     fn from(throttled: Throttled) -> Self {
         let retry_after_seconds = throttled.retry_after_seconds;
@@ -105,17 +118,9 @@ impl LoginAttempts {
         let now = self.clock.now();
         let mut records = self.lock();
         for subject in subjects(account, address) {
-            let Some(record) = records.get_mut(&subject) else {
-                continue;
-            };
-            if let Some(retry_after_seconds) = record.wait(subject.limit(), now) {
-                return Err(Throttled {
-                    subject,
-                    is_first: !std::mem::replace(&mut record.told, true),
-                    retry_after_seconds,
-                });
+            if let Some(record) = records.get_mut(&subject) {
+                record.check(subject, now)?;
             }
-            record.told = false;
         }
         Ok(())
     }
@@ -129,22 +134,20 @@ impl LoginAttempts {
 
     /// Begins an attempt, whose place among those that may fail is taken from now on: ever so many
     /// at once are still no more than the limit.
-    pub(super) fn begin(&self, account: AccountName, address: IpAddr) -> Result<Attempt, Error> {
+    pub(super) fn begin(
+        &self,
+        account: AccountName,
+        address: IpAddr,
+    ) -> Result<Attempt, NoAttempt> {
         let subjects = subjects(account, address);
         let mut records = self.lock();
         let now = self.clock.now();
         for subject in &subjects {
             if let Some(record) = records.get_mut(subject) {
-                if let Some(retry_after_seconds) = record.wait(subject.limit(), now) {
-                    return Err(Error::TooManyAttempts {
-                        retry_after_seconds,
-                    });
-                }
+                record.check(*subject, now)?;
                 record.forget_old(now);
                 if record.failed_at.len() + record.under_way >= subject.limit() {
-                    return Err(Error::Unavailable(
-                        "as many logins under way as may still fail".into(),
-                    ));
+                    return Err(NoAttempt::AllUnderWay);
                 }
             }
         }
@@ -176,12 +179,22 @@ impl Subject {
 }
 
 impl Record {
-    /// How many seconds to wait, if there were too many failures.
-    fn wait(&self, limit: usize, now: UtcTime) -> Option<u64> {
-        let earliest = self.failed_at.len().checked_sub(limit)?;
-        let waited = now.since(self.failed_at[earliest]);
-        let rest = WINDOW.checked_sub(waited)?.as_micros().div_ceil(1_000_000);
-        u64::try_from(rest).ok().filter(|seconds| *seconds > 0)
+    /// Refuses if there were too many failures.
+    fn check(&mut self, subject: Subject, now: UtcTime) -> Result<(), Throttled> {
+        let earliest = self.failed_at.len().checked_sub(subject.limit());
+        let rest =
+            earliest.and_then(|earliest| WINDOW.checked_sub(now.since(self.failed_at[earliest])));
+        match rest.filter(|rest| !rest.is_zero()) {
+            None => {
+                self.told = false;
+                Ok(())
+            }
+            Some(rest) => Err(Throttled {
+                subject,
+                is_first: !std::mem::replace(&mut self.told, true),
+                retry_after_seconds: rest.as_micros().div_ceil(1_000_000) as u64,
+            }),
+        }
     }
 
     fn forget_old(&mut self, now: UtcTime) {

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod api_keys;
 pub mod audit;
 pub mod caller;
+mod guesses;
 mod login_attempts;
 pub mod roles;
 pub mod users;

@@ -15,7 +15,7 @@ use crate::{
         security::api_key::{Environment, KeyDigest},
     },
     db::Db,
-    models::api_key::{self, OwnedKey},
+    models::api_key::{self, KeyFacts},
 };
 
 /// Decides about keys. Clones share what it needs.
@@ -122,14 +122,14 @@ impl Engine {
         };
         let decision = decide(stored.as_ref(), &request);
         Ok(match (decision, stored) {
-            (Ok(()), Some(OwnedKey { key, .. })) => {
+            (Ok(()), Some(key)) => {
                 self.last_used.note(key.id, request.now);
                 Ok(VerifiedKey {
                     id: key.id,
                     user_id: key.user_id,
-                    name: key.settings.name,
+                    name: key.name,
                     environment: key.environment,
-                    scopes: key.settings.scopes,
+                    scopes: key.scopes,
                 })
             }
             (Ok(()), None) => Err(Refusal::NotFound),
@@ -145,26 +145,24 @@ impl Engine {
 }
 
 /// The first reason to refuse a key, in the contract's order.
-pub fn decide(stored: Option<&OwnedKey>, request: &Request<'_>) -> Result<(), Refusal> {
-    let OwnedKey { key, user_active } = stored.ok_or(Refusal::NotFound)?;
-    let settings = &key.settings;
-    if !settings.enabled || !user_active {
+pub fn decide(stored: Option<&KeyFacts>, request: &Request<'_>) -> Result<(), Refusal> {
+    let key = stored.ok_or(Refusal::NotFound)?;
+    if !key.enabled || !key.user_active {
         return Err(Refusal::Disabled);
     }
-    if key.is_expired(request.now) {
+    if key.expires_at.is_some_and(|end| end <= request.now) {
         return Err(Refusal::Expired);
     }
     if key.revoked_at.is_some() {
         return Err(Refusal::Revoked);
     }
-    let allowlist = &settings.ip_allowlist;
-    let is_allowed = |address| allowlist.contain(address);
-    if !allowlist.is_empty() && !request.client_ip.is_some_and(is_allowed) {
+    let is_allowed = |address| key.ip_allowlist.contain(address);
+    if !key.ip_allowlist.is_empty() && !request.client_ip.is_some_and(is_allowed) {
         return Err(Refusal::IpNotAllowed);
     }
     let required = request.scopes.iter().map(Scope::as_str);
     let missing: Vec<_> = required
-        .filter(|scope| !settings.scopes.grant(scope))
+        .filter(|scope| !key.scopes.grant(scope))
         .map(str::to_owned)
         .collect();
     match missing.is_empty() {

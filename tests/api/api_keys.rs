@@ -91,6 +91,7 @@ fn what_cannot_be_chosen_is_refused(server: TestServer) {
         (json!({"environment": "prod"}), "/environment"),
         (json!({"environment": 1}), "/environment"),
         (json!({"environment": ["live"]}), "/environment"),
+        (json!({"environment": {"live": null}}), "/environment"),
         (
             json!({"environment": "x expected hunter22 at line 1"}),
             "/environment",

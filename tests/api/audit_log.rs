@@ -1,6 +1,6 @@
 //! The audit log: every change tells of itself, or does not happen.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -222,6 +222,22 @@ fn logins_that_are_refused_are_told_of_once(server: TestServer) {
     }
     assert_eq!(attempt("ada@example.com"), 429);
     assert_eq!(events(&root, "?action=user.login_throttled").len(), 3);
+    // Also where they come all at once.
+    server.user("bob@example.com");
+    let threads: Vec<_> = (0..30)
+        .map(|_| {
+            let client = server.anonymous();
+            let body = json!({"email": "bob@example.com", "password": "a wrong password"});
+            thread::spawn(move || client.post_json("/auth/login", &body).status)
+        })
+        .collect();
+    let statuses: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+    let told = events(&root, "?action=user.login_throttled").len();
+    assert_eq!(
+        told,
+        if statuses.contains(&429) { 4 } else { 3 },
+        "{statuses:?}"
+    );
     // So is guessing with a token, of whom is known whose it is.
     let guess = json!({"current_password": "wrong", "new_password": "another password"});
     ada.post_json("/auth/password", &guess)

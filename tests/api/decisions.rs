@@ -9,10 +9,7 @@ use latchkey::{
         scope::{Scope, Scopes},
         security::api_key::Environment,
     },
-    models::{
-        api_key::{ApiKey, OwnedKey},
-        key_settings::{KeySettings, NewKeySettings},
-    },
+    models::api_key::KeyFacts,
     verification::engine::{Refusal, Request, decide},
 };
 use serde_json::json;
@@ -24,35 +21,21 @@ fn scopes(list: &[&str]) -> Vec<Scope> {
 }
 
 /// A key with everything wrong that a bit of `wrong` says, in the contract's order.
-fn key(wrong: u32, now: UtcTime) -> OwnedKey {
+fn key(wrong: u32, now: UtcTime) -> KeyFacts {
     let is = |bit: u32| wrong & (1 << bit) != 0;
-    let mut settings = KeySettings::from(NewKeySettings {
-        expires_at: Some(now.plus_seconds(if is(2) { 0 } else { 1 })),
-        ip_allowlist: Networks::new(&match is(4) {
-            true => [Network::parse("192.0.2.0/24").unwrap()],
-            false => [Network::parse("10.0.0.0/8").unwrap()],
-        }),
-        scopes: Scopes::new(&scopes(if is(5) {
-            &["orders:write"]
-        } else {
-            &["orders:*"]
-        })),
-        ..NewKeySettings::default()
-    });
-    settings.enabled = !is(0);
-    OwnedKey {
-        key: ApiKey {
-            id: serde_json::from_value(json!("01890a5d-ac96-774b-bcce-b302099a8057")).unwrap(),
-            user_id: serde_json::from_value(json!("01890a5d-ac96-774b-bcce-b302099a8058")).unwrap(),
-            environment: Environment::Live,
-            prefix: "sk_live_Exam".to_owned(),
-            created_at: now,
-            revoked_at: is(3).then_some(now),
-            last_used_at: None,
-            rotated_from: None,
-            settings,
-        },
+    let network = if is(4) { "192.0.2.0/24" } else { "10.0.0.0/8" };
+    let scope = if is(5) { "orders:write" } else { "orders:*" };
+    KeyFacts {
+        id: serde_json::from_value(json!("01890a5d-ac96-774b-bcce-b302099a8057")).unwrap(),
+        user_id: serde_json::from_value(json!("01890a5d-ac96-774b-bcce-b302099a8058")).unwrap(),
+        name: None,
+        environment: Environment::Live,
+        enabled: !is(0),
         user_active: !is(1),
+        expires_at: Some(now.plus_seconds(if is(2) { 0 } else { 1 })),
+        revoked_at: is(3).then_some(now),
+        ip_allowlist: Networks::new(&[Network::parse(network).unwrap()]),
+        scopes: Scopes::new(&scopes(&[scope])),
     }
 }
 
@@ -112,7 +95,7 @@ fn an_unknown_address_is_in_no_allowlist() {
     assert_eq!(decide(Some(&stored), &request), Err(Refusal::IpNotAllowed));
     request.client_ip = Some("::ffff:10.1.2.3".parse().unwrap());
     assert_eq!(decide(Some(&stored), &request), Ok(()));
-    stored.key.settings.ip_allowlist = Networks::default();
+    stored.ip_allowlist = Networks::default();
     request.client_ip = None;
     assert_eq!(decide(Some(&stored), &request), Ok(()));
 }

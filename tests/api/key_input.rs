@@ -15,6 +15,7 @@ on_both_databases! {
     nothing_else_can_be_set,
     somebody_elses_key_cannot_be_changed_and_tells_nothing,
     a_patch_has_a_media_type,
+    what_would_be_acceptable_is_told_in_words_that_a_person_knows,
 }
 
 /// A body that is refused, and where.
@@ -60,6 +61,7 @@ fn refused() -> Vec<(Value, &'static str)> {
             "/expires_at",
         ),
         (json!({"name": ""}), "/name"),
+        (json!({"scopes": [{"orders:read": null}]}), "/scopes/0"),
         (json!({"enabled": "yes"}), "/enabled"),
         (json!({"enabled": 1}), "/enabled"),
     ]
@@ -295,4 +297,40 @@ fn a_patch_has_a_media_type(server: TestServer) {
     patch
         .send("POST", "/api-keys", "{}")
         .assert_problem(415, "unsupported_media_type");
+}
+
+fn what_would_be_acceptable_is_told_in_words_that_a_person_knows(server: TestServer) {
+    let ada = server.user("ada@example.com");
+    for (body, message) in [
+        (r#"{"name": 1}"#, "must be a string"),
+        (r#"{"environment": "prod"}"#, "must be `live` or `test`"),
+        (r#"{"environment": 1}"#, "must be a string"),
+        (r#"{"scopes": "a"}"#, "must be a list"),
+        (r#"{"metadata": []}"#, "must be an object"),
+        (r#"{"metadata": {"a": 1e400}}"#, "is too large a number"),
+        (r#"{"expires_in_seconds": "5"}"#, "must be a whole number"),
+        (r#"{"expires_in_seconds": 1.5}"#, "must be a whole number"),
+        (
+            r#"{"expires_in_seconds": 9223372036854775808}"#,
+            "is too large a number",
+        ),
+        (r#"{"expires_in_seconds": 1e400}"#, "is too large a number"),
+        (
+            r#"{"expires_in_seconds": 0}"#,
+            "must be a whole number from 1 to 315360000",
+        ),
+        (
+            r#"{"expires_at": "tomorrow"}"#,
+            "must be a time in RFC 3339, such as 2030-01-31T12:00:00Z",
+        ),
+    ] {
+        let json = ada.with("content-type", "application/json");
+        let reply = json.send("POST", "/api-keys", body);
+        let problem = reply.assert_problem(422, "validation_failed");
+        assert_eq!(problem["errors"][0]["message"], message, "{body}");
+    }
+    let path = path_of(&ada.create_key());
+    let problem = ada.patch_json(&path, &json!({"enabled": "yes"}));
+    let problem = problem.assert_problem(422, "validation_failed");
+    assert_eq!(problem["errors"][0]["message"], "must be true or false");
 }

@@ -97,6 +97,10 @@ fn what_is_no_role_is_refused(server: TestServer) {
             "/permissions/1",
         ),
         (json!({"permissions": [""]}), "/permissions/0"),
+        (
+            json!({"permissions": [{"users:read": null}]}),
+            "/permissions/0",
+        ),
         (json!({"permissions": [1]}), "/permissions/0"),
         (json!({"permissions": [], "built_in": true}), "/built_in"),
         (json!({"permissions": [], "name": "other"}), "/name"),

@@ -12,9 +12,11 @@ use rand::{
     rngs::SysRng,
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
+
+use crate::core::text::deserialize_parsed;
 
 const RANDOM_LENGTH: usize = 32;
 const CHECKSUM_LENGTH: usize = 6;
@@ -25,17 +27,7 @@ const SHOWN_LENGTH: usize = 4;
 
 /// Whether a key is for production use or for trying things out.
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    ToSchema,
-    AsExpression,
-    FromSqlRow,
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema, AsExpression, FromSqlRow,
 )]
 #[diesel(sql_type = diesel::sql_types::Text)]
 #[serde(rename_all = "lowercase")]
@@ -66,6 +58,14 @@ impl Environment {
             Self::Live => "sk_live_",
             Self::Test => "sk_test_",
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Environment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize_parsed(deserializer, |name| {
+            Self::from_name(name).ok_or("must be `live` or `test`")
+        })
     }
 }
 
