@@ -44,7 +44,7 @@ fn measure(name: &str, database_url: &str) {
     );
     for query in ["status=revoked", "environment=test", "q=nothing"] {
         let (p50, p99) = list(query);
-        println!("  ?{query:<15}p50 {p50:?}, p99 {p99:?}, finding nothing in all of them");
+        println!("  ?{query:<17}p50 {p50:?}, p99 {p99:?}, finding nothing in all of them");
     }
 }
 
