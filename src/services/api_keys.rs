@@ -147,22 +147,10 @@ impl ApiKeys {
                 );
                 api_key::insert(conn, &new, plain.digest())?;
                 match grace_period_seconds {
-                    // Not a time that a clock could be behind of.
-                    0 => api_key::revoke(conn, id, now)?,
-                    grace => {
-                        let end = now.plus_seconds(grace);
-                        let end = old
-                            .settings
-                            .expires_at
-                            .map_or(end, |expiry| expiry.min(end));
-                        let ending = KeyPatch {
-                            expires_at: Patch::Set(end),
-                            ..KeyPatch::default()
-                        };
-                        let settings = ending.apply(&old.settings).map_err(Error::internal)?;
-                        api_key::set_settings(conn, id, &settings)?
-                    }
-                };
+                    // Not a time, which the clock of another instance could be behind of.
+                    0 => drop(api_key::revoke(conn, id, now)?),
+                    grace => end_by(conn, &old, now.plus_seconds(grace))?,
+                }
                 let mut details = audit::details("successor_id", new.id.to_string());
                 details.insert(
                     "grace_period_seconds".to_owned(),
@@ -214,6 +202,18 @@ fn changeable(
         true => Err(Error::Conflict(GONE.into()).into()),
         false => Ok((key, now)),
     }
+}
+
+/// Sees to it that a key ends at this time, unless it does before.
+fn end_by(conn: &mut Conn, key: &ApiKey, end: UtcTime) -> Result<(), Aborted> {
+    let own_end = key.settings.expires_at;
+    let ending = KeyPatch {
+        expires_at: Patch::Set(own_end.map_or(end, |own_end| own_end.min(end))),
+        ..KeyPatch::default()
+    };
+    let settings = ending.apply(&key.settings).map_err(Error::internal)?;
+    api_key::set_settings(conn, key.id, &settings)?;
+    Ok(())
 }
 
 /// Only an admin gives a key scopes of this service's own.
