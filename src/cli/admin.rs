@@ -49,7 +49,11 @@ pub(super) fn run(options: Admin) -> Result<(), StartError> {
     let email = Email::parse(&account.email)
         .map_err(|remedy| StartError::Setting(format!("EMAIL {remedy}")))?;
     let written = email.as_str().to_owned();
-    let user = actix_web::rt::System::new()
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(failed)?;
+    let user = runtime
         .block_on(set_admin(&account.database, email.into_key(), admin))?
         .ok_or_else(|| {
             failed(format!(

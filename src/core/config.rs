@@ -77,7 +77,8 @@ pub struct Config {
 /// What every command that opens the database needs.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseConfig {
-    /// `sqlite://path` (made if missing, with its folder) or `postgres://…`. Migrations run at start.
+    /// `sqlite://path` (`serve` and `migrate` make it if it is missing, with its folder) or
+    /// `postgres://…`. Migrations run first.
     #[arg(
         long = "database-url",
         env = "DATABASE_URL",

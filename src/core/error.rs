@@ -127,7 +127,7 @@ pub struct Problem {
     code: &'static str,
     /// The same as in the `X-Request-Id` header.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String)]
+    #[schema(required, value_type = String)]
     request_id: Option<String>,
     /// For 422: what is wrong with the input, and where.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,8 +6,9 @@ use utoipa::ToSchema;
 
 use super::text::deserialize_parsed;
 
+// `tt`: a name that is passed on as a `literal` is not seen by the document's derive.
 macro_rules! permissions {
-    ($($permission:ident = $name:literal,)+) => {
+    ($($permission:ident = $name:tt,)+) => {
         /// Something that a role may allow.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
         pub enum Permission {

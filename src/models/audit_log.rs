@@ -14,8 +14,9 @@ use crate::{
     db::{Conn, schema::audit_log},
 };
 
+// `tt`: a name that is passed on as a `literal` is not seen by the document's derive.
 macro_rules! actions {
-    ($($(#[$doc:meta])* $action:ident = $name:literal,)+) => {
+    ($($(#[$doc:meta])* $action:ident = $name:tt,)+) => {
         /// What was done.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
         pub enum Action {

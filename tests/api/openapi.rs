@@ -149,8 +149,51 @@ fn send(
 }
 
 on_both_databases! {
+    every_name_that_a_parameter_or_a_body_may_have_is_taken,
     every_example_works_when_it_is_sent_unchanged,
     every_operation_is_served_and_documents_the_errors_of_its_form,
+}
+
+/// The schema itself, where a reference leads to it.
+fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    match schema["$ref"].as_str() {
+        Some(reference) => document.pointer(&reference[1..]).unwrap(),
+        None => schema,
+    }
+}
+
+fn every_name_that_a_parameter_or_a_body_may_have_is_taken(server: TestServer) {
+    let document = document();
+    let admin = server.admin("ada@example.com");
+    let mut tried = 0;
+    for (method, path, operation) in operations(&document) {
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let schema = resolved(&document, &parameter["schema"]);
+            for value in schema["enum"].as_array().into_iter().flatten() {
+                let (name, value) = (parameter["name"].as_str().unwrap(), value.as_str().unwrap());
+                let reply = admin.send(&method, &format!("{path}?{name}={value}"), "");
+                assert_eq!(
+                    reply.status, 200,
+                    "{method} {path}?{name}={value}: {reply:?}"
+                );
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 24, "{tried}");
+    let permissions = &document["components"]["schemas"]["Permission"]["enum"];
+    let body = serde_json::json!({"permissions": permissions});
+    let role = admin.put_json("/admin/roles/all", &body);
+    assert_eq!(
+        (role.status, &role.json()["permissions"]),
+        (201, permissions)
+    );
+    let actions = document["components"]["schemas"]["Action"]["enum"]
+        .as_array()
+        .unwrap();
+    for event in admin.get("/audit-log").json().as_array().unwrap() {
+        assert!(actions.contains(&event["action"]), "{event}");
+    }
 }
 
 fn every_example_works_when_it_is_sent_unchanged(server: TestServer) {
