@@ -180,7 +180,13 @@ pub fn document() -> OpenApi {
             // What is put need not be there.
             put.responses.responses.remove("404");
         }
+        for operation in operations(item) {
+            let responses = operation.responses.responses.values_mut();
+            responses.for_each(add_request_id);
+        }
     }
+    let shared = &mut document.components.get_or_insert_default().responses;
+    shared.values_mut().for_each(add_request_id);
     document
 }
 
@@ -218,6 +224,15 @@ fn add_link_to_next_page(operation: &mut Operation) {
         let description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)";
         page.headers
             .insert("Link".to_owned(), text_header(description).into());
+    }
+}
+
+/// What every answer has.
+fn add_request_id(response: &mut RefOr<Response>) {
+    if let RefOr::T(response) = response {
+        let description = "The request's own, if it sent a sane one";
+        let header = text_header(description).into();
+        response.headers.insert("X-Request-Id".to_owned(), header);
     }
 }
 

@@ -51,7 +51,10 @@ pub(crate) async fn sign_up(
         (PasswordGrant = "application/x-www-form-urlencoded"),
     )),
     responses(
-        (status = 200, description = "The token", body = Token),
+        (
+            status = 200, description = "The token", body = Token,
+            headers(("Cache-Control" = String, description = "`no-store`")),
+        ),
         problems::InvalidCredentials,
         problems::TooManyAttempts,
     ),

@@ -29,7 +29,10 @@ use crate::{
     responses(
         (
             status = 201, description = "The key", body = CreatedApiKey,
-            headers(("Location" = String, description = "Where the key is found from now on")),
+            headers(
+                ("Location" = String, description = "Where the key is found from now on"),
+                ("Cache-Control" = String, description = "`no-store`"),
+            ),
         ),
         problems::PermissionDenied,
     ),
@@ -149,7 +152,10 @@ pub(crate) async fn update(
     responses(
         (
             status = 201, description = "The new key", body = CreatedApiKey,
-            headers(("Location" = String, description = "Where the new key is found from now on")),
+            headers(
+                ("Location" = String, description = "Where the new key is found from now on"),
+                ("Cache-Control" = String, description = "`no-store`"),
+            ),
         ),
         problems::Conflict,
     ),

@@ -232,12 +232,15 @@ fn every_example_works_when_it_is_sent_unchanged(server: TestServer) {
                 (200..300).contains(&reply.status),
                 "{method} {path}: {reply:?}"
             );
-            assert!(
-                operation["responses"]
-                    .get(reply.status.to_string())
-                    .is_some(),
-                "{method} {path}"
-            );
+            let documented = &operation["responses"][reply.status.to_string()];
+            assert!(documented.is_object(), "{method} {path}: {}", reply.status);
+            for header in documented["headers"].as_object().unwrap().keys() {
+                // A list that ends here has no next page.
+                let is_there = reply.header(header).is_some() || header == "Link";
+                assert!(is_there, "{method} {path}: no {header}");
+            }
+            let no_store = documented["headers"].get("Cache-Control").is_some();
+            assert_eq!(reply.header("cache-control").is_some(), no_store, "{path}");
             match (method.as_str(), path.as_str()) {
                 ("POST", "/auth/signup") => {
                     user_id = reply.text("id").to_owned();
