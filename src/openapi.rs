@@ -175,14 +175,12 @@ pub fn document() -> OpenApi {
         for operation in operations(item) {
             add_link_to_next_page(operation);
             add_shared_errors(path, operation);
+            let responses = operation.responses.responses.values_mut();
+            responses.for_each(add_request_id);
         }
         if let Some(put) = &mut item.put {
             // What is put need not be there.
             put.responses.responses.remove("404");
-        }
-        for operation in operations(item) {
-            let responses = operation.responses.responses.values_mut();
-            responses.for_each(add_request_id);
         }
     }
     let shared = &mut document.components.get_or_insert_default().responses;

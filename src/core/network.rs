@@ -78,8 +78,11 @@ impl Networks {
 
     /// As they stand in the database.
     pub(crate) fn from_stored(text: &str) -> Result<Self, &'static str> {
-        let networks: Result<Vec<_>, _> =
-            text.split_ascii_whitespace().map(Network::parse).collect();
+        Self::parse_each(text.split_ascii_whitespace())
+    }
+
+    fn parse_each<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, &'static str> {
+        let networks: Result<Vec<_>, _> = texts.map(Network::parse).collect();
         networks.map(|networks| Self::new(&networks))
     }
 
@@ -115,9 +118,8 @@ impl FromStr for TrustedProxies {
             .split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty());
-        let networks: Result<Vec<_>, _> = parts.map(Network::parse).collect();
-        networks
-            .map(|networks| Self(Networks::new(&networks)))
+        Networks::parse_each(parts)
+            .map(Self)
             .map_err(|remedy| format!("{remedy}; several with commas in between"))
     }
 }

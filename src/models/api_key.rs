@@ -65,8 +65,13 @@ pub enum KeyStatus {
 
 impl ApiKey {
     pub fn is_expired(&self, now: UtcTime) -> bool {
-        self.settings.expires_at.is_some_and(|end| end <= now)
+        has_come(self.settings.expires_at, now)
     }
+}
+
+/// Whether a key's end has: at that very moment it is not good any more.
+fn has_come(end: Option<UtcTime>, now: UtcTime) -> bool {
+    end.is_some_and(|end| end <= now)
 }
 
 impl OwnedKey {
@@ -147,6 +152,12 @@ pub struct KeyFacts {
     pub ip_allowlist: Networks,
     #[diesel(select_expression = users::active)]
     pub user_active: bool,
+}
+
+impl KeyFacts {
+    pub fn is_expired(&self, now: UtcTime) -> bool {
+        has_come(self.expires_at, now)
+    }
 }
 
 /// The key with this digest, whoever's it is.

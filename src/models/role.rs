@@ -36,6 +36,11 @@ impl Role {
             permissions: self.permissions,
         }
     }
+
+    /// The same of a role that may not be there: then nothing.
+    pub(super) fn authority_of(role: Option<Self>) -> Authority {
+        role.map(|role| role.authority()).unwrap_or_default()
+    }
 }
 
 /// Until the transaction ends nobody else changes roles, or who has them: the rules about them look at
@@ -58,8 +63,7 @@ pub fn find(conn: &mut Conn, name: &str) -> QueryResult<Option<Role>> {
 
 /// What the role of this name lets its holders do: nothing if there is none.
 pub fn authority(conn: &mut Conn, name: &str) -> QueryResult<Authority> {
-    let role = find(conn, name)?;
-    Ok(role.map(|role| role.authority()).unwrap_or_default())
+    find(conn, name).map(Role::authority_of)
 }
 
 /// Roles, newest first, at most `limit`, those made before `before`.

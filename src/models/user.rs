@@ -2,12 +2,15 @@
 
 use diesel::prelude::*;
 
-use super::{contains, role::ADMIN};
+use super::{
+    contains,
+    role::{ADMIN, Role},
+};
 use crate::{
     core::{
         clock::UtcTime,
         id::UserId,
-        permission::{Authority, Permissions},
+        permission::Authority,
         security::{email::EmailKey, password_hasher::PasswordHash},
     },
     db::{
@@ -54,19 +57,13 @@ pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
 
 /// The account with this id, and what its role lets it do: nothing if there is no such role.
 pub fn find_with_authority(conn: &mut Conn, id: UserId) -> QueryResult<Option<(User, Authority)>> {
-    let found: Option<(User, Option<Permissions>)> = users::table
+    let found: Option<(User, Option<Role>)> = users::table
         .left_join(roles::table.on(roles::name.eq(users::role)))
         .filter(users::id.eq(id))
-        .select((users::all_columns, roles::permissions.nullable()))
+        .select((users::all_columns, roles::all_columns.nullable()))
         .first(conn)
         .optional()?;
-    Ok(found.map(|(user, permissions)| {
-        let authority = Authority {
-            is_admin: user.role == ADMIN && permissions.is_some(),
-            permissions: permissions.unwrap_or_default(),
-        };
-        (user, authority)
-    }))
+    Ok(found.map(|(user, role)| (user, Role::authority_of(role))))
 }
 
 /// The account with this id; nobody else changes it until the transaction ends.

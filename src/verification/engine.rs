@@ -150,7 +150,7 @@ pub fn decide(stored: Option<&KeyFacts>, request: &Request<'_>) -> Result<(), Re
     if !key.enabled || !key.user_active {
         return Err(Refusal::Disabled);
     }
-    if key.expires_at.is_some_and(|end| end <= request.now) {
+    if key.is_expired(request.now) {
         return Err(Refusal::Expired);
     }
     if key.revoked_at.is_some() {
