@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main -> cli -> server -> app -> routes, middleware -> extract
-//!                                   -> services, verification -> models -> db -> core
+//!                                   -> services -> verification -> models -> db -> core
 //! ```
 //!
 //! | room | holds |
@@ -16,7 +16,7 @@
 //! | [`middleware`] | wrappers: [`middleware::RequireApiKey`], the request's id, the log |
 //! | `extract` | what a handler can ask for |
 //! | [`services`] | what a person does |
-//! | [`verification`] | what a request with an API key goes through |
+//! | [`verification`] | what a request with an API key goes through, and how what is remembered stays true |
 //! | [`models`], [`db`] | rows and queries, on SQLite or PostgreSQL |
 //! | [`core`] | config, errors, security, clock; knows nobody |
 

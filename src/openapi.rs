@@ -18,7 +18,7 @@ use utoipa_actix_web::AppExt as _;
 
 use crate::{
     core::error::{FieldError, Problem},
-    routes,
+    routes::{self, forward_auth},
 };
 
 #[derive(utoipa::OpenApi)]
@@ -33,6 +33,8 @@ use crate::{
             4. **Rotate the key**: the example gives the old one a day of grace, in which both are good.\n\
             5. **Change** the new key, or **revoke** it, and call again.\n\
             6. See in the **audit log** what you did.\n\n\
+            Back ends **verify** their clients' keys with a key of their own that has the scope `keys:verify`, \
+            which an admin gives; gateways ask at `/forward-auth`.\n\n\
             What stands under **operators** needs a role that allows it. The first admin is made on the \
             command line: `latchkey admin grant EMAIL`.\n\n\
             Errors are `application/problem+json` (RFC 9457); `code` is stable and machine-readable.",
@@ -45,6 +47,7 @@ use crate::{
         (name = "operators", description = "Everybody's accounts and keys, and roles: for those whose role allows it"),
         (name = "health", description = "For load balancers and supervisors"),
     ),
+    paths(forward_auth::forward_auth),
     components(schemas(Problem, FieldError)),
 )]
 struct Head;
@@ -171,6 +174,9 @@ pub fn document() -> OpenApi {
         let response = error.response().into();
         components.responses.insert(error.name.to_owned(), response);
     }
+    if let Some(item) = document.paths.paths.get_mut("/forward-auth") {
+        add_every_method(item);
+    }
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
             add_link_to_next_page(operation);
@@ -211,6 +217,21 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// The same with any other method that the document knows, each under a name of its own.
+fn add_every_method(item: &mut PathItem) {
+    let Some(get) = item.get.clone() else { return };
+    let with = |method: &str| {
+        let mut operation = get.clone();
+        let name = get.operation_id.as_deref().unwrap_or_default();
+        operation.operation_id = Some(format!("{name}_{method}"));
+        Some(operation)
+    };
+    item.post = with("post");
+    item.put = with("put");
+    item.patch = with("patch");
+    item.delete = with("delete");
 }
 
 /// What leads from one page of a list to the next.

@@ -19,7 +19,7 @@ use crate::{
         security::token_secret,
     },
     db::{
-        ConnectError, Db,
+        Claim, ConnectError, Db,
         migrations::{self, MigrateError},
     },
     openapi,
@@ -56,11 +56,14 @@ impl Server {
     /// Brings the database up to date and takes the port.
     pub fn prepare(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let addresses = resolve(&config.host, config.port)?;
+        // Before anything is touched that whoever serves it already relies on.
+        let claim = Claim::take(&config.database.url)
+            .map_err(|error| StartError::Environment(error.to_string()))?;
         let jwt_secret = jwt_secret(config)?;
         migrate(&config.database.url)?;
         let db = Db::open(&config.database).map_err(|e| StartError::Environment(e.to_string()))?;
         let listener = listen(&addresses)?;
-        let state = State::new(config, &jwt_secret, db, clock);
+        let state = State::new(config, &jwt_secret, claim, db, clock);
         Ok(Self {
             // All that may block at once, should one worker have to do it all: neither hashing nor the
             // database may hold up the other for want of a thread.
@@ -95,15 +98,15 @@ impl Server {
             .run();
         started(server.handle());
         tracing::info!("listening on http://{address}");
-        let last_used = state.engine.last_used();
-        let ended = tokio::select! {
-            ended = server => ended,
-            () = last_used.flush_every(self.last_used_interval) => Ok(()),
+        let (serving, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serve = async {
+            let ended = server.await;
+            drop(serving);
+            ended
         };
-        if let Err(error) = last_used.flush().await {
-            let cause = error.cause();
-            tracing::error!(cause, "lost when keys were last used");
-        }
+        let stopped = async { drop(stopped.await) };
+        let keep = state.engine.run(self.last_used_interval, stopped);
+        let (ended, ()) = tokio::join!(serve, keep);
         tracing::info!("stopped");
         ended
     }

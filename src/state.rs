@@ -7,7 +7,7 @@ use crate::{
         network::TrustedProxies,
         security::{password_hasher::PasswordHasher, token::TokenAuthority},
     },
-    db::Db,
+    db::{Claim, Db},
     services::{accounts::Accounts, api_keys::ApiKeys, audit::Audit, roles::Roles, users::Users},
     verification::engine::Engine,
 };
@@ -26,17 +26,26 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(config: &Config, jwt_secret: &JwtSecret, db: Db, clock: Clock) -> Self {
+    pub fn new(
+        config: &Config,
+        jwt_secret: &JwtSecret,
+        claim: Claim,
+        db: Db,
+        clock: Clock,
+    ) -> Self {
         let hasher = PasswordHasher::new(config.bcrypt_cost);
         let previous = config.jwt_secret_previous.as_ref();
         let tokens = TokenAuthority::new(jwt_secret, previous, config.jwt_ttl_seconds);
+        let (database, cache) = (&config.database, &config.cache);
+        let engine = Engine::new(claim, db.clone(), database, cache, clock.clone());
+        let coherence = engine.coherence().clone();
         Self {
             accounts: Accounts::new(db.clone(), clock.clone(), config.signup, hasher, tokens),
-            api_keys: ApiKeys::new(db.clone(), clock.clone()),
-            users: Users::new(db.clone(), clock.clone()),
+            api_keys: ApiKeys::new(db.clone(), coherence.clone(), clock.clone()),
+            users: Users::new(db.clone(), coherence, clock.clone()),
             roles: Roles::new(db.clone(), clock.clone()),
             audit: Audit::new(db.clone()),
-            engine: Engine::new(db.clone(), clock.clone()),
+            engine,
             trusted_proxies: config.trusted_proxies.clone(),
             clock,
             db,

@@ -17,6 +17,7 @@ use crate::{
     models::user::User,
     server::{self, StartError},
     services::users::Users,
+    verification::coherence::Coherence,
 };
 
 #[derive(Args)]
@@ -87,7 +88,9 @@ async fn set_admin(
     }
     server::migrate(&database.url)?;
     let db = Db::open(database).map_err(failed)?;
-    Users::new(db, Clock::default())
+    let clock = Clock::default();
+    let coherence = Coherence::beside(db.clone(), database, clock.clone());
+    Users::new(db, coherence, clock)
         .set_admin(email, admin)
         .await
         .map_err(|error| match &error {

@@ -51,6 +51,9 @@ pub struct Config {
     #[arg(long, env = "SIGNUP", value_enum, default_value_t = Signup::Open)]
     pub signup: Signup,
 
+    #[command(flatten)]
+    pub cache: CacheConfig,
+
     /// Proxies, as addresses or networks with commas in between, whose word on the client's address is
     /// believed: the last address in `X-Forwarded-For`, or else in `Forwarded`, that is none of
     /// theirs [default: none].
@@ -96,6 +99,22 @@ pub struct DatabaseConfig {
     /// told 503.
     #[arg(skip = Duration::from_secs(5))]
     pub timeout: Duration,
+}
+
+/// What is remembered of keys.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CacheConfig {
+    /// How long an instance answers from memory, in seconds, up to 60, when it is cut off from the
+    /// database: the most that a revocation waits for it. 0 remembers nothing, and asks the database
+    /// each time.
+    #[arg(long = "cache-lease-seconds", env = "CACHE_LEASE_SECONDS", default_value = "2",
+          value_parser = seconds(0..=60))]
+    pub lease: Duration,
+
+    /// How many keys are remembered at the most, with 512 bytes of memory for each on the average.
+    #[arg(long = "cache-max-keys", env = "CACHE_MAX_KEYS", default_value_t = 1_000_000,
+          value_parser = whole_number::<usize>(1..=100_000_000))]
+    pub max_keys: usize,
 }
 
 /// What is logged, and how.
@@ -177,6 +196,12 @@ fn whole_number<T: TryFrom<i64>>(
                 format!("must be a whole number from {start} to {end}")
             })
     }
+}
+
+/// A parser for a duration of so many seconds.
+fn seconds(range: RangeInclusive<i64>) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    let parse = whole_number::<u64>(range);
+    move |text| parse(text).map(Duration::from_secs)
 }
 
 fn parse_log_filter(text: &str) -> Result<String, String> {

@@ -42,6 +42,14 @@ impl DatabaseUrl {
         }
     }
 
+    /// The connection URI, if it is PostgreSQL's.
+    pub(crate) fn postgres_uri(&self) -> Option<&SecretString> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(uri) => Some(uri),
+        }
+    }
+
     /// The PostgreSQL URI with `parameters` added where it does not set them itself.
     pub(crate) fn postgres_uri_with(
         uri: &SecretString,

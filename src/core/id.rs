@@ -94,3 +94,7 @@ id! {
     /// Names an event in the audit log.
     EventId
 }
+id! {
+    /// Names an instance for as long as its process runs.
+    InstanceId
+}

@@ -1,5 +1,6 @@
 //! What every other room may use and which itself knows none of them.
 
+pub mod boot_clock;
 pub mod clock;
 pub mod config;
 pub mod database_url;

@@ -86,6 +86,11 @@ impl Networks {
         networks.map(|networks| Self::new(&networks))
     }
 
+    /// The bytes that they take besides themselves.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.networks) + self.text.capacity()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty()
     }

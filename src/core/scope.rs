@@ -76,6 +76,11 @@ impl Scopes {
         text
     }
 
+    /// All of them, with blanks in between.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Each as it is written.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.split_ascii_whitespace()

@@ -41,7 +41,7 @@ impl Conn {
     ///
     /// On SQLite it begins with the right to write. One that begins by reading cannot get it any more
     /// once somebody else has written in between.
-    pub(super) fn write<T>(
+    pub fn write<T>(
         &mut self,
         changes: impl FnOnce(&mut Self) -> Result<T, Aborted>,
     ) -> Result<T, Aborted> {

@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,9 +25,11 @@ const TRUSTED_FOR: Duration = Duration::from_millis(500);
 /// Opens connections to one database.
 #[derive(Debug)]
 pub(super) struct Manager {
-    pub url: DatabaseUrl,
+    url: DatabaseUrl,
     /// How long to wait for a connection, a lock or an answer. `None`: as long as it takes.
-    pub timeout: Option<Duration>,
+    timeout: Option<Duration>,
+    /// When a connection last turned out to be broken. Others may be, from the same cause.
+    last_broken: Mutex<Option<Instant>>,
 }
 
 /// A connection in the pool.
@@ -59,7 +62,7 @@ impl ConnectError {
 
     /// libpq's messages have several lines. Those about a connection name host, port, user and
     /// database; what it says of a URL that it cannot read repeats all of it.
-    fn postgres(reason: &str) -> Self {
+    pub(super) fn postgres(reason: &str) -> Self {
         let words: Vec<_> = reason.split_whitespace().collect();
         let reason = words.join(" ");
         let about_a_connection = [
@@ -79,6 +82,21 @@ impl ConnectError {
 }
 
 impl Manager {
+    pub(super) fn new(url: DatabaseUrl, timeout: Option<Duration>) -> Self {
+        Self {
+            url,
+            timeout,
+            last_broken: Mutex::default(),
+        }
+    }
+
+    /// Whether a connection that was in use at this time needs no look at it.
+    fn trusts(&self, last_used: Instant) -> bool {
+        let last_broken = self.last_broken.lock();
+        let last_broken = *last_broken.unwrap_or_else(PoisonError::into_inner);
+        last_used.elapsed() < TRUSTED_FOR && last_broken.is_none_or(|at| at < last_used)
+    }
+
     /// Opens a connection with all its settings.
     pub(super) fn open(&self) -> Result<Conn, ConnectError> {
         match &self.url {
@@ -101,7 +119,7 @@ impl r2d2::ManageConnection for Manager {
     }
 
     fn is_valid(&self, pooled: &mut Pooled) -> Result<(), ConnectError> {
-        if pooled.last_used.elapsed() < TRUSTED_FOR || matches!(pooled.conn, Conn::Sqlite(_)) {
+        if matches!(pooled.conn, Conn::Sqlite(_)) || self.trusts(pooled.last_used) {
             return Ok(());
         }
         ping(&mut pooled.conn)
@@ -111,7 +129,13 @@ impl r2d2::ManageConnection for Manager {
 
     fn has_broken(&self, pooled: &mut Pooled) -> bool {
         pooled.last_used = Instant::now();
-        pooled.doubtful || std::thread::panicking() || is_inside_transaction(&mut pooled.conn)
+        let broken =
+            pooled.doubtful || std::thread::panicking() || is_inside_transaction(&mut pooled.conn);
+        if broken {
+            let last_broken = self.last_broken.lock();
+            *last_broken.unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        broken
     }
 }
 
@@ -176,12 +200,30 @@ fn open_postgres(
     uri: &SecretString,
     timeout: Option<Duration>,
 ) -> Result<PgConnection, ConnectError> {
+    let uri = postgres_uri(uri, timeout);
+    let mut conn = PgConnection::establish(uri.expose_secret())
+        .map_err(|error| ConnectError::postgres(&error.to_string()))?;
+    if let Some(timeout) = timeout {
+        let millis = timeout.as_millis();
+        // Who stands still amid a transaction holds locks: PostgreSQL ends it then.
+        conn.batch_execute(&format!(
+            "SET statement_timeout = {millis}; SET idle_in_transaction_session_timeout = {millis}"
+        ))
+        .map_err(|error| ConnectError::Postgres(error.to_string()))?;
+    }
+    Ok(conn)
+}
+
+/// With what every connection of ours asks of the network.
+pub(super) fn postgres_uri(uri: &SecretString, timeout: Option<Duration>) -> SecretString {
     let seconds = timeout
         .map_or(10, |timeout| timeout.as_secs().max(2))
         .to_string();
     let parameters = [
         ("connect_timeout", seconds.as_str()),
         ("application_name", "latchkey"),
+        // Of several hosts the primary: a standby may not know yet what was revoked.
+        ("target_session_attrs", "read-write"),
         // An idle connection that a firewall dropped is found out after a minute, not two hours.
         ("keepalives_idle", "30"),
         ("keepalives_interval", "10"),
@@ -189,13 +231,5 @@ fn open_postgres(
         // One that a network swallows while a query is under way, after ten seconds.
         ("tcp_user_timeout", "10000"),
     ];
-    let uri = DatabaseUrl::postgres_uri_with(uri, &parameters);
-    let mut conn = PgConnection::establish(uri.expose_secret())
-        .map_err(|error| ConnectError::postgres(&error.to_string()))?;
-    if let Some(timeout) = timeout {
-        let millis = timeout.as_millis();
-        conn.batch_execute(&format!("SET statement_timeout = {millis}"))
-            .map_err(|error| ConnectError::Postgres(error.to_string()))?;
-    }
-    Ok(conn)
+    DatabaseUrl::postgres_uri_with(uri, &parameters)
 }

@@ -55,10 +55,7 @@ struct Row {
 /// Runs the migrations that are missing and answers their names. Blocks until whoever else is at it
 /// has finished.
 pub fn run(url: &DatabaseUrl) -> Result<Vec<String>, MigrateError> {
-    let manager = Manager {
-        url: url.clone(),
-        timeout: None,
-    };
+    let manager = Manager::new(url.clone(), None);
     let _lock = url.sqlite_path().map(lock_beside).transpose()?;
     match manager.open()? {
         Conn::Sqlite(mut conn) => run_pending(&mut conn, SQLITE),

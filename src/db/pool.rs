@@ -27,6 +27,10 @@ const MAX_WAITING: usize = 1024;
 /// having happened.
 const QUERY_SHARE: f32 = 0.4;
 
+/// While the database is away, a connection is tried at least this often. The pool's own timeout is
+/// what tells it so, twice as long; each call of ours brings one of its own.
+const RECONNECT_WITHIN: Duration = Duration::from_millis(500);
+
 /// A pool of connections. Clones share it.
 #[derive(Clone)]
 pub struct Db {
@@ -47,23 +51,26 @@ struct Shared {
 impl Db {
     /// Opens the pool. Its connections are made when they are first needed.
     pub fn open(config: &DatabaseConfig) -> Result<Self, ConnectError> {
-        let query_timeout = config.timeout.mul_f32(QUERY_SHARE);
-        let manager = Manager {
-            url: config.url.clone(),
-            timeout: Some(query_timeout),
-        };
+        let manager = Manager::new(config.url.clone(), Some(query_timeout(config)));
         // The pool opens connections in the background and reports what goes wrong there to the log
         // only. Trying one first brings the reason to whoever starts the service.
         drop(manager.open()?);
+        Ok(Self::open_later(config))
+    }
+
+    /// The same for whoever goes on whether or not the database can be reached by now.
+    pub fn open_later(config: &DatabaseConfig) -> Self {
+        let query_timeout = query_timeout(config);
+        let manager = Manager::new(config.url.clone(), Some(query_timeout));
         let sqlite = config.url.sqlite_path().is_some();
         let turns = |what, at_once| Turns::new(what, at_once, MAX_WAITING);
         let pool = Pool::builder()
             .max_size(config.pool_size)
             .min_idle(Some(1))
-            .connection_timeout(config.timeout - query_timeout)
+            .connection_timeout(2 * RECONNECT_WITHIN)
             .test_on_check_out(true)
             .build_unchecked(manager);
-        Ok(Self {
+        Self {
             shared: Arc::new(Shared {
                 pool,
                 connections: turns("a database connection", config.pool_size as usize),
@@ -71,7 +78,7 @@ impl Db {
                 timeout: config.timeout,
                 query_timeout,
             }),
-        })
+        }
     }
 
     /// Runs queries that change nothing.
@@ -95,14 +102,22 @@ impl Db {
         &self,
         changes: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
     ) -> Result<T, Error> {
+        self.as_writer(|conn| conn.write(changes)).await
+    }
+
+    /// Does something on a connection that may write, with [`Conn::write`]. Once begun it is done to
+    /// its end, whether or not anybody still waits for it.
+    pub async fn as_writer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
+    ) -> Result<T, Error> {
         let start_by = self.start_by();
         self.in_time(async {
             let writer = match &self.shared.writers {
                 Some(writers) => Some(writers.take(start_by).await?),
                 None => None,
             };
-            let transaction = |conn: &mut Conn| conn.write(changes);
-            self.on_connection(start_by, writer, transaction).await
+            self.on_connection(start_by, writer, work).await
         })
         .await
     }
@@ -153,6 +168,10 @@ impl Db {
         .await
         .map_err(|_| Error::Internal("a database thread panicked".into()))?
     }
+}
+
+fn query_timeout(config: &DatabaseConfig) -> Duration {
+    config.timeout.mul_f32(QUERY_SHARE)
 }
 
 /// What a failed query means. Violated constraints that a person can cause are recognised by the

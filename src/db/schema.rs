@@ -58,6 +58,36 @@ diesel::table! {
     }
 }
 
+// PostgreSQL alone has the tables from here on.
+
+diesel::table! {
+    revision_clock (id) {
+        id -> BigInt,
+        revision -> BigInt,
+        tag -> BigInt,
+    }
+}
+
+diesel::table! {
+    key_changes (revision, position) {
+        revision -> BigInt,
+        position -> BigInt,
+        tag -> BigInt,
+        digest -> Nullable<Binary>,
+        user_id -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    instances (id) {
+        id -> Binary,
+        acked_revision -> BigInt,
+        renewals -> BigInt,
+        lease_micros -> BigInt,
+    }
+}
+
 diesel::joinable!(api_keys -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(api_keys, users);
 diesel::allow_tables_to_appear_in_same_query!(roles, users);
+diesel::allow_tables_to_appear_in_same_query!(revision_clock, key_changes);

@@ -10,12 +10,16 @@ use uuid::Uuid;
 
 use crate::core::{
     clock::UtcTime,
-    id::{ApiKeyId, EventId, RoleId, UserId},
+    id::{ApiKeyId, EventId, InstanceId, RoleId, UserId},
     json_object::JsonObject,
     network::Networks,
     permission::Permissions,
     scope::Scopes,
-    security::{api_key::Environment, email::EmailKey, password_hasher::PasswordHash},
+    security::{
+        api_key::{Environment, KeyDigest},
+        email::EmailKey,
+        password_hasher::PasswordHash,
+    },
 };
 
 impl<DB: Backend> FromSql<BigInt, DB> for UtcTime
@@ -58,7 +62,28 @@ macro_rules! stored_as_16_bytes {
     )+};
 }
 
-stored_as_16_bytes!(UserId, ApiKeyId, RoleId, EventId);
+stored_as_16_bytes!(UserId, ApiKeyId, RoleId, EventId, InstanceId);
+
+impl<DB: Backend> FromSql<Binary, DB> for KeyDigest
+where
+    Vec<u8>: FromSql<Binary, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        let bytes: Result<[u8; 32], _> = Vec::from_sql(bytes)?.try_into();
+        bytes
+            .map(Self)
+            .map_err(|_| "a digest that is not 32 bytes long".into())
+    }
+}
+
+impl<DB: Backend> ToSql<Binary, DB> for KeyDigest
+where
+    [u8]: ToSql<Binary, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.0.as_slice().to_sql(out)
+    }
+}
 
 impl<DB: Backend> FromSql<Text, DB> for Environment
 where

@@ -4,6 +4,7 @@
 //! a request before its handler runs. The rest is taken as it comes and read by the handler, so that
 //! the credential answers first, then the permission, then the body: the order of the contract.
 
+mod admit;
 mod body;
 mod client_address;
 pub(crate) mod credentials;
@@ -13,6 +14,7 @@ mod origin;
 mod page;
 mod verified_key;
 
+pub(crate) use admit::admit;
 pub(crate) use body::{Body, MediaType};
 pub(crate) use client_address::client_address;
 pub(crate) use current_user::{

@@ -53,6 +53,11 @@ impl FromRequest for QueryString {
 }
 
 impl QueryString {
+    /// As it was sent.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.query
+    }
+
     /// What a list is filtered by, and which page of it is asked for. A parameter that neither `F` nor
     /// [`ListPage`] knows is refused.
     pub(crate) fn list<F: DeserializeOwned, I: Id>(

@@ -7,29 +7,19 @@ use std::{
 };
 
 use actix_web::{
-    Error as ActixError, HttpMessage as _,
+    Error as ActixError,
     body::EitherBody,
     dev::{Service, ServiceRequest, ServiceResponse, Transform},
-    web,
 };
 use futures_util::future::LocalBoxFuture;
 
-use crate::{
-    core::{
-        error::{Credential, Error},
-        scope::Scope,
-    },
-    extract::{
-        client_address,
-        credentials::{Presented, presented},
-    },
-    verification::engine::{Engine, VerifiedKey},
-};
+use crate::{core::scope::Scope, extract::admit};
 
 /// Guards everything that it wraps: an app, a scope, a resource or a route.
 ///
-/// The key is taken from `x-api-key` or `Authorization: Bearer`; the [`Engine`] in the app's data
-/// decides about it; the handler finds it as a [`VerifiedKey`]. A request without a good key is
+/// The key is taken from `x-api-key` or `Authorization: Bearer`; the [`Engine`](crate::verification::engine::Engine) in the app's data
+/// decides about it; the handler finds it as a
+/// [`VerifiedKey`](crate::verification::engine::VerifiedKey). A request without a good key is
 /// answered 401; with a good one that is not meant for this, 403; and 503 when nobody can tell. An app
 /// that holds no engine answers 500.
 ///
@@ -127,33 +117,13 @@ where
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let (inner, scopes) = (self.inner.clone(), self.scopes.clone());
         Box::pin(async move {
-            match verify(&request, &scopes).await {
-                Ok(key) => {
-                    request.extensions_mut().insert(key);
-                    inner
-                        .call(request)
-                        .await
-                        .map(ServiceResponse::map_into_left_body)
-                }
+            match admit(request.request(), &scopes).await {
+                Ok(_) => inner
+                    .call(request)
+                    .await
+                    .map(ServiceResponse::map_into_left_body),
                 Err(error) => Ok(request.error_response(error).map_into_right_body()),
             }
         })
     }
-}
-
-async fn verify(request: &ServiceRequest, scopes: &[Scope]) -> Result<VerifiedKey, Error> {
-    let (Presented::KeyHeader(key) | Presented::Bearer(key)) =
-        presented(request.headers())?.ok_or(Error::MissingCredentials(Credential::ApiKey))?;
-    let engine = request
-        .app_data::<web::Data<Engine>>()
-        .ok_or_else(|| Error::internal("RequireApiKey in an app without an engine"))?;
-    let client_ip = client_address(request.request());
-    engine
-        .verify(key, client_ip, scopes)
-        .await?
-        .map_err(|refusal| {
-            let error = Error::from(&refusal);
-            request.extensions_mut().insert(refusal);
-            error
-        })
 }

@@ -7,13 +7,11 @@ use diesel::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{contains, key_settings::KeySettings, of_owner_before};
+use super::{contains, key_change::Changes, key_settings::KeySettings, of_owner_before};
 use crate::{
     core::{
         clock::UtcTime,
         id::{ApiKeyId, UserId},
-        network::Networks,
-        scope::Scopes,
         security::api_key::{Environment, KeyDigest},
     },
     db::{
@@ -70,7 +68,7 @@ impl ApiKey {
 }
 
 /// Whether a key's end has: at that very moment it is not good any more.
-fn has_come(end: Option<UtcTime>, now: UtcTime) -> bool {
+pub(super) fn has_come(end: Option<UtcTime>, now: UtcTime) -> bool {
     end.is_some_and(|end| end <= now)
 }
 
@@ -92,7 +90,7 @@ impl OwnedKey {
 /// Stores a key.
 pub fn insert(conn: &mut Conn, key: &ApiKey, digest: KeyDigest) -> QueryResult<usize> {
     diesel::insert_into(api_keys::table)
-        .values((key, api_keys::digest.eq(digest.as_bytes())))
+        .values((key, api_keys::digest.eq(digest)))
         .execute(conn)
 }
 
@@ -135,39 +133,6 @@ pub fn find_for_update(conn: &mut Conn, reach: Reach, id: ApiKeyId) -> QueryResu
         ),
     };
     found.optional()
-}
-
-/// What of a key bears on the decision whether it is good, and what whoever lets it in is told of it.
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = api_keys)]
-pub struct KeyFacts {
-    pub id: ApiKeyId,
-    pub user_id: UserId,
-    pub name: Option<String>,
-    pub environment: Environment,
-    pub enabled: bool,
-    pub scopes: Scopes,
-    pub expires_at: Option<UtcTime>,
-    pub revoked_at: Option<UtcTime>,
-    pub ip_allowlist: Networks,
-    #[diesel(select_expression = users::active)]
-    pub user_active: bool,
-}
-
-impl KeyFacts {
-    pub fn is_expired(&self, now: UtcTime) -> bool {
-        has_come(self.expires_at, now)
-    }
-}
-
-/// The key with this digest, whoever's it is.
-pub fn find_by_digest(conn: &mut Conn, digest: KeyDigest) -> QueryResult<Option<KeyFacts>> {
-    api_keys::table
-        .inner_join(users::table)
-        .filter(api_keys::digest.eq(digest.as_bytes()))
-        .select(KeyFacts::as_select())
-        .first(conn)
-        .optional()
 }
 
 /// Whether a key has a successor.
@@ -252,18 +217,37 @@ pub fn list(
 }
 
 /// Stores the settings of a key.
-pub fn set_settings(conn: &mut Conn, id: ApiKeyId, settings: &KeySettings) -> QueryResult<usize> {
+pub fn set_settings(
+    conn: &mut Conn,
+    changes: &mut Changes,
+    id: ApiKeyId,
+    settings: &KeySettings,
+) -> QueryResult<()> {
     diesel::update(api_keys::table.find(id))
         .set(settings)
-        .execute(conn)
+        .returning(api_keys::digest)
+        .get_result(conn)
+        .map(|digest| changes.note_key(digest))
 }
 
-/// Revokes a key. One that is revoked already keeps its time.
-pub fn revoke(conn: &mut Conn, id: ApiKeyId, now: UtcTime) -> QueryResult<usize> {
-    diesel::update(api_keys::table.find(id))
+/// Revokes a key; `false` if it was revoked already, and keeps its time.
+pub fn revoke(
+    conn: &mut Conn,
+    changes: &mut Changes,
+    id: ApiKeyId,
+    now: UtcTime,
+) -> QueryResult<bool> {
+    let revoked = diesel::update(api_keys::table.find(id))
         .filter(api_keys::revoked_at.is_null())
         .set(api_keys::revoked_at.eq(now))
-        .execute(conn)
+        .returning(api_keys::digest)
+        .get_result(conn)
+        .optional()?;
+    let is_new = revoked.is_some();
+    revoked
+        .into_iter()
+        .for_each(|digest| changes.note_key(digest));
+    Ok(is_new)
 }
 
 /// Notes when keys were used, unless a later use is known. The keys come in the order of their ids.
@@ -278,9 +262,13 @@ pub fn set_last_used(conn: &mut Conn, uses: &[(ApiKeyId, UtcTime)]) -> QueryResu
             .for_update()
             .execute(conn)?;
     }
-    let rows: Vec<_> = (0..uses.len())
-        .map(|row| format!("(${}, ${})", 2 * row + 1, 2 * row + 2))
-        .collect();
+    // SQLite would look each name up among all those before it.
+    let is_sqlite = matches!(conn, Conn::Sqlite(_));
+    let row = |row: usize| match is_sqlite {
+        true => "(?, ?)".to_owned(),
+        false => format!("(${}, ${})", 2 * row + 1, 2 * row + 2),
+    };
+    let rows: Vec<_> = (0..uses.len()).map(row).collect();
     let mut update = diesel::sql_query(format!(
         "UPDATE api_keys SET last_used_at = uses.column2
          FROM (VALUES {}) AS uses

@@ -2,6 +2,9 @@
 
 pub mod api_key;
 pub mod audit_log;
+pub mod instance;
+pub mod key_change;
+pub mod key_facts;
 pub mod key_settings;
 pub mod role;
 pub mod user;

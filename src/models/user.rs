@@ -4,6 +4,7 @@ use diesel::prelude::*;
 
 use super::{
     contains,
+    key_change::Changes,
     role::{ADMIN, Role},
 };
 use crate::{
@@ -115,10 +116,12 @@ pub fn list(
 }
 
 /// Stores an account's role and whether it is active.
-pub fn set_standing(conn: &mut Conn, user: &User) -> QueryResult<usize> {
+pub fn set_standing(conn: &mut Conn, changes: &mut Changes, user: &User) -> QueryResult<()> {
     diesel::update(users::table.find(user.id))
         .set((users::role.eq(&user.role), users::active.eq(user.active)))
-        .execute(conn)
+        .execute(conn)?;
+    changes.note_user(user.id);
+    Ok(())
 }
 
 /// The account of this address.

@@ -9,11 +9,13 @@ pub(crate) mod api_keys;
 pub(crate) mod audit_log;
 pub(crate) mod docs;
 pub(crate) mod fallback;
+pub(crate) mod forward_auth;
 pub(crate) mod health;
 pub(crate) mod problems;
 pub(crate) mod protected;
+pub(crate) mod verify;
 
-use actix_web::{HttpResponse, http::header::LINK};
+use actix_web::{HttpResponse, http::header::LINK, web};
 use serde::Serialize;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -22,6 +24,9 @@ use crate::{core::id::Id, extract::Page};
 /// Everything that is documented, the hot path first: the router tries them in this order.
 pub(crate) fn table(app: &mut ServiceConfig<'_>) {
     app.service(protected::protected) // GET /protected, behind an API key
+        .service(verify::verify) // POST /verify
+        .service(verify::verify_batch) // POST /verify/batch
+        .map(any_method) // /forward-auth
         .service(accounts::sign_up) // POST /auth/signup
         .service(accounts::log_in) // POST /auth/login
         .service(accounts::me) // GET /auth/me
@@ -43,6 +48,11 @@ pub(crate) fn table(app: &mut ServiceConfig<'_>) {
         .service(audit_log::list) // GET /audit-log
         .service(health::live) // GET /health/live
         .service(health::ready); // GET /health/ready
+}
+
+/// What answers any method is not a service of one; `openapi.rs` adds it to the document.
+fn any_method(app: &mut web::ServiceConfig) -> &mut web::ServiceConfig {
+    app.configure(forward_auth::configure)
 }
 
 /// A page of a list, with the way to the next.

@@ -24,12 +24,7 @@ use crate::{
 pub(crate) async fn protected(key: VerifiedKey) -> HttpResponse {
     HttpResponse::Ok().json(Protected {
         message: "The key is good.",
-        key: CallingKey {
-            id: key.id,
-            name: key.name,
-            environment: key.environment,
-            scopes: key.scopes,
-        },
+        key: CallingKey::new(&key),
         user_id: key.user_id,
     })
 }

@@ -12,7 +12,10 @@ use crate::{
         scope::Scopes,
         security::api_key::{Environment, PlainApiKey},
     },
-    models::api_key::{KeyStatus, OwnedKey},
+    models::{
+        api_key::{KeyStatus, OwnedKey},
+        key_facts::KeyFacts,
+    },
 };
 
 /// An API key, without the key.
@@ -115,21 +118,32 @@ impl CreatedApiKey {
 
 /// What the example of a protected endpoint answers.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Protected {
+pub(crate) struct Protected<'a> {
     #[schema(example = "The key is good.")]
     pub(crate) message: &'static str,
-    pub(crate) key: CallingKey,
+    pub(crate) key: CallingKey<'a>,
     /// Whose key it is.
     pub(crate) user_id: UserId,
 }
 
 /// The key that a request was made with.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct CallingKey {
-    pub(crate) id: ApiKeyId,
+pub(crate) struct CallingKey<'a> {
+    id: ApiKeyId,
     #[schema(required, example = "billing service")]
-    pub(crate) name: Option<String>,
-    pub(crate) environment: Environment,
+    name: Option<&'a str>,
+    environment: Environment,
     #[schema(value_type = Vec<String>, example = json!(["orders:read"]))]
-    pub(crate) scopes: Scopes,
+    scopes: &'a Scopes,
+}
+
+impl<'a> CallingKey<'a> {
+    pub(crate) fn new(key: &'a KeyFacts) -> Self {
+        Self {
+            id: key.id,
+            name: key.name.as_deref(),
+            environment: key.environment,
+            scopes: &key.scopes,
+        }
+    }
 }

@@ -6,6 +6,7 @@ pub(crate) mod api_key_input;
 pub(crate) mod audit_log;
 pub(crate) mod health;
 pub(crate) mod operator;
+pub(crate) mod verification;
 
 use crate::core::{
     error::{Error, FieldError},

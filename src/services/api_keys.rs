@@ -20,8 +20,10 @@ use crate::{
     models::{
         api_key::{self, ApiKey, KeyFilter, OwnedKey, Reach},
         audit_log::Action,
+        key_change::Changes,
         key_settings::{KeyPatch, KeySettings},
     },
+    verification::coherence::Coherence,
 };
 
 const GONE: &str = "The key has expired or was revoked, and can't be changed any more.";
@@ -31,12 +33,17 @@ const IN_GRACE: &str = "The key was rotated, and its grace period can only be sh
 /// What can be done with keys.
 pub struct ApiKeys {
     db: Db,
+    coherence: Coherence,
     clock: Clock,
 }
 
 impl ApiKeys {
-    pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock }
+    pub fn new(db: Db, coherence: Coherence, clock: Clock) -> Self {
+        Self {
+            db,
+            coherence,
+            clock,
+        }
     }
 
     /// Makes a key of the caller's. The only time that it is seen whole.
@@ -91,8 +98,8 @@ impl ApiKeys {
         patch: KeyPatch,
     ) -> Result<OwnedKey, Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
-        self.db
-            .write(move |conn| {
+        self.coherence
+            .write(move |conn, key_changes| {
                 let authority = caller.authority_now(conn)?;
                 let (key, now) = changeable(conn, &clock, &caller, id)?;
                 let before = &key.settings;
@@ -109,7 +116,7 @@ impl ApiKeys {
                 let Some(changes) = audit::changes(before, &after)? else {
                     return Ok(owned(key));
                 };
-                api_key::set_settings(conn, id, &after)?;
+                api_key::set_settings(conn, key_changes, id, &after)?;
                 record(conn, now, &caller, Action::KeyUpdated, &key, changes)?;
                 Ok(owned(ApiKey {
                     settings: after,
@@ -128,8 +135,8 @@ impl ApiKeys {
         grace_period_seconds: i64,
     ) -> Result<(PlainApiKey, OwnedKey), Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
-        self.db
-            .write(move |conn| {
+        self.coherence
+            .write(move |conn, key_changes| {
                 caller.authority_now(conn)?;
                 let (old, now) = changeable(conn, &clock, &caller, id)?;
                 if api_key::is_rotated(conn, id)? {
@@ -148,8 +155,8 @@ impl ApiKeys {
                 api_key::insert(conn, &new, plain.digest())?;
                 match grace_period_seconds {
                     // Not a time, which the clock of another instance could be behind of.
-                    0 => drop(api_key::revoke(conn, id, now)?),
-                    grace => end_by(conn, &old, now.plus_seconds(grace))?,
+                    0 => drop(api_key::revoke(conn, key_changes, id, now)?),
+                    grace => end_by(conn, key_changes, &old, now.plus_seconds(grace))?,
                 }
                 let mut details = audit::details("successor_id", new.id.to_string());
                 details.insert(
@@ -170,15 +177,15 @@ impl ApiKeys {
         id: ApiKeyId,
     ) -> Result<OwnedKey, Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
-        self.db
-            .write(move |conn| {
+        self.coherence
+            .write(move |conn, key_changes| {
                 match reach {
                     Reach::Own(_) => caller.authority_now(conn)?,
                     Reach::Everybody => caller.authority_for(conn, Permission::KeysWrite)?,
                 };
                 let key = api_key::find_for_update(conn, reach, id)?.ok_or(Error::NotFound)?;
                 let now = clock.now();
-                if api_key::revoke(conn, id, now)? > 0 {
+                if api_key::revoke(conn, key_changes, id, now)? {
                     record(conn, now, &caller, Action::KeyRevoked, &key, Map::new())?;
                 }
                 api_key::find(conn, reach, id)?.ok_or_else(|| Error::NotFound.into())
@@ -205,14 +212,19 @@ fn changeable(
 }
 
 /// Sees to it that a key ends at this time, unless it does before.
-fn end_by(conn: &mut Conn, key: &ApiKey, end: UtcTime) -> Result<(), Aborted> {
+fn end_by(
+    conn: &mut Conn,
+    key_changes: &mut Changes,
+    key: &ApiKey,
+    end: UtcTime,
+) -> Result<(), Aborted> {
     let own_end = key.settings.expires_at;
     let ending = KeyPatch {
         expires_at: Patch::Set(own_end.map_or(end, |own_end| own_end.min(end))),
         ..KeyPatch::default()
     };
     let settings = ending.apply(&key.settings).map_err(Error::internal)?;
-    api_key::set_settings(conn, key.id, &settings)?;
+    api_key::set_settings(conn, key_changes, key.id, &settings)?;
     Ok(())
 }
 

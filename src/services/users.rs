@@ -17,9 +17,11 @@ use crate::{
     db::{Aborted, Conn, Db},
     models::{
         audit_log::Action,
+        key_change::Changes,
         role,
         user::{self, User, UserChange, UserFilter},
     },
+    verification::coherence::Coherence,
 };
 
 const LAST_ADMIN: &str = "This is the last admin who can log in. Make another one first.";
@@ -27,6 +29,7 @@ const LAST_ADMIN: &str = "This is the last admin who can log in. Make another on
 /// What can be done with accounts by those who may.
 pub struct Users {
     db: Db,
+    coherence: Coherence,
     clock: Clock,
 }
 
@@ -38,8 +41,12 @@ struct Standing<'a> {
 }
 
 impl Users {
-    pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock }
+    pub fn new(db: Db, coherence: Coherence, clock: Clock) -> Self {
+        Self {
+            db,
+            coherence,
+            clock,
+        }
     }
 
     /// A page of accounts, newest first: those made before the account `before`.
@@ -72,8 +79,8 @@ impl Users {
         change: UserChange,
     ) -> Result<User, Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
-        self.db
-            .write(move |conn| {
+        self.coherence
+            .write(move |conn, key_changes| {
                 role::hold(conn)?;
                 let authority = caller.authority_for(conn, Permission::UsersWrite)?;
                 let user = user::find_for_update(conn, id)?.ok_or(Error::NotFound)?;
@@ -84,7 +91,7 @@ impl Users {
                         .ok_or_else(|| Error::invalid_field("/role", remedy))?;
                     require_covered(authority, given.authority())?;
                 }
-                apply(conn, clock.now(), caller.by(), user, change)
+                apply(conn, key_changes, clock.now(), caller.by(), user, change)
             })
             .await
     }
@@ -94,8 +101,8 @@ impl Users {
     pub async fn set_admin(&self, email: EmailKey, admin: bool) -> Result<Option<User>, Error> {
         let clock = self.clock.clone();
         let role = if admin { role::ADMIN } else { role::MEMBER };
-        self.db
-            .write(move |conn| {
+        self.coherence
+            .write(move |conn, key_changes| {
                 role::hold(conn)?;
                 let Some(found) = user::find_by_email(conn, &email)? else {
                     return Ok(None);
@@ -108,7 +115,8 @@ impl Users {
                     role: Some(role.to_owned()),
                     active: None,
                 };
-                apply(conn, clock.now(), By::CommandLine, found, change).map(Some)
+                let now = clock.now();
+                apply(conn, key_changes, now, By::CommandLine, found, change).map(Some)
             })
             .await
     }
@@ -117,6 +125,7 @@ impl Users {
 /// Makes a change, whoever asked for it, unless it would leave nobody to undo it.
 fn apply(
     conn: &mut Conn,
+    key_changes: &mut Changes,
     now: UtcTime,
     by: By<'_>,
     before: User,
@@ -132,7 +141,7 @@ fn apply(
     let Some(changes) = audit::changes(&standing(&before), &standing(&after))? else {
         return Ok(before);
     };
-    user::set_standing(conn, &after)?;
+    user::set_standing(conn, key_changes, &after)?;
     if before.active && !after.active {
         // Its tokens stay dead when it is activated again.
         user::end_sessions(conn, after.id)?;

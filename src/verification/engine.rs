@@ -1,29 +1,42 @@
 //! The decision whether a key is good: the only place that decides.
-//!
-//! It asks the database for each request, so that a change of a key is in force for the next one, on
-//! every instance.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
-use super::last_used::LastUsed;
+use super::{
+    coherence::Coherence, known_key::KnownKey, last_used::LastUsed, lookup::Lookup, memory::Memory,
+};
 use crate::{
     core::{
+        boot_clock::BootClock,
         clock::{Clock, UtcTime},
+        config::{CacheConfig, DatabaseConfig},
         error::Error,
-        id::{ApiKeyId, UserId},
-        scope::{Scope, Scopes},
-        security::api_key::{Environment, KeyDigest},
+        scope::Scope,
+        security::api_key::KeyDigest,
     },
-    db::Db,
-    models::api_key::{self, KeyFacts},
+    db::{Claim, ClaimError, ConnectError, Db},
+    models::key_facts::KeyFacts,
 };
 
 /// Decides about keys. Clones share what it needs.
+///
+/// Whoever has one sees to it that [`Engine::run`] runs. Until it does, each decision asks the
+/// database.
 #[derive(Clone)]
 pub struct Engine {
-    db: Db,
+    lookup: Lookup<Db>,
     clock: Clock,
     last_used: Arc<LastUsed>,
+    coherence: Coherence,
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{0}")]
+    Claim(#[from] ClaimError),
+    #[error("{0}")]
+    Connect(#[from] ConnectError),
 }
 
 /// What of a request bears on the decision.
@@ -38,12 +51,36 @@ pub struct Request<'a> {
 
 /// A key that was found good, and for whom it speaks.
 #[derive(Debug, Clone)]
-pub struct VerifiedKey {
-    pub id: ApiKeyId,
-    pub user_id: UserId,
-    pub name: Option<String>,
-    pub environment: Environment,
-    pub scopes: Scopes,
+pub struct VerifiedKey(Arc<KnownKey>);
+
+impl Deref for VerifiedKey {
+    type Target = KeyFacts;
+
+    fn deref(&self) -> &KeyFacts {
+        &self.0
+    }
+}
+
+/// What a verifier learns.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The key, if there is one.
+    pub key: Option<Arc<KnownKey>>,
+    /// Why it is not good.
+    pub refusal: Option<Refusal>,
+}
+
+/// What somebody wants to know of a key.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// As it was presented.
+    pub presented: &'a str,
+    /// The client's address, if it is known.
+    pub client_ip: Option<IpAddr>,
+    /// What the key must be good for.
+    pub scopes: &'a [Scope],
+    /// Whether the key is used, or only looked at.
+    pub is_use: bool,
 }
 
 /// Why a key is not good. The caller is not told which of the first four: that goes to the log.
@@ -91,56 +128,100 @@ impl From<&Refusal> for Error {
 }
 
 impl Engine {
-    pub fn new(db: Db, clock: Clock) -> Self {
+    /// An engine of another program on a database that the service has migrated. On PostgreSQL it is
+    /// one more instance beside those that serve it; an embedded database it has for itself.
+    pub fn open(
+        database: &DatabaseConfig,
+        cache: &CacheConfig,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
+        let claim = Claim::take(&database.url)?;
+        let db = Db::open(database)?;
+        Ok(Self::new(claim, db, database, cache, clock))
+    }
+
+    /// An engine on a database that is open.
+    pub fn new(
+        claim: Claim,
+        db: Db,
+        database: &DatabaseConfig,
+        cache: &CacheConfig,
+        clock: Clock,
+    ) -> Self {
+        let boot = BootClock::default();
+        let memory = Memory::new(cache, boot).map(Arc::new);
+        let coherence = Coherence::new(
+            claim,
+            db.clone(),
+            database,
+            clock.clone(),
+            boot,
+            memory.clone(),
+        );
         Self {
-            last_used: Arc::new(LastUsed::new(db.clone())),
-            db,
+            lookup: Lookup::new(db.clone(), boot, memory),
+            last_used: Arc::new(LastUsed::new(db)),
             clock,
+            coherence,
         }
     }
 
-    /// Decides about what a caller presented. An error means that nobody can tell, which opens no
-    /// door.
+    /// Does until `stop` what must be done all the time: keeps what is remembered true, and writes
+    /// every so often when keys were last used. Then it gives up what is remembered, so that nobody
+    /// has to wait for this instance, and writes the rest.
+    pub async fn run(&self, last_used_interval: Duration, stop: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.coherence.keep_lease(stop) => {}
+            () = self.last_used.flush_every(last_used_interval) => {}
+        }
+        if let Err(error) = self.last_used.flush().await {
+            let cause = error.cause();
+            tracing::error!(cause, "lost when keys were last used");
+        }
+    }
+
+    /// What changes of keys go through.
+    pub fn coherence(&self) -> &Coherence {
+        &self.coherence
+    }
+
+    /// Lets a key in, or says why not. An error means that nobody can tell, which opens no door.
     pub async fn verify(
         &self,
         presented: &str,
         client_ip: Option<IpAddr>,
         scopes: &[Scope],
     ) -> Result<Result<VerifiedKey, Refusal>, Error> {
-        let Some(digest) = KeyDigest::of_presented(presented) else {
-            return Ok(Err(Refusal::NotFound));
-        };
-        let stored = self
-            .db
-            .read(move |conn| api_key::find_by_digest(conn, digest))
-            .await?;
-        let request = Request {
-            // After the database has answered: what ended while it was asked has ended.
-            now: self.clock.now(),
+        let question = Question {
+            presented,
             client_ip,
             scopes,
+            is_use: true,
         };
-        let decision = decide(stored.as_ref(), &request);
-        Ok(match (decision, stored) {
-            (Ok(()), Some(key)) => {
-                self.last_used.note(key.id, request.now);
-                Ok(VerifiedKey {
-                    id: key.id,
-                    user_id: key.user_id,
-                    name: key.name,
-                    environment: key.environment,
-                    scopes: key.scopes,
-                })
-            }
-            (Ok(()), None) => Err(Refusal::NotFound),
-            (Err(refusal), _) => Err(refusal),
+        let Verdict { key, refusal } = self.judge(&question).await?;
+        Ok(match (key, refusal) {
+            (Some(key), None) => Ok(VerifiedKey(key)),
+            (_, refusal) => Err(refusal.unwrap_or(Refusal::NotFound)),
         })
     }
 
-    /// When keys were last used, on its way to the database. Whoever runs the engine sees to it that
-    /// it gets there: see [`LastUsed::flush_every`].
-    pub fn last_used(&self) -> &LastUsed {
-        &self.last_used
+    /// All that there is to say of a key. An error means that nobody can tell.
+    pub async fn judge(&self, question: &Question<'_>) -> Result<Verdict, Error> {
+        let key = match KeyDigest::of_presented(question.presented) {
+            Some(digest) => self.lookup.find(digest).await?,
+            None => None,
+        };
+        let request = Request {
+            // After the key is found: what ended while it was looked up has ended.
+            now: self.clock.now(),
+            client_ip: question.client_ip,
+            scopes: question.scopes,
+        };
+        let refusal = decide(key.as_deref().map(Deref::deref), &request).err();
+        if let (Some(key), None, true) = (&key, &refusal, question.is_use) {
+            self.last_used.note(key, request.now);
+        }
+        Ok(Verdict { key, refusal })
     }
 }
 

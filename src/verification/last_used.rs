@@ -1,33 +1,34 @@
 //! When keys were last used: noted in memory, written in batches, so that no request waits for a write.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::Notify;
 
+use super::known_key::KnownKey;
 use crate::{
     core::{clock::UtcTime, error::Error, id::ApiKeyId},
     db::{Conn, Db},
     models::api_key,
 };
 
-/// Keys that are noted at once, which takes some 50 MB. Past it further ones are not noted until some
-/// were written: the database must be out of reach for that.
-const MAX_NOTED: usize = 1_000_000;
-/// As many ask to be written at once.
-const MANY: usize = 10_000;
+/// Keys that wait to be written, which keeps them in memory. Past it the uses of further ones are not
+/// kept: the database must be out of reach for that.
+const MAX_WAITING: usize = 200_000;
+/// As many ask to be written before their time.
+const MANY: usize = MAX_WAITING / 2;
+/// But no sooner than this after the last time: to write them costs more than to use them.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// As many are written at once, so that nobody waits for long behind it.
 const BATCH: usize = 500;
-/// So that threads rarely wait for one another.
-const SHARDS: usize = 16;
 
-/// The last use of each key that is not in the database yet.
-pub struct LastUsed {
+/// The keys whose last use is not in the database yet.
+pub(super) struct LastUsed {
     db: Db,
-    shards: [Mutex<HashMap<ApiKeyId, UtcTime>>; SHARDS],
+    waiting: Mutex<Vec<Arc<KnownKey>>>,
     many: Notify,
 }
 
@@ -35,33 +36,30 @@ impl LastUsed {
     pub(super) fn new(db: Db) -> Self {
         Self {
             db,
-            shards: Default::default(),
+            waiting: Mutex::default(),
             many: Notify::new(),
         }
     }
 
-    /// Notes a use.
-    pub(super) fn note(&self, id: ApiKeyId, at: UtcTime) {
-        let mut noted = self.shard(id);
-        let length = noted.len();
-        match noted.entry(id) {
-            Entry::Occupied(mut entry) => {
-                let latest = at.max(*entry.get());
-                entry.insert(latest);
-            }
-            Entry::Vacant(entry) if length < MAX_NOTED / SHARDS => {
-                entry.insert(at);
-                if length + 1 == MANY / SHARDS {
-                    self.many.notify_one();
-                }
-            }
-            Entry::Vacant(_) => {}
+    /// Notes a use. Only the first one since a key was last written takes the lock.
+    pub(super) fn note(&self, key: &Arc<KnownKey>, at: UtcTime) {
+        if !key.note_use(at) {
+            return;
+        }
+        let mut waiting = self.waiting();
+        if waiting.len() >= MAX_WAITING {
+            key.take_use();
+            return;
+        }
+        waiting.push(key.clone());
+        if waiting.len() == MANY {
+            self.many.notify_one();
         }
     }
 
     /// Writes what is noted, for ever, every so often and when it is much. What could not be written
     /// is written later.
-    pub async fn flush_every(&self, interval: Duration) {
+    pub(super) async fn flush_every(&self, interval: Duration) {
         let mut well = true;
         loop {
             tokio::select! {
@@ -75,23 +73,31 @@ impl LastUsed {
                 tracing::warn!(cause, "cannot write when keys were last used; trying again");
             }
             well = flushed.is_ok();
+            tokio::time::sleep(MIN_INTERVAL.min(interval)).await;
         }
     }
 
     /// Writes what is noted. What could not be written is noted still, even if nobody waits for the end.
-    pub async fn flush(&self) -> Result<(), Error> {
+    pub(super) async fn flush(&self) -> Result<(), Error> {
+        let waiting = std::mem::take(&mut *self.waiting());
         let mut taken = Taken {
             from: self,
-            uses: Vec::new(),
+            uses: waiting
+                .into_iter()
+                .filter_map(|key| Some((key.take_use()?, key)))
+                .collect(),
         };
-        for shard in &self.shards {
-            taken.uses.extend(std::mem::take(&mut *lock(shard)));
-        }
         // The last ones first: what is left stays in place.
-        taken.uses.sort_unstable_by_key(|(id, _)| *id);
+        taken.uses.sort_unstable_by_key(|(_, key)| key.id);
         while !taken.uses.is_empty() {
             let rest = taken.uses.len().saturating_sub(BATCH);
-            let batch = taken.uses[rest..].to_vec();
+            // A key that was forgotten and found again stands there twice.
+            let mut batch = BTreeMap::new();
+            for (at, key) in &taken.uses[rest..] {
+                let latest = batch.entry(key.id).or_insert(*at);
+                *latest = (*latest).max(*at);
+            }
+            let batch: Vec<(ApiKeyId, UtcTime)> = batch.into_iter().collect();
             let write = move |conn: &mut Conn| Ok(api_key::set_last_used(conn, &batch)?);
             self.db.write(write).await?;
             taken.uses.truncate(rest);
@@ -99,28 +105,22 @@ impl LastUsed {
         Ok(())
     }
 
-    /// By the id's last bits, which are random.
-    fn shard(&self, id: ApiKeyId) -> MutexGuard<'_, HashMap<ApiKeyId, UtcTime>> {
-        let [.., last] = *id.0.as_bytes();
-        lock(&self.shards[usize::from(last) % SHARDS])
+    fn waiting(&self) -> MutexGuard<'_, Vec<Arc<KnownKey>>> {
+        // Nothing panics while holding it.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Uses on their way to the database.
 struct Taken<'a> {
     from: &'a LastUsed,
-    uses: Vec<(ApiKeyId, UtcTime)>,
+    uses: Vec<(UtcTime, Arc<KnownKey>)>,
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        for (id, at) in &self.uses {
-            self.from.note(*id, *at);
+        for (at, key) in &self.uses {
+            self.from.note(key, *at);
         }
     }
-}
-
-fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while holding it.
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,13 @@
 //! What a request with an API key goes through.
 
+pub mod cache;
+#[cfg(test)]
+mod cache_tests;
+pub mod coherence;
 pub mod engine;
-pub mod last_used;
+mod guard;
+pub mod known_key;
+mod last_used;
+mod lookup;
+mod memory;
+mod sync;

@@ -21,14 +21,15 @@ enum Rule {
     Owner(u16),
     /// Whose role has the permission.
     Operators(&'static str, u16),
-    /// Whoever shows a good API key.
-    Keys(u16),
+    /// Whoever shows a good API key, which has this scope if it is one.
+    Keys(&'static str, u16),
 }
 
 fn rule(method: &str, path: &str) -> Rule {
     use Rule::{Everybody, Keys, Operators, Owner, Users};
     match (method, path) {
-        ("GET", "/protected") => Keys(200),
+        ("GET", "/protected") | (_, "/forward-auth") => Keys("", 200),
+        ("POST", "/verify" | "/verify/batch") => Keys("keys:verify", 200),
         ("POST", "/auth/signup") => Everybody(201),
         ("POST", "/auth/login") => Everybody(200),
         ("GET", "/auth/me") => Users(200),
@@ -95,7 +96,7 @@ impl Rule {
         match (self, caller) {
             (Self::Everybody(status), _) => (status, None),
             (_, Anonymous) => (401, Some("missing_credentials")),
-            (Self::Keys(_), _) => (401, Some("invalid_api_key")),
+            (Self::Keys(..), _) => (401, Some("invalid_api_key")),
             (_, GarbageToken | ExpiredToken | Deactivated) => (401, Some("invalid_token")),
             (Self::Users(status), _) => (status, None),
             (Self::Owner(status), Caller::Owner) => (status, None),
@@ -251,16 +252,34 @@ fn everybody_gets_what_the_rules_say(server: TestServer) {
 fn a_key_is_as_good_as_its_owner(server: TestServer) {
     let admin = server.admin("admin@example.com");
     for (method, path, _) in operations(&document()) {
-        let Rule::Keys(status) = rule(&method, &path) else {
+        let Rule::Keys(scope, status) = rule(&method, &path) else {
             continue;
         };
-        let ada = server.user(&format!("ada{}@example.com", path.len()));
-        let caller = server.caller(&ada.create_key());
-        assert_eq!(send(&caller, &method, &path, &json!({})).status, status);
+        let address = format!("{method}{}@example.com", path.replace('/', "."));
+        let ada = server.user(&address);
+        let given = json!({"role": if scope.is_empty() { "member" } else { "admin" }});
         let id = ada.id();
+        admin.change_user(&id, &given);
+        let scopes = if scope.is_empty() {
+            vec![]
+        } else {
+            vec![scope]
+        };
+        let caller = server.caller(&ada.create_key_with(&json!({"scopes": scopes})));
+        let body = match &*path {
+            "/verify" => json!({"api_key": "x"}),
+            _ => json!({"keys": [{"api_key": "x"}]}),
+        };
+        let ask = |caller: &Client| send(caller, &method, &path, &body).status;
+        assert_eq!(ask(&caller), status);
         for (active, expected) in [(false, 401), (true, status)] {
             admin.change_user(&id, &json!({"active": active}));
-            assert_eq!(send(&caller, &method, &path, &json!({})).status, expected);
+            assert_eq!(ask(&caller), expected, "{method} {path}");
+        }
+        if !scope.is_empty() {
+            let ada = server.anonymous().log_in(&address, PASSWORD);
+            let caller = server.caller(&ada.create_key_with(&json!({"scopes": ["*"]})));
+            send(&caller, &method, &path, &body).assert_problem(403, "insufficient_scope");
         }
     }
 }

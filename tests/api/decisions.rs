@@ -9,7 +9,7 @@ use latchkey::{
         scope::{Scope, Scopes},
         security::api_key::Environment,
     },
-    models::api_key::KeyFacts,
+    models::key_facts::KeyFacts,
     verification::engine::{Refusal, Request, decide},
 };
 use serde_json::json;

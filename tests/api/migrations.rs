@@ -9,15 +9,20 @@ use crate::{
     support::{PASSWORD, TestServer, path_of},
 };
 
-/// Undoes the last migration, or does it again.
+/// Undoes the last two migrations, or does them again.
 fn migrate(server: &TestServer, forward: bool) {
     macro_rules! run {
         ($conn:expr, $folder:literal) => {{
             let source = FileBasedMigrations::from_path($folder).unwrap();
             let mut conn = $conn.unwrap();
-            match forward {
-                true => conn.run_next_migration(source).map(drop).unwrap(),
-                false => conn.revert_last_migration(source).map(drop).unwrap(),
+            for _ in 0..2 {
+                match forward {
+                    true => conn.run_next_migration(source.clone()).map(drop).unwrap(),
+                    false => conn
+                        .revert_last_migration(source.clone())
+                        .map(drop)
+                        .unwrap(),
+                }
             }
         }};
     }

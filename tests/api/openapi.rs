@@ -72,6 +72,9 @@ pub fn operations(document: &Value) -> Vec<(String, String, Value)> {
         "/auth/me",
         "/api-keys",
         "/protected",
+        "/verify",
+        "/verify/batch",
+        "/forward-auth",
         "/admin/users/{id}",
         "/admin/api-keys",
         "/admin/roles",
@@ -201,11 +204,13 @@ fn every_example_works_when_it_is_sent_unchanged(server: TestServer) {
     let anyone = server.anonymous();
     let mut password = PASSWORD;
     let (mut user, mut key, mut id) = (anyone.clone(), anyone.clone(), String::new());
+    let mut verifier = anyone.clone();
     let mut user_id = String::new();
     for (method, path, operation) in operations(&document) {
         let security = operation["security"].to_string();
         let client = match () {
             () if security.contains("user_token") => user.clone(),
+            () if path.starts_with("/verify") => verifier.clone(),
             () if security.contains("api_key") => key.clone(),
             () => anyone.clone(),
         };
@@ -251,6 +256,8 @@ fn every_example_works_when_it_is_sent_unchanged(server: TestServer) {
                 ("POST", "/api-keys") => {
                     key = anyone.with_key(reply.text("api_key"));
                     id = reply.text("id").to_owned();
+                    let verifies = serde_json::json!({"scopes": ["keys:verify"]});
+                    verifier = server.caller(&user.create_key_with(&verifies));
                 }
                 // These end the token.
                 ("POST", "/auth/logout") => user = anyone.log_in("ada@example.com", password),

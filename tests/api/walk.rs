@@ -61,6 +61,12 @@ fn run_walk(folder: &Path, settings: &[(&str, &str)]) {
         r#""role":"admin""#,
         r#""permissions":["users:read","keys:read","keys:write"],"built_in":false"#,
         r#""name":"nightly report""#,
+        // A back end, and a gateway.
+        r#"{"valid":true,"code":"valid","key":{"id":"#,
+        r#"{"results":[{"valid":false,"code":"ip_not_allowed","key":{"id":"#,
+        r#"{"valid":true,"code":"valid","#,
+        "HTTP/1.1 200 OK",
+        "x-api-key-scopes: orders:read",
     ];
     let mut rest = &*printed;
     for step in steps {

@@ -3,7 +3,6 @@
 use actix_web::{App, HttpResponse, HttpServer, middleware::from_fn, web};
 use latchkey::{
     core::network::TrustedProxies,
-    db::Db,
     middleware::{RequireApiKey, request_context},
     verification::engine::{Engine, VerifiedKey},
 };
@@ -104,19 +103,20 @@ fn a_guard_without_an_engine_lets_nobody_in() {
         .assert_problem(500, "internal_error");
 }
 
-/// An engine of another app on the server's database.
-fn engine(server: &TestServer) -> web::Data<Engine> {
+/// An engine of another app on the server's database, which is for one at a time.
+fn engine(server: &mut TestServer) -> web::Data<Engine> {
+    server.stop();
     let mut config = crate::support::config(&server.database_url);
     config.database.pool_size = 2;
-    let db = Db::open(&config.database).unwrap();
-    web::Data::new(Engine::new(db, server.clock.clone()))
+    let engine = Engine::open(&config.database, &config.cache, server.clock.clone());
+    web::Data::new(engine.unwrap())
 }
 
 #[test]
 fn a_guarded_scope_lets_nobody_reach_what_it_wraps() {
-    let server = TestServer::on_sqlite(|_| {});
+    let mut server = TestServer::on_sqlite(|_| {});
     let key = server.user("ada@example.com").create_key();
-    let engine = engine(&server);
+    let engine = engine(&mut server);
     let client = own_app(move |app| {
         app.app_data(engine.clone()).service(
             web::scope("/orders")
@@ -145,9 +145,19 @@ fn a_guarded_scope_lets_nobody_reach_what_it_wraps() {
 
 #[test]
 fn a_guard_with_scopes_lets_in_who_has_them_and_names_what_is_missing() {
-    let server = TestServer::on_sqlite(|_| {});
+    let mut server = TestServer::on_sqlite(|_| {});
     let ada = server.user("ada@example.com");
-    let engine = engine(&server);
+    let asked: [&[&str]; 7] = [
+        &["orders:read"],
+        &["orders:*"],
+        &["*"],
+        &[],
+        &["orders:write"],
+        &["orders"],
+        &["invoices:*", "order:*"],
+    ];
+    let keys = asked.map(|scopes| ada.create_key_with(&json!({"scopes": scopes})));
+    let engine = engine(&mut server);
     let app = own_app(move |app| {
         app.app_data(engine.clone())
             .service(
@@ -162,8 +172,8 @@ fn a_guard_with_scopes_lets_in_who_has_them_and_names_what_is_missing() {
             );
     });
     let key_with = |scopes: &[&str]| {
-        let key = ada.create_key_with(&json!({"scopes": scopes}));
-        app.with_key(key["api_key"].as_str().unwrap())
+        let place = asked.iter().position(|asked| *asked == scopes).unwrap();
+        app.with_key(keys[place]["api_key"].as_str().unwrap())
     };
     for scopes in [["orders:read"], ["orders:*"], ["*"]] {
         let reply = key_with(&scopes).get("/orders");
@@ -197,11 +207,12 @@ fn a_guard_with_scopes_lets_in_who_has_them_and_names_what_is_missing() {
 
 #[test]
 fn a_guard_believes_the_proxies_that_its_app_trusts() {
-    let server = TestServer::on_sqlite(|_| {});
+    let mut server = TestServer::on_sqlite(|_| {});
     let ada = server.user("ada@example.com");
     let key = ada.create_key_with(&json!({"ip_allowlist": ["192.0.2.0/24"]}));
+    let engine = engine(&mut server);
     let app = |proxies: &'static str| {
-        let engine = engine(&server);
+        let engine = engine.clone();
         let client = own_app(move |app| {
             app.app_data(engine.clone())
                 .app_data(web::Data::new(proxies.parse::<TrustedProxies>().unwrap()))

@@ -3,7 +3,8 @@
 mod client;
 pub mod postgres;
 pub mod program;
-mod server;
+pub mod proxy;
+pub mod server;
 
 pub use client::{Client, PASSWORD, PERMISSIONS, Reply, path_of};
 pub use program::Program;

@@ -34,7 +34,12 @@ impl Program {
 
     /// Starts it in `folder` and waits until it says where it listens.
     pub fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut child = Self::command(folder, &[], settings)
+        Self::listening(&mut Self::command(folder, &[], settings))
+    }
+
+    /// The same of any program that says it in the same words.
+    pub fn listening(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()

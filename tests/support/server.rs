@@ -1,6 +1,10 @@
 //! The service, run inside the test process on a free port, so that a test can move its clock.
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use actix_web::dev::ServerHandle;
 use clap::{Args as _, FromArgMatches as _};
@@ -111,22 +115,8 @@ impl TestServer {
     }
 
     /// The column `text` of what a query finds.
-    pub fn query(&self, query: &str) -> Vec<String> {
-        use diesel::{Connection as _, RunQueryDsl as _, sql_query, sql_types::Text};
-        #[derive(diesel::QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = Text)]
-            text: String,
-        }
-        let query = sql_query(query);
-        let rows: Vec<Row> = match self.database_url.strip_prefix("sqlite://") {
-            Some(file) => query.load(&mut diesel::SqliteConnection::establish(file).expect(file)),
-            None => query.load(
-                &mut diesel::PgConnection::establish(&self.database_url).expect("PostgreSQL"),
-            ),
-        }
-        .expect("rows");
-        rows.into_iter().map(|row| row.text).collect()
+    pub fn query(&self, text: &str) -> Vec<String> {
+        query(&self.database_url, text)
     }
 
     pub fn advance(&self, by: Duration) {
@@ -139,8 +129,16 @@ impl TestServer {
     pub fn stop(&mut self) {
         // The order to stop is sent at once; the future only waits for its end.
         drop(self.handle.stop(false));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let _ = thread.join();
+        // The server's threads end a moment later, and with them its claim on an embedded database.
+        let url = self.database_url.parse().expect("a URL");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while latchkey::db::Claim::take(&url).is_err() {
+            assert!(Instant::now() < deadline, "the database is not given back");
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -150,6 +148,28 @@ impl Drop for TestServer {
         self.stop();
         drop(self.folder.take());
     }
+}
+
+/// The column `text` of what a query finds in a database.
+pub fn query(database_url: &str, query: &str) -> Vec<String> {
+    use diesel::{Connection as _, RunQueryDsl as _, sql_query, sql_types::Text};
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        text: String,
+    }
+    let query = sql_query(query);
+    let rows: Vec<Row> = match database_url.strip_prefix("sqlite://") {
+        Some(file) => {
+            let mut conn = diesel::SqliteConnection::establish(file).expect(file);
+            // A server that has just stopped is tidying up.
+            let wait = sql_query("PRAGMA busy_timeout = 5000").execute(&mut conn);
+            wait.and_then(|_| query.load(&mut conn))
+        }
+        None => query.load(&mut diesel::PgConnection::establish(database_url).expect("PostgreSQL")),
+    }
+    .expect("rows");
+    rows.into_iter().map(|row| row.text).collect()
 }
 
 /// The defaults, with what every test wants otherwise.

@@ -109,8 +109,9 @@ impl fmt::Debug for PlainApiKey {
 }
 
 /// SHA-256 of a key. A plain hash is enough where the input has 190 random bits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyDigest([u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Binary)]
+pub struct KeyDigest(pub(crate) [u8; 32]);
 
 impl KeyDigest {
     /// The digest of what a caller presented, if that has the form of a key: no I/O is spent on
@@ -131,9 +132,12 @@ impl KeyDigest {
     fn of(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
     }
+}
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+/// Of a digest too, as little as possible is shown.
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyDigest([REDACTED])")
     }
 }
 

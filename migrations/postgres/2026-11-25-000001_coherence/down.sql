@@ -1,0 +1,3 @@
+DROP TABLE instances;
+DROP TABLE key_changes;
+DROP TABLE revision_clock;

@@ -1,0 +1,2 @@
+-- One process serves an embedded database, and agrees with itself without tables.
+SELECT 1;

@@ -1,0 +1,86 @@
+//! The right to serve a database: to answer from memory what it says.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::manager::make_folder_of;
+use crate::core::database_url::DatabaseUrl;
+
+/// Instances on PostgreSQL tell one another what changes, so any number of them may serve it. An
+/// embedded database has one process at a time that does: the lock is held until this is dropped, or
+/// the process ends, however it does.
+#[derive(Debug)]
+pub struct Claim {
+    _lock: Option<File>,
+}
+
+/// Why a database cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    #[error(
+        "another process serves {}, which is for one at a time; stop that one, or give several \
+         a PostgreSQL with DATABASE_URL", .0.display()
+    )]
+    Taken(PathBuf),
+    #[error("cannot lock {}: {reason}", path.display())]
+    Lock { path: PathBuf, reason: io::Error },
+}
+
+impl Claim {
+    /// Takes it, if nobody has it.
+    pub fn take(url: &DatabaseUrl) -> Result<Self, ClaimError> {
+        let lock = url.sqlite_path().map(lock).transpose()?;
+        Ok(Self { _lock: lock })
+    }
+}
+
+/// Locks a file beside the database. The database itself is SQLite's to lock.
+fn lock(database: &Path) -> Result<File, ClaimError> {
+    make_folder_of(database).map_err(|reason| ClaimError::Lock {
+        path: database.to_owned(),
+        reason,
+    })?;
+    if database.is_symlink() && !database.exists() {
+        return Err(ClaimError::Lock {
+            path: database.to_owned(),
+            reason: io::Error::other("it is a link that leads nowhere"),
+        });
+    }
+    // The same file may have several names.
+    let mut path = real_path(database).into_os_string();
+    path.push(".serving");
+    let path = PathBuf::from(path);
+    let open = || {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+    };
+    let locked = open().map_err(TryLockError::Error).and_then(|file| {
+        file.try_lock()?;
+        Ok(file)
+    });
+    locked.map_err(|error| match error {
+        TryLockError::WouldBlock => ClaimError::Taken(database.to_owned()),
+        TryLockError::Error(reason) => ClaimError::Lock { path, reason },
+    })
+}
+
+/// Where a file is, or will be.
+fn real_path(file: &Path) -> PathBuf {
+    let in_real_folder = || {
+        let folder = match file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        Some(folder.canonicalize().ok()?.join(file.file_name()?))
+    };
+    let found = file.canonicalize().ok().or_else(in_real_folder);
+    found.unwrap_or_else(|| file.to_owned())
+}

@@ -1,0 +1,183 @@
+//! Verification in JSON: what a back end asks of a key, and what it learns.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use super::{Checks, api_key::CallingKey};
+use crate::{
+    core::{
+        error::Error,
+        id::UserId,
+        scope::{MAX_SCOPES, Scope},
+        text::deserialize_parsed,
+    },
+    verification::engine::{Question, Refusal, Verdict},
+};
+
+/// The most that one use may count for.
+const MAX_COST: u64 = 1_000_000;
+/// How many keys one call may ask about.
+const MAX_KEYS: usize = 100;
+
+/// A question about a key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "api_key": "sk_live_ExampleExampleExampleExample12344Lvtrp",
+    "scopes": ["orders:read"], "client_ip": "203.0.113.7",
+}))]
+pub(crate) struct VerifyKey {
+    /// As your client presented it. Anything may stand here: what is no key is `not_found`.
+    api_key: String,
+    /// What the key must be good for.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, max_items = 64)]
+    scopes: Option<Vec<Scope>>,
+    /// Your client's address. Without it a key that has an allowlist is `ip_not_allowed`.
+    #[schema(value_type = Option<String>, example = "203.0.113.7")]
+    client_ip: Option<ClientIp>,
+    /// What this use counts for. 0 only looks: it is no use of the key.
+    #[schema(minimum = 0, maximum = 1_000_000, default = 1)]
+    cost: Option<u64>,
+}
+
+/// Questions about several keys.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"keys": [
+    {"api_key": "sk_live_ExampleExampleExampleExample12344Lvtrp"},
+    {"api_key": "sk_live_ExampleExampleExampleExample12344Lvtrp", "cost": 0},
+]}))]
+pub(crate) struct VerifyKeys {
+    #[schema(min_items = 1, max_items = 100)]
+    keys: Vec<VerifyKey>,
+}
+
+#[derive(Clone, Copy)]
+struct ClientIp(IpAddr);
+
+impl<'de> Deserialize<'de> for ClientIp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse = |text: &str| text.parse().map_err(|_| "must be an IPv4 or IPv6 address");
+        deserialize_parsed(deserializer, parse).map(Self)
+    }
+}
+
+impl VerifyKey {
+    pub(crate) fn check(&self) -> Result<Question<'_>, Error> {
+        let mut checks = Checks::default();
+        self.check_in(&mut checks, "");
+        checks.finish(Some(self.question()))
+    }
+
+    fn check_in(&self, checks: &mut Checks, place: &str) {
+        if self
+            .scopes
+            .as_ref()
+            .is_some_and(|scopes| scopes.len() > MAX_SCOPES)
+        {
+            let at_most = Err::<(), _>("must be at most 64 scopes");
+            checks.field(&format!("{place}/scopes"), at_most);
+        }
+        if self.cost.is_some_and(|cost| cost > MAX_COST) {
+            let at_most = Err::<(), _>("must be 0 to 1000000");
+            checks.field(&format!("{place}/cost"), at_most);
+        }
+    }
+
+    fn question(&self) -> Question<'_> {
+        Question {
+            presented: &self.api_key,
+            client_ip: self.client_ip.map(|ip| ip.0),
+            scopes: self.scopes.as_deref().unwrap_or_default(),
+            is_use: self.cost != Some(0),
+        }
+    }
+}
+
+impl VerifyKeys {
+    /// In the order in which they are answered.
+    pub(crate) fn check(&self) -> Result<Vec<Question<'_>>, Error> {
+        if !(1..=MAX_KEYS).contains(&self.keys.len()) {
+            return Err(Error::invalid_field("/keys", "must be 1 to 100 keys"));
+        }
+        let mut checks = Checks::default();
+        for (number, key) in self.keys.iter().enumerate() {
+            key.check_in(&mut checks, &format!("/keys/{number}"));
+        }
+        checks.finish(Some(self.keys.iter().map(VerifyKey::question).collect()))
+    }
+}
+
+/// Whether a key is good, and if not, why: the first that applies.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum VerificationCode {
+    Valid,
+    /// Malformed, mistyped, or never issued.
+    NotFound,
+    /// Switched off, or its owner is deactivated.
+    Disabled,
+    Expired,
+    Revoked,
+    IpNotAllowed,
+    InsufficientScope,
+}
+
+/// What there is to say of a key.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Verification<'a> {
+    /// Whether to let the client in.
+    valid: bool,
+    code: VerificationCode,
+    /// The key, if there is one, also if it is not good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<CallingKey<'a>>,
+    /// Whose key it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<UserId>,
+    /// For `insufficient_scope`: what the key would need besides its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["orders:read"]))]
+    missing_scopes: Option<&'a [String]>,
+}
+
+impl<'a> Verification<'a> {
+    pub(crate) fn new(verdict: &'a Verdict) -> Self {
+        let (code, missing_scopes) = match &verdict.refusal {
+            None => (VerificationCode::Valid, None),
+            Some(Refusal::NotFound) => (VerificationCode::NotFound, None),
+            Some(Refusal::Disabled) => (VerificationCode::Disabled, None),
+            Some(Refusal::Expired) => (VerificationCode::Expired, None),
+            Some(Refusal::Revoked) => (VerificationCode::Revoked, None),
+            Some(Refusal::IpNotAllowed) => (VerificationCode::IpNotAllowed, None),
+            Some(Refusal::InsufficientScope(missing)) => {
+                (VerificationCode::InsufficientScope, Some(&**missing))
+            }
+        };
+        Self {
+            valid: verdict.refusal.is_none(),
+            code,
+            key: verdict.key.as_deref().map(|key| CallingKey::new(key)),
+            user_id: verdict.key.as_ref().map(|key| key.user_id),
+            missing_scopes,
+        }
+    }
+}
+
+/// What there is to say of several keys.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Verifications<'a> {
+    /// In the order of the questions.
+    results: Vec<Verification<'a>>,
+}
+
+impl<'a> Verifications<'a> {
+    pub(crate) fn new(verdicts: &'a [Verdict]) -> Self {
+        Self {
+            results: verdicts.iter().map(Verification::new).collect(),
+        }
+    }
+}

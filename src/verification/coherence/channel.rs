@@ -1,0 +1,192 @@
+//! How a member of the cluster talks to the others: through the database.
+
+use std::time::Duration;
+
+use tokio::{task::JoinHandle, time::sleep};
+
+use super::acks::Acks;
+use crate::{
+    core::{config::DatabaseConfig, error::Error, id::InstanceId},
+    db::{
+        Conn, ConnectError, Db,
+        notifications::{Notification, Notifications},
+    },
+    models::{
+        instance::{self, ACKS_CHANNEL, Instance},
+        key_change::{self, CHANGES_CHANNEL, News, Revision},
+    },
+};
+
+/// How long a listener that was lost is gone, at least.
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// One to read, one to write while that hangs.
+const CONNECTIONS: u32 = 2;
+/// No lease is so short that the database must answer sooner.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a member asks, and tells. Each step has happened for everybody when it has answered.
+pub(super) trait Channel {
+    /// Says for so many times that this instance goes on. Answers the revision that everybody takes as
+    /// acknowledged by it.
+    async fn renew(&mut self, renewals: i64) -> Result<i64, Error>;
+    /// What has happened since.
+    async fn news(&mut self, known: Option<Revision>) -> Result<News, Error>;
+    /// Says that this instance answers nothing any more from before this revision.
+    async fn acknowledge(&mut self, revision: Revision) -> Result<(), Error>;
+    /// Everybody who has said that they go on.
+    async fn instances(&mut self) -> Result<Vec<Instance>, Error>;
+    /// Removes one that has not gone on since it was seen like this.
+    async fn remove_dead(&mut self, seen: Instance) -> Result<(), Error>;
+    /// Waits until there may be news. May be given up while it waits.
+    async fn notified(&mut self);
+    /// Says that this instance does not go on.
+    async fn leave(&mut self) -> Result<(), Error>;
+}
+
+/// The database that this instance serves, on connections of its own: requests may keep the others
+/// busy for longer than a lease.
+pub(super) struct DbChannel {
+    db: Db,
+    config: DatabaseConfig,
+    id: InstanceId,
+    lease: Duration,
+    acks: Acks,
+    listener: Option<Notifications>,
+    /// One that is being connected.
+    connecting: Option<JoinHandle<Result<Notifications, ConnectError>>>,
+    /// The newest revision that the listener told of.
+    told: i64,
+    /// The newest that was read: to be told of it again is no news.
+    read: i64,
+}
+
+impl DbChannel {
+    pub(super) fn new(
+        config: &DatabaseConfig,
+        id: InstanceId,
+        lease: Duration,
+        acks: Acks,
+    ) -> Self {
+        let config = DatabaseConfig {
+            pool_size: CONNECTIONS,
+            timeout: config.timeout.min(lease.max(MIN_TIMEOUT)),
+            ..config.clone()
+        };
+        Self {
+            db: Db::open_later(&config),
+            config,
+            id,
+            lease,
+            acks,
+            listener: None,
+            connecting: None,
+            told: 0,
+            read: 0,
+        }
+    }
+
+    /// A listener that has not told in all this time of what was read hangs, or was cut off. Revisions
+    /// that are less than those it told of are of another history.
+    fn doubt_listener(&mut self) {
+        if self.read > self.told {
+            self.listener = None;
+        }
+        self.told = self.read;
+    }
+
+    /// Whether there may be news.
+    fn take_in(&mut self, notification: &Notification) -> bool {
+        if notification.channel == CHANGES_CHANNEL {
+            let revision = notification.payload.parse().ok();
+            self.told = self.told.max(revision.unwrap_or(self.told));
+            return revision.is_none_or(|revision| revision > self.read);
+        }
+        let ack = instance::read_acknowledgement(&notification.payload);
+        ack.into_iter()
+            .for_each(|(id, revision)| self.acks.note(id, revision));
+        false
+    }
+}
+
+impl Channel for DbChannel {
+    async fn renew(&mut self, renewals: i64) -> Result<i64, Error> {
+        self.doubt_listener();
+        let (id, lease) = (self.id, self.lease);
+        self.db
+            .write(move |conn| Ok(instance::renew(conn, id, renewals, lease)?))
+            .await
+    }
+
+    async fn news(&mut self, known: Option<Revision>) -> Result<News, Error> {
+        let news = self.db.read(move |conn| key_change::since(conn, known));
+        let news = news.await?;
+        self.read = news.revision.number;
+        Ok(news)
+    }
+
+    async fn acknowledge(&mut self, revision: Revision) -> Result<(), Error> {
+        let id = self.id;
+        self.db
+            .write(move |conn| Ok(instance::acknowledge(conn, id, revision.number)?))
+            .await
+    }
+
+    async fn instances(&mut self) -> Result<Vec<Instance>, Error> {
+        self.db.read(instance::list).await
+    }
+
+    async fn remove_dead(&mut self, seen: Instance) -> Result<(), Error> {
+        self.db
+            .write(move |conn| Ok(instance::remove_dead(conn, &seen)?))
+            .await
+    }
+
+    async fn notified(&mut self) {
+        loop {
+            let Some(listener) = &mut self.listener else {
+                let config = &self.config;
+                // It goes on when this is given up: it may take longer than anybody waits here.
+                let connecting = self
+                    .connecting
+                    .get_or_insert_with(|| tokio::spawn(listen(config.clone())));
+                let connected = connecting.await;
+                self.connecting = None;
+                if let Ok(Ok(listener)) = connected {
+                    self.listener = Some(listener);
+                    // There may have been something before.
+                    return;
+                }
+                continue;
+            };
+            match listener.next().await {
+                Ok(notification) => {
+                    if self.take_in(&notification) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "lost the database's notifications; listening again");
+                    self.listener = None;
+                }
+            }
+        }
+    }
+
+    async fn leave(&mut self) -> Result<(), Error> {
+        let id = self.id;
+        self.db
+            .write(move |conn: &mut Conn| Ok(instance::leave(conn, id)?))
+            .await
+    }
+}
+
+async fn listen(config: DatabaseConfig) -> Result<Notifications, ConnectError> {
+    let uri = config.url.postgres_uri().ok_or(ConnectError::Url)?;
+    let channels = [CHANGES_CHANNEL, ACKS_CHANNEL];
+    let listening = Notifications::listen(uri, config.timeout, &channels).await;
+    if let Err(error) = &listening {
+        tracing::warn!(%error, "cannot listen to the database; trying again");
+        sleep(LISTEN_AGAIN_AFTER).await;
+    }
+    listening
+}
