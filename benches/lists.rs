@@ -10,6 +10,7 @@
     reason = "a benchmark may fail"
 )]
 
+#[expect(dead_code, reason = "made for the other benchmarks as well")]
 mod support;
 
 use diesel::{Connection as _, PgConnection, RunQueryDsl as _, SqliteConnection, sql_query};

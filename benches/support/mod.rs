@@ -1,4 +1,10 @@
-//! A server to measure, and a client that costs next to nothing.
+//! A server to measure, and a client that asks it.
+
+pub(crate) mod engine;
+pub(crate) mod keys;
+pub(crate) mod load;
+pub(crate) mod nginx;
+pub(crate) mod program;
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,7 +19,8 @@ use latchkey::{
     server::Server,
 };
 
-/// Of the account that a benchmark makes.
+/// The account that a benchmark makes.
+pub(crate) const EMAIL: &str = "ada@example.com";
 pub(crate) const CREDENTIALS: &str =
     r#"{"email":"ada@example.com","password":"correct horse battery staple"}"#;
 

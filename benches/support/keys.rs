@@ -1,0 +1,121 @@
+//! Keys in the table: some that are known, and any number that no secret belongs to.
+
+use std::fmt::Write as _;
+
+use diesel::{
+    Connection as _, PgConnection, RunQueryDsl as _, SqliteConnection,
+    connection::SimpleConnection, sql_query,
+};
+use latchkey::core::security::api_key::{Environment, PlainApiKey};
+use sha2::{Digest as _, Sha256};
+
+/// Rows of one statement.
+const CHUNK: usize = 500;
+const COLUMNS: &str =
+    "id, user_id, name, name_folded, environment, prefix, digest, scopes, created_at";
+
+/// A database to write to.
+pub(crate) enum Table {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+/// Fresh keys, which are in no table yet.
+pub(crate) fn generate(count: usize) -> Vec<String> {
+    let key = |_| PlainApiKey::generate(Environment::Live).expose().to_owned();
+    (0..count).map(key).collect()
+}
+
+impl Table {
+    pub(crate) fn open(database_url: &str) -> Self {
+        match database_url.strip_prefix("sqlite://") {
+            Some(path) => {
+                let mut connection = SqliteConnection::establish(path).unwrap();
+                // A server may be writing.
+                connection
+                    .batch_execute("PRAGMA busy_timeout = 10000")
+                    .unwrap();
+                Self::Sqlite(connection)
+            }
+            None => Self::Postgres(PgConnection::establish(database_url).unwrap()),
+        }
+    }
+
+    /// Adds an account that cannot log in.
+    pub(crate) fn add_user(&mut self, email: &str) {
+        let id = self.bytes(&format!("{:032x}", 1));
+        self.execute(&format!(
+            "INSERT INTO users (id, email, email_key, password_hash, role, session_version, created_at)
+             VALUES ({id}, '{email}', '{email}', '', 'member', 0, 0)"
+        ));
+    }
+
+    /// Adds these keys: with names of 12 characters, and two scopes.
+    pub(crate) fn add_keys(&mut self, email: &str, keys: &[String]) {
+        for (chunk, keys) in keys.chunks(CHUNK).enumerate() {
+            let mut rows = String::new();
+            for (number, key) in keys.iter().enumerate() {
+                let number = chunk * CHUNK + number;
+                // Ids that are none of the others'.
+                let id = self.bytes(&format!("ff{number:030x}"));
+                let digest = self.bytes(&hex(&Sha256::digest(key)));
+                let (separator, prefix) = (if rows.is_empty() { "" } else { "," }, &key[..12]);
+                write!(
+                    rows,
+                    "{separator} ({id}, {}, 'Key {number:08}', 'key {number:08}', 'live', '{prefix}', {digest},
+                     'orders:read orders:write', {number})",
+                    user(email)
+                )
+                .unwrap();
+            }
+            self.execute(&format!("INSERT INTO api_keys ({COLUMNS}) VALUES {rows}"));
+        }
+    }
+
+    /// Adds this many keys that no secret belongs to.
+    pub(crate) fn add_others(&mut self, email: &str, count: usize) {
+        let user = user(email);
+        let rest = "'Key ' || n, 'key ' || n, 'live', 'sk_live_Exam'";
+        self.execute(&match self {
+            Self::Sqlite(_) => format!(
+                "INSERT INTO api_keys ({COLUMNS}) WITH RECURSIVE numbers(n) AS
+                     (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})
+                 SELECT unhex(printf('%032x', n)), {user}, {rest}, randomblob(32), '', n FROM numbers"
+            ),
+            Self::Postgres(_) => format!(
+                "INSERT INTO api_keys ({COLUMNS})
+                 SELECT decode(lpad(to_hex(n), 32, '0'), 'hex'), {user}, {rest}, sha256(int8send(n)), '', n
+                 FROM generate_series(1, {count}) AS n"
+            ),
+        });
+        self.execute("ANALYZE");
+    }
+
+    fn execute(&mut self, statement: &str) {
+        let query = sql_query(statement);
+        match self {
+            Self::Sqlite(connection) => query.execute(connection),
+            Self::Postgres(connection) => query.execute(connection),
+        }
+        .unwrap();
+    }
+
+    /// A literal.
+    fn bytes(&self, hex: &str) -> String {
+        match self {
+            Self::Sqlite(_) => format!("x'{hex}'"),
+            Self::Postgres(_) => format!(r"'\x{hex}'::bytea"),
+        }
+    }
+}
+
+fn user(email: &str) -> String {
+    format!("(SELECT id FROM users WHERE email = '{email}')")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
