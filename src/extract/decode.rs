@@ -11,10 +11,15 @@ const TOO_LARGE: &str = "number out of range";
 
 /// Reads JSON.
 pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // serde would read an array as a struct's fields in their order.
+    let is_array = bytes.trim_ascii_start().starts_with(b"[");
+    if let (false, Ok(read)) = (is_array, serde_json::from_slice(bytes)) {
+        return Ok(read);
+    }
+    // What is wrong is found by going through it again, slowly.
     let malformed = |error: &serde_json::Error| Error::InvalidJson(error.to_string());
     serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
-    // serde would read an array as a struct's fields in their order.
-    if bytes.trim_ascii_start().starts_with(b"[") {
+    if is_array {
         return Err(Error::invalid_field("", "must be an object"));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
