@@ -151,7 +151,7 @@ impl Engine {
         let boot = BootClock::default();
         let memory = Memory::new(cache, boot).map(Arc::new);
         let coherence = Coherence::new(
-            claim,
+            Some(claim),
             db.clone(),
             database,
             clock.clone(),

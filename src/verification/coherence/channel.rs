@@ -1,6 +1,6 @@
 //! How a member of the cluster talks to the others: through the database.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -31,16 +31,29 @@ pub(super) trait Channel {
     async fn renew(&mut self, renewals: i64) -> Result<i64, Error>;
     /// What has happened since.
     async fn news(&mut self, known: Option<Revision>) -> Result<News, Error>;
+
+    // The rest is nothing where there is nobody else.
+
     /// Says that this instance answers nothing any more from before this revision.
-    async fn acknowledge(&mut self, revision: Revision) -> Result<(), Error>;
+    async fn acknowledge(&mut self, _: Revision) -> Result<(), Error> {
+        Ok(())
+    }
     /// Everybody who has said that they go on.
-    async fn instances(&mut self) -> Result<Vec<Instance>, Error>;
+    async fn instances(&mut self) -> Result<Vec<Instance>, Error> {
+        Ok(Vec::new())
+    }
     /// Removes one that has not gone on since it was seen like this.
-    async fn remove_dead(&mut self, seen: Instance) -> Result<(), Error>;
+    async fn remove_dead(&mut self, _: Instance) -> Result<(), Error> {
+        Ok(())
+    }
     /// Waits until there may be news. May be given up while it waits.
-    async fn notified(&mut self);
+    async fn notified(&mut self) {
+        pending().await
+    }
     /// Says that this instance does not go on.
-    async fn leave(&mut self) -> Result<(), Error>;
+    async fn leave(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// The database that this instance serves, on connections of its own: requests may keep the others

@@ -1,16 +1,11 @@
 //! On an embedded database there is one process, which forgets what it changes by itself. It needs the
 //! lease all the same: it must not answer from memory for ever when its database is out of reach.
 
-use std::future::pending;
-
 use super::channel::Channel;
 use crate::{
     core::{config::DatabaseConfig, error::Error},
     db::Db,
-    models::{
-        instance::Instance,
-        key_change::{News, Revision},
-    },
+    models::key_change::{News, Revision},
 };
 
 /// Nobody else to talk to.
@@ -41,25 +36,5 @@ impl Channel for Embedded {
             revision: Revision { number: 0, tag: 0 },
             changes: known.map(|_| Vec::new()),
         })
-    }
-
-    async fn acknowledge(&mut self, _: Revision) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn instances(&mut self) -> Result<Vec<Instance>, Error> {
-        Ok(Vec::new())
-    }
-
-    async fn remove_dead(&mut self, _: Instance) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn notified(&mut self) {
-        pending().await
-    }
-
-    async fn leave(&mut self) -> Result<(), Error> {
-        Ok(())
     }
 }

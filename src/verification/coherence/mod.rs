@@ -106,25 +106,14 @@ struct Shared {
 }
 
 impl Coherence {
-    /// For an instance with this memory, if it has one.
-    pub(super) fn new(
-        claim: Claim,
-        db: Db,
-        database: &DatabaseConfig,
-        clock: Clock,
-        boot: BootClock,
-        memory: Option<Arc<Memory>>,
-    ) -> Self {
-        Self::with(Some(claim), db, database, clock, boot, memory)
-    }
-
     /// For whoever changes something beside the instances, and answers nothing from memory. Who serves
     /// an embedded database does not hear of it: there, only for what no verdict depends on.
     pub fn beside(db: Db, database: &DatabaseConfig, clock: Clock) -> Self {
-        Self::with(None, db, database, clock, BootClock::default(), None)
+        Self::new(None, db, database, clock, BootClock::default(), None)
     }
 
-    fn with(
+    /// For an instance with this memory, if it has one.
+    pub(super) fn new(
         claim: Option<Claim>,
         db: Db,
         database: &DatabaseConfig,

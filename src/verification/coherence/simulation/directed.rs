@@ -75,26 +75,6 @@ impl Channel for AtTheLastMoment {
             changes: new.map(Iterator::collect),
         })
     }
-
-    async fn acknowledge(&mut self, _: Revision) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn instances(&mut self) -> Result<Vec<Instance>, Error> {
-        Ok(Vec::new())
-    }
-
-    async fn remove_dead(&mut self, _: Instance) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn notified(&mut self) {
-        std::future::pending().await
-    }
-
-    async fn leave(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
 }
 
 #[test]
