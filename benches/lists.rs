@@ -51,7 +51,8 @@ fn measure(name: &str, database_url: &str) {
 
 /// 100,000 keys that no secret belongs to.
 fn fill(database_url: &str) {
-    let columns = "id, user_id, name, name_folded, environment, prefix, digest, created_at";
+    let columns =
+        "id, lineage_id, user_id, name, name_folded, environment, prefix, digest, created_at";
     let rest = "'Key ' || n, 'key ' || n, 'live', 'sk_live_Exam'";
     let user = "(SELECT id FROM users WHERE email = 'ada@example.com')";
     let path = database_url.strip_prefix("sqlite://");
@@ -59,11 +60,11 @@ fn fill(database_url: &str) {
         Some(_) => format!(
             "INSERT INTO api_keys ({columns}) WITH RECURSIVE numbers(n) AS
                  (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)
-             SELECT unhex(printf('%032x', n)), {user}, {rest}, unhex(printf('%064x', n)), n FROM numbers"
+             SELECT unhex(printf('%032x', n)), unhex(printf('%032x', n)), {user}, {rest}, unhex(printf('%064x', n)), n FROM numbers"
         ),
         None => format!(
             "INSERT INTO api_keys ({columns})
-             SELECT decode(lpad(to_hex(n), 32, '0'), 'hex'), {user}, {rest},
+             SELECT decode(lpad(to_hex(n), 32, '0'), 'hex'), decode(lpad(to_hex(n), 32, '0'), 'hex'), {user}, {rest},
                  decode(lpad(to_hex(n), 64, '0'), 'hex'), n FROM generate_series(1, 100000) AS n"
         ),
     };

@@ -48,7 +48,8 @@ async fn main() -> io::Result<()> {
     let config = Config::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
     let _logs = telemetry::start(&config.log);
 
-    let engine = Engine::open(&config.database, &config.cache, Clock::default());
+    let (database, cache, limits) = (&config.database, &config.cache, &config.limits);
+    let engine = Engine::open(database, cache, limits, Clock::default());
     let engine = engine.map_err(|error| io::Error::other(error.to_string()))?;
     let engine = web::Data::new(engine);
     let proxies = web::Data::new(config.trusted_proxies.clone());

@@ -24,6 +24,7 @@ use crate::{
     },
     openapi,
     state::State,
+    verification::engine::OpenError,
 };
 
 /// How long requests that are being answered may still take after the order to stop.
@@ -63,7 +64,10 @@ impl Server {
         migrate(&config.database.url)?;
         let db = Db::open(&config.database).map_err(|e| StartError::Environment(e.to_string()))?;
         let listener = listen(&addresses)?;
-        let state = State::new(config, &jwt_secret, claim, db, clock);
+        let state = State::new(config, &jwt_secret, claim, db, clock).map_err(|e| match e {
+            OpenError::Redis(_) => StartError::Setting(e.to_string()),
+            OpenError::Claim(_) | OpenError::Connect(_) => StartError::Environment(e.to_string()),
+        })?;
         Ok(Self {
             // All that may block at once, should one worker have to do it all: neither hashing nor the
             // database may hold up the other for want of a thread.

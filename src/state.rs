@@ -9,7 +9,7 @@ use crate::{
     },
     db::{Claim, Db},
     services::{accounts::Accounts, api_keys::ApiKeys, audit::Audit, roles::Roles, users::Users},
-    verification::engine::Engine,
+    verification::engine::{Engine, OpenError},
 };
 
 /// What the handlers share.
@@ -32,15 +32,25 @@ impl State {
         claim: Claim,
         db: Db,
         clock: Clock,
-    ) -> Self {
+    ) -> Result<Self, OpenError> {
         let hasher = PasswordHasher::new(config.bcrypt_cost);
         let previous = config.jwt_secret_previous.as_ref();
         let tokens = TokenAuthority::new(jwt_secret, previous, config.jwt_ttl_seconds);
         let (database, cache) = (&config.database, &config.cache);
-        let engine = Engine::new(claim, db.clone(), database, cache, clock.clone());
+        let limits = &config.limits;
+        let engine = Engine::new(claim, db.clone(), database, cache, limits, clock.clone())?;
         let coherence = engine.coherence().clone();
-        Self {
-            accounts: Accounts::new(db.clone(), clock.clone(), config.signup, hasher, tokens),
+        let limits = engine.limits().clone();
+        let accounts = Accounts::new(
+            db.clone(),
+            clock.clone(),
+            config.signup,
+            hasher,
+            tokens,
+            limits,
+        );
+        Ok(Self {
+            accounts,
             api_keys: ApiKeys::new(db.clone(), coherence.clone(), clock.clone()),
             users: Users::new(db.clone(), coherence, clock.clone()),
             roles: Roles::new(db.clone(), clock.clone()),
@@ -49,6 +59,6 @@ impl State {
             trusted_proxies: config.trusted_proxies.clone(),
             clock,
             db,
-        }
+        })
     }
 }

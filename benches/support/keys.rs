@@ -6,13 +6,40 @@ use diesel::{
     Connection as _, PgConnection, RunQueryDsl as _, SqliteConnection,
     connection::SimpleConnection, sql_query,
 };
-use latchkey::core::security::api_key::{Environment, PlainApiKey};
+use latchkey::core::{
+    limit::{Period, Quota, RateLimit},
+    security::api_key::{Environment, PlainApiKey},
+};
 use sha2::{Digest as _, Sha256};
 
 /// Rows of one statement.
 const CHUNK: usize = 500;
+/// More than any run takes.
+const ENOUGH: u64 = 1_000_000_000_000;
 const COLUMNS: &str =
-    "id, user_id, name, name_folded, environment, prefix, digest, scopes, created_at";
+    "id, lineage_id, user_id, name, name_folded, environment, prefix, digest, scopes, created_at";
+
+/// What keys may be used; by default, as much as anybody likes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Limits {
+    pub(crate) rate: Option<RateLimit>,
+    pub(crate) quota: Option<Quota>,
+}
+
+impl Limits {
+    /// Without any, with either and with both, so high that none refuses anything.
+    pub(crate) fn all() -> [(&'static str, Self); 4] {
+        let rate = RateLimit::new(ENOUGH, 60);
+        let quota = Quota::new(ENOUGH, Period::Month);
+        [
+            ("no limit", None, None),
+            ("a rate limit", rate, None),
+            ("a quota", None, quota),
+            ("both", rate, quota),
+        ]
+        .map(|(name, rate, quota)| (name, Self { rate, quota }))
+    }
+}
 
 /// A database to write to.
 pub(crate) enum Table {
@@ -56,13 +83,12 @@ impl Table {
             let mut rows = String::new();
             for (number, key) in keys.iter().enumerate() {
                 let number = chunk * CHUNK + number;
-                // Ids that are none of the others'.
-                let id = self.bytes(&format!("ff{number:030x}"));
+                let id = self.id(number);
                 let digest = self.bytes(&hex(&Sha256::digest(key)));
                 let (separator, prefix) = (if rows.is_empty() { "" } else { "," }, &key[..12]);
                 write!(
                     rows,
-                    "{separator} ({id}, {}, 'Key {number:08}', 'key {number:08}', 'live', '{prefix}', {digest},
+                    "{separator} ({id}, {id}, {}, 'Key {number:08}', 'key {number:08}', 'live', '{prefix}', {digest},
                      'orders:read orders:write', {number})",
                     user(email)
                 )
@@ -80,15 +106,32 @@ impl Table {
             Self::Sqlite(_) => format!(
                 "INSERT INTO api_keys ({COLUMNS}) WITH RECURSIVE numbers(n) AS
                      (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})
-                 SELECT unhex(printf('%032x', n)), {user}, {rest}, randomblob(32), '', n FROM numbers"
+                 SELECT unhex(printf('%032x', n)), unhex(printf('%032x', n)), {user}, {rest}, randomblob(32), '', n
+                 FROM numbers"
             ),
             Self::Postgres(_) => format!(
                 "INSERT INTO api_keys ({COLUMNS})
-                 SELECT decode(lpad(to_hex(n), 32, '0'), 'hex'), {user}, {rest}, sha256(int8send(n)), '', n
-                 FROM generate_series(1, {count}) AS n"
+                 SELECT id, id, {user}, {rest}, sha256(int8send(n)), '', n
+                 FROM generate_series(1, {count}) AS n, decode(lpad(to_hex(n), 32, '0'), 'hex') AS id"
             ),
         });
         self.execute("ANALYZE");
+    }
+
+    /// Gives limits to those of the keys that come before this number, and takes from them what they had.
+    pub(crate) fn set_limits(&mut self, before: usize, limits: Limits) {
+        let or_null = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_owned());
+        let (rate, quota) = (limits.rate, limits.quota);
+        self.execute(&format!(
+            "UPDATE api_keys SET rate_limit = {}, rate_window_seconds = {}, quota_limit = {}, quota_period = {}
+             WHERE id >= {} AND id < {}",
+            or_null(rate.map(|rate| rate.limit().to_string())),
+            or_null(rate.map(|rate| rate.window_seconds().to_string())),
+            or_null(quota.map(|quota| quota.limit().to_string())),
+            or_null(quota.map(|quota| format!("'{}'", quota.period().as_str()))),
+            self.id(0),
+            self.id(before),
+        ));
     }
 
     fn execute(&mut self, statement: &str) {
@@ -98,6 +141,11 @@ impl Table {
             Self::Postgres(connection) => query.execute(connection),
         }
         .unwrap();
+    }
+
+    /// The id of a key that is known, as a literal. It is none of the others'.
+    fn id(&self, number: usize) -> String {
+        self.bytes(&format!("ff{number:030x}"))
     }
 
     /// A literal.

@@ -5,6 +5,7 @@ pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod nginx;
 pub(crate) mod program;
+pub(crate) mod redis;
 
 use std::{
     io::{Read as _, Write as _},

@@ -21,12 +21,20 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(database_url: &str) -> Self {
+        Self::start_with(database_url, &[])
+    }
+
+    /// The same with settings that are not the defaults.
+    pub(crate) fn start_with(database_url: &str, settings: &[(&str, &str)]) -> Self {
         let address = free_address();
         let port = address.rsplit(':').next().unwrap();
         let started = Instant::now();
         let mut command = command(database_url);
         // It logs as it does by default, and nobody has to read that.
-        command.env("PORT", port).stdout(Stdio::null());
+        command
+            .env("PORT", port)
+            .envs(settings.iter().copied())
+            .stdout(Stdio::null());
         let mut program = Self {
             took: Duration::ZERO,
             child: command.spawn().expect("the program"),

@@ -1,5 +1,6 @@
-//! What checking a key costs over HTTP, beside a bare route and beside nginx in the same run; and how
-//! soon the service is there with a full table, and what a key takes in memory.
+//! What checking a key costs over HTTP, with limits and without, beside a bare route and beside nginx in
+//! the same run; how soon the service is there with a full table, and what a key takes in memory; and how
+//! much of a rate limit three instances let through.
 //!
 //! `cargo bench --bench verification`, on SQLite; on PostgreSQL too where `BENCH_DATABASE_URL` names an
 //! empty database. Load and server share the machine, so only the ratios mean something. The program runs
@@ -11,7 +12,9 @@
     reason = "a benchmark may fail"
 )]
 
+mod limits;
 mod rates;
+mod sharing;
 mod start;
 #[expect(dead_code, reason = "made for the other benchmarks as well")]
 #[path = "../support/mod.rs"]
@@ -23,6 +26,7 @@ use support::{
     load::{self, Rate},
     member, on_both_databases, post,
     program::{Program, make_admin},
+    redis::Redis,
     sign_up,
 };
 
@@ -34,10 +38,15 @@ const USED: usize = 100_000;
 const WORKING_SET: usize = 10_000;
 
 fn main() {
-    on_both_databases(measure);
+    let redis = Redis::start();
+    match &redis {
+        Some(redis) => sharing::measure(redis),
+        None => println!("Redis is not installed"),
+    }
+    on_both_databases(|name, database_url| measure(name, database_url, redis.as_ref()));
 }
 
-fn measure(name: &str, database_url: &str) {
+fn measure(name: &str, database_url: &str, redis: Option<&Redis>) {
     let (connections, rounds, round) = (load::CONNECTIONS, load::ROUNDS, load::ROUND);
     println!("{name}, {connections} connections, medians of {rounds} rounds of {round:?} each");
     let program = Program::start(database_url);
@@ -46,7 +55,11 @@ fn measure(name: &str, database_url: &str) {
     let scope = post("/api-keys", &authorization, r#"{"scopes":["keys:verify"]}"#);
     let asking_key = member(&ask(&program.address, &scope), "api_key");
     rates::with_one_key(&program.address, &asking_key);
+    limits::in_memory(&program.address, &authorization);
     program.stop();
+    if let Some(redis) = redis {
+        limits::in_redis(database_url, &authorization, redis);
+    }
 
     let keys = keys::generate(USED);
     let mut table = Table::open(database_url);
@@ -59,6 +72,7 @@ fn measure(name: &str, database_url: &str) {
     let program = Program::start(database_url);
     rates::with_many_keys(&program.address, &asking_key, &keys[..WORKING_SET]);
     program.stop();
+    limits::with_many_keys(database_url, &keys[..WORKING_SET], redis);
 }
 
 /// A line of the report. `good` tells whether the figure is what it should be.
@@ -77,4 +91,10 @@ fn report_ratio(what: &str, rate: Rate, of: &str, at_least: f64) {
         &format!("at least {at_least}"),
         ratio >= at_least,
     );
+}
+
+/// The same where nothing is promised.
+fn state_ratio(what: &str, rate: Rate, of: &str) {
+    let (rate, ratio) = (rate.per_second, rate.of_first);
+    println!("  {what:<66} {rate:>8.0}/s, {ratio:.3} of {of}");
 }

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-const BARE: &str = "/health/live";
+pub(super) const BARE: &str = "/health/live";
 /// Keys in one call of `/verify/batch`.
 const BATCH: usize = 100;
 /// Three times as many as are remembered not to exist, so that each is a new one whenever it comes.
@@ -105,10 +105,10 @@ fn calls_of_verify(address: &str, asking_key: &str, keys: &[String]) {
     );
 }
 
-fn bare(address: &str) -> Load {
+pub(super) fn bare(address: &str) -> Load {
     Load::new(address, 200, vec![get(BARE, "")])
 }
 
-fn protected(key: &str) -> String {
+pub(super) fn protected(key: &str) -> String {
     get("/protected", &format!("x-api-key: {key}\r\n"))
 }

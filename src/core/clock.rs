@@ -8,9 +8,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use chrono::{DateTime, Months, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike as _, Months, SecondsFormat, Utc};
 use diesel::{deserialize::FromSqlRow, expression::AsExpression, sql_types::BigInt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::boot_clock::BootClock;
 
 /// A moment in UTC, in whole microseconds since 1970-01-01T00:00:00Z.
 ///
@@ -42,12 +44,31 @@ impl UtcTime {
         Self(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
     }
 
+    /// This much later.
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(micros(duration)))
+    }
+
     /// The same day and time in that many years; on 29 February, the day before where there is none.
     pub fn plus_years(self, years: u32) -> Self {
         let later = self
             .to_calendar()
             .and_then(|time| time.checked_add_months(Months::new(12 * years)));
         later.map_or(Self(i64::MAX), |time| Self(time.timestamp_micros()))
+    }
+
+    /// When its day began.
+    pub(super) fn day(self) -> Self {
+        Self(self.0 - self.0.rem_euclid(24 * 3600 * 1_000_000))
+    }
+
+    /// When its month began.
+    pub(super) fn month(self) -> Self {
+        let first = self.to_calendar().and_then(|time| {
+            let first = time.date_naive().with_day(1)?;
+            Some(first.and_time(chrono::NaiveTime::MIN).and_utc())
+        });
+        first.map_or(self.day(), |time| Self(time.timestamp_micros()))
     }
 
     /// Reads RFC 3339, whatever its offset. What is finer than a microsecond is cut off.
@@ -83,6 +104,7 @@ impl<'de> Deserialize<'de> for UtcTime {
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     offset_micros: Arc<AtomicI64>,
+    boot: BootClock,
 }
 
 impl Clock {
@@ -95,9 +117,26 @@ impl Clock {
         UtcTime(micros.saturating_add(self.offset_micros.load(Ordering::Relaxed)))
     }
 
+    /// A number of milliseconds that grows as time goes on, whatever is done to the time of day: what
+    /// is counted per duration is counted on it.
+    pub fn millis(&self) -> i64 {
+        let nanos = i64::try_from(self.boot.now().0).unwrap_or(i64::MAX);
+        (nanos / 1_000)
+            .saturating_add(self.offset_micros.load(Ordering::Relaxed))
+            .div_euclid(1_000)
+    }
+
     /// Moves this clock and all its clones forward.
     pub fn advance(&self, by: Duration) {
-        let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-        self.offset_micros.fetch_add(micros, Ordering::Relaxed);
+        self.offset_micros.fetch_add(micros(by), Ordering::Relaxed);
     }
+
+    /// Moves this clock and all its clones back.
+    pub fn set_back(&self, by: Duration) {
+        self.offset_micros.fetch_sub(micros(by), Ordering::Relaxed);
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::{database_url::DatabaseUrl, network::TrustedProxies};
+use super::{database_url::DatabaseUrl, limit::RateLimit, network::TrustedProxies};
 
 /// The largest body that a request may have, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -53,6 +53,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub cache: CacheConfig,
+
+    #[command(flatten)]
+    pub limits: LimitConfig,
 
     /// Proxies, as addresses or networks with commas in between, whose word on the client's address is
     /// believed: the last address in `X-Forwarded-For`, or else in `Forwarded`, that is none of
@@ -115,6 +118,25 @@ pub struct CacheConfig {
     #[arg(long = "cache-max-keys", env = "CACHE_MAX_KEYS", default_value_t = 1_000_000,
           value_parser = whole_number::<usize>(1..=100_000_000))]
     pub max_keys: usize,
+}
+
+/// How much keys may be used, and who counts.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LimitConfig {
+    /// Redis 6 or newer, or Valkey, as `redis://…` or with TLS `rediss://…`: rate limits are counted
+    /// there for all instances together. Without it each counts for itself [default: none].
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<RedisUrl>,
+
+    /// The rate limit of keys that have none of their own, as LIMIT/SECONDS, such as 1000/60
+    /// [default: none].
+    #[arg(long, env = "DEFAULT_RATE_LIMIT")]
+    pub default_rate_limit: Option<RateLimit>,
+
+    /// How many may sign up from one client address (of IPv6, one /64), as LIMIT/SECONDS
+    /// [default: as many as like].
+    #[arg(long, env = "SIGNUP_RATE_LIMIT")]
+    pub signup_rate_limit: Option<RateLimit>,
 }
 
 /// What is logged, and how.
@@ -180,6 +202,47 @@ impl std::str::FromStr for JwtSecret {
 impl fmt::Debug for JwtSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JwtSecret([REDACTED])")
+    }
+}
+
+/// A URL that may have a password in it.
+#[derive(Clone)]
+pub struct RedisUrl(SecretString);
+
+impl RedisUrl {
+    pub(crate) fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl std::str::FromStr for RedisUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let schemes = ["redis://", "rediss://"];
+        let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
+        let has_host = |rest: &str| {
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            let address = authority.rsplit('@').next().unwrap_or_default();
+            let (host, port) = match address.rsplit_once(':') {
+                Some((host, port)) if !port.ends_with(']') => (host, port),
+                _ => (address, "6379"),
+            };
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+        };
+        match rest.is_some_and(has_host) {
+            true => Ok(Self(text.to_owned().into())),
+            false => Err(
+                "must be redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS, with user \
+                 name and password percent-encoded",
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedisUrl([REDACTED])")
     }
 }
 

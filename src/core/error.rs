@@ -60,8 +60,16 @@ pub enum Error {
     UnsupportedMediaType(&'static str),
     #[error("Some of the input is not acceptable. `errors` says what.")]
     Validation(Vec<FieldError>),
-    #[error("Too many failed attempts. Wait {retry_after_seconds} seconds, then try again.")]
+    #[error("Too many attempts. Wait {retry_after_seconds} seconds, then try again.")]
     TooManyAttempts { retry_after_seconds: u64 },
+    #[error(
+        "The API key's rate limit is reached. Wait {retry_after_seconds} seconds, then try again."
+    )]
+    RateLimited { retry_after_seconds: u64 },
+    #[error(
+        "The API key's quota is used up. Wait {retry_after_seconds} seconds, or have it raised."
+    )]
+    QuotaExceeded { retry_after_seconds: u64 },
 
     /// The database is out of reach, or the server is saturated. The text is for the log.
     #[error("The service cannot answer right now. Try again in a moment.")]
@@ -102,6 +110,13 @@ pub struct FieldError {
 }
 
 impl FieldError {
+    pub(crate) fn of(pointer: &str, message: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.to_owned(),
+            message: message.into(),
+        }
+    }
+
     /// The same of a query parameter: there is no body to point into.
     pub(crate) fn of_query(self) -> Self {
         Self {
@@ -145,10 +160,7 @@ impl Error {
 
     /// An input that is wrong in one place.
     pub(crate) fn invalid_field(pointer: &str, message: impl Into<String>) -> Self {
-        Self::Validation(vec![FieldError {
-            pointer: pointer.to_owned(),
-            message: message.into(),
-        }])
+        Self::Validation(vec![FieldError::of(pointer, message)])
     }
 
     /// The error that says the same as a status without a body, where there is one.
@@ -188,6 +200,8 @@ impl Error {
             }
             Self::Validation(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation_failed"),
             Self::TooManyAttempts { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::QuotaExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, "quota_exceeded"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
@@ -239,6 +253,12 @@ impl Error {
                 response.insert_header((header::ALLOW, allow.as_str()));
             }
             Self::TooManyAttempts {
+                retry_after_seconds,
+            }
+            | Self::RateLimited {
+                retry_after_seconds,
+            }
+            | Self::QuotaExceeded {
                 retry_after_seconds,
             } => {
                 response.insert_header((header::RETRY_AFTER, *retry_after_seconds));

@@ -7,6 +7,7 @@ pub mod database_url;
 pub mod error;
 pub mod id;
 pub mod json_object;
+pub mod limit;
 pub mod merge_patch;
 pub mod network;
 pub mod permission;

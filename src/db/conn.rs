@@ -65,17 +65,17 @@ impl Conn {
     }
 }
 
-/// The row that a query finds. Nobody else changes it until the transaction ends: PostgreSQL locks it;
-/// on SQLite there is no other writer.
-macro_rules! first_for_update {
-    ($conn:expr, $query:expr) => {
+/// What a query finds, the `first` or all that it can `load`. Nobody else changes it until the transaction
+/// ends: PostgreSQL locks it; on SQLite there is no other writer.
+macro_rules! for_update {
+    ($conn:expr, $query:expr, $take:ident) => {
         match $conn {
-            $crate::db::Conn::Sqlite(conn) => $query.first(conn),
-            $crate::db::Conn::Postgres(conn) => $query.for_update().first(conn),
+            $crate::db::Conn::Sqlite(conn) => $query.$take(conn),
+            $crate::db::Conn::Postgres(conn) => $query.for_update().$take(conn),
         }
     };
 }
-pub(crate) use first_for_update;
+pub(crate) use for_update;
 
 /// What a unique index says to an insert.
 pub(crate) trait InsertResult<T> {

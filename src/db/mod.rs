@@ -11,6 +11,6 @@ mod types;
 
 pub use claim::{Claim, ClaimError};
 pub use conn::{Aborted, Conn};
-pub(crate) use conn::{InsertResult, first_for_update};
+pub(crate) use conn::{InsertResult, for_update};
 pub use manager::ConnectError;
 pub use pool::Db;

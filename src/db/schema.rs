@@ -40,6 +40,11 @@ diesel::table! {
         expires_at -> Nullable<BigInt>,
         last_used_at -> Nullable<BigInt>,
         rotated_from -> Nullable<Binary>,
+        lineage_id -> Binary,
+        rate_limit -> Nullable<BigInt>,
+        rate_window_seconds -> Nullable<BigInt>,
+        quota_limit -> Nullable<BigInt>,
+        quota_period -> Nullable<Text>,
     }
 }
 
@@ -55,6 +60,15 @@ diesel::table! {
         ip -> Nullable<Text>,
         request_id -> Nullable<Text>,
         details -> Text,
+    }
+}
+
+diesel::table! {
+    quota_usage (lineage_id, period, period_start) {
+        lineage_id -> Binary,
+        period -> Text,
+        period_start -> BigInt,
+        used -> BigInt,
     }
 }
 

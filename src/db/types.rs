@@ -12,6 +12,7 @@ use crate::core::{
     clock::UtcTime,
     id::{ApiKeyId, EventId, InstanceId, RoleId, UserId},
     json_object::JsonObject,
+    limit::Period,
     network::Networks,
     permission::Permissions,
     scope::Scopes,
@@ -85,24 +86,30 @@ where
     }
 }
 
-impl<DB: Backend> FromSql<Text, DB> for Environment
-where
-    String: FromSql<Text, DB>,
-{
-    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        let name = String::from_sql(bytes)?;
-        Self::from_name(&name).ok_or_else(|| "not an environment".into())
-    }
+macro_rules! stored_as_name {
+    ($($named:ident),+) => {$(
+        impl<DB: Backend> FromSql<Text, DB> for $named
+        where
+            String: FromSql<Text, DB>,
+        {
+            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+                let name = String::from_sql(bytes)?;
+                Self::from_name(&name).ok_or_else(|| "not one of its names".into())
+            }
+        }
+
+        impl<DB: Backend> ToSql<Text, DB> for $named
+        where
+            str: ToSql<Text, DB>,
+        {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+                self.as_str().to_sql(out)
+            }
+        }
+    )+};
 }
 
-impl<DB: Backend> ToSql<Text, DB> for Environment
-where
-    str: ToSql<Text, DB>,
-{
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
-        self.as_str().to_sql(out)
-    }
-}
+stored_as_name!(Environment, Period);
 
 macro_rules! stored_as_text {
     ($($text:ident),+) => {$(

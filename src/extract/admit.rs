@@ -11,26 +11,39 @@ use crate::{
         error::{Credential, Error},
         scope::Scope,
     },
-    verification::engine::{Engine, VerifiedKey},
+    verification::engine::{Engine, Question, VerifiedKey},
 };
 
-/// The good key that a request carries. It is noted with the request, and so is why there is none: for
-/// the log.
-pub(crate) async fn admit(request: &HttpRequest, scopes: &[Scope]) -> Result<VerifiedKey, Error> {
+/// The good key that a request carries. It is noted with the request, and so is why there is none, for
+/// the log, and how it stands with the key's limits, for [`tell_limits`].
+pub(crate) async fn admit(
+    request: &HttpRequest,
+    scopes: &[Scope],
+    cost: u64,
+) -> Result<VerifiedKey, Error> {
     let (Presented::KeyHeader(key) | Presented::Bearer(key)) =
         presented(request.headers())?.ok_or(Error::MissingCredentials(Credential::ApiKey))?;
     let engine = request
         .app_data::<web::Data<Engine>>()
         .ok_or_else(|| Error::internal("a route behind a key in an app without an engine"))?;
     let client_ip = client_address(request);
-    match engine.verify(key, client_ip, scopes).await? {
+    let question = Question {
+        presented: key,
+        client_ip,
+        scopes,
+        cost,
+    };
+    let (admitted, standing) = engine.admit(&question).await?;
+    let mut noted = request.extensions_mut();
+    noted.insert(standing);
+    match admitted {
         Ok(key) => {
-            request.extensions_mut().insert(key.clone());
+            noted.insert(key.clone());
             Ok(key)
         }
         Err(refusal) => {
             let error = Error::from(&refusal);
-            request.extensions_mut().insert(refusal);
+            noted.insert(refusal);
             Err(error)
         }
     }

@@ -10,6 +10,7 @@ mod client_address;
 pub(crate) mod credentials;
 mod current_user;
 mod decode;
+mod limit_headers;
 mod origin;
 mod page;
 mod verified_key;
@@ -20,5 +21,6 @@ pub(crate) use client_address::client_address;
 pub(crate) use current_user::{
     CurrentUser, KeysRead, KeysWrite, Operator, RolesWrite, UsersRead, UsersWrite,
 };
+pub(crate) use limit_headers::tell_limits;
 pub(crate) use origin::REQUEST_ID;
 pub(crate) use page::{ListPage, Page, QueryString};

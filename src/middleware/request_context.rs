@@ -82,7 +82,18 @@ fn in_contract_form<B: MessageBody + 'static>(
     match Error::from_status(response.status()).filter(|_| is_bare) {
         Some(error) => {
             let problem = error.respond(Some(request_id)).map_into_right_body();
-            (response.into_response(problem), Some(error))
+            let said = response.headers().clone();
+            let mut response = response.into_response(problem);
+            // What else was said with it still holds.
+            let headers = response.headers_mut();
+            let others = said.iter().filter(|(name, _)| !headers.contains_key(*name));
+            let others: Vec<_> = others
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            for (name, value) in others {
+                headers.append(name, value);
+            }
+            (response, Some(error))
         }
         None => (response.map_into_left_body(), None),
     }

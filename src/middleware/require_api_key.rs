@@ -7,21 +7,26 @@ use std::{
 };
 
 use actix_web::{
-    Error as ActixError,
+    Error as ActixError, HttpMessage as _,
     body::EitherBody,
     dev::{Service, ServiceRequest, ServiceResponse, Transform},
 };
 use futures_util::future::LocalBoxFuture;
 
-use crate::{core::scope::Scope, extract::admit};
+use crate::{
+    core::scope::Scope,
+    extract::{admit, tell_limits},
+    verification::limits::Standing,
+};
 
 /// Guards everything that it wraps: an app, a scope, a resource or a route.
 ///
 /// The key is taken from `x-api-key` or `Authorization: Bearer`; the [`Engine`](crate::verification::engine::Engine) in the app's data
 /// decides about it; the handler finds it as a
 /// [`VerifiedKey`](crate::verification::engine::VerifiedKey). A request without a good key is
-/// answered 401; with a good one that is not meant for this, 403; and 503 when nobody can tell. An app
-/// that holds no engine answers 500.
+/// answered 401; with a good one that is not meant for this, 403; with one that was used too often, 429;
+/// and 503 when nobody can tell. An app that holds no engine answers 500. Each answer to a key that has
+/// limits says how it stands with them, in `RateLimit-Policy` and `RateLimit`.
 ///
 /// The client's address is that of the connection, or the one that the
 /// [`TrustedProxies`](crate::core::network::TrustedProxies) in the app's data vouch for.
@@ -117,13 +122,16 @@ where
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let (inner, scopes) = (self.inner.clone(), self.scopes.clone());
         Box::pin(async move {
-            match admit(request.request(), &scopes).await {
-                Ok(_) => inner
-                    .call(request)
-                    .await
-                    .map(ServiceResponse::map_into_left_body),
-                Err(error) => Ok(request.error_response(error).map_into_right_body()),
+            let admitted = admit(request.request(), &scopes, 1).await;
+            let standing = request.extensions().get::<Standing>().copied();
+            let mut response = match admitted {
+                Ok(_) => inner.call(request).await?.map_into_left_body(),
+                Err(error) => request.error_response(error).map_into_right_body(),
+            };
+            if let Some(standing) = standing {
+                tell_limits(response.headers_mut(), &standing);
             }
+            Ok(response)
         })
     }
 }

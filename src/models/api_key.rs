@@ -15,7 +15,7 @@ use crate::{
         security::api_key::{Environment, KeyDigest},
     },
     db::{
-        Conn, first_for_update,
+        Conn, for_update,
         schema::{api_keys, users},
     },
 };
@@ -33,6 +33,8 @@ pub struct ApiKey {
     pub last_used_at: Option<UtcTime>,
     /// The key whose successor this is.
     pub rotated_from: Option<ApiKeyId>,
+    /// The first of the keys that came from one another by rotation. They share their limits.
+    pub lineage_id: ApiKeyId,
     #[diesel(embed)]
     pub settings: KeySettings,
 }
@@ -119,17 +121,19 @@ pub fn find(conn: &mut Conn, reach: Reach, id: ApiKeyId) -> QueryResult<Option<O
 /// The same; nobody else changes it until the transaction ends.
 pub fn find_for_update(conn: &mut Conn, reach: Reach, id: ApiKeyId) -> QueryResult<Option<ApiKey>> {
     let found: QueryResult<ApiKey> = match reach {
-        Reach::Own(owner) => first_for_update!(
+        Reach::Own(owner) => for_update!(
             conn,
             api_keys::table
                 .filter(api_keys::id.eq(id).and(api_keys::user_id.eq(owner)))
-                .select(ApiKey::as_select())
+                .select(ApiKey::as_select()),
+            first
         ),
-        Reach::Everybody => first_for_update!(
+        Reach::Everybody => for_update!(
             conn,
             api_keys::table
                 .filter(api_keys::id.eq(id))
-                .select(ApiKey::as_select())
+                .select(ApiKey::as_select()),
+            first
         ),
     };
     found.optional()

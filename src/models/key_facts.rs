@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::api_key::has_come;
+use super::{api_key::has_come, key_limits::KeyLimits};
 use crate::{
     core::{
         clock::UtcTime,
@@ -30,6 +30,9 @@ pub struct KeyFacts {
     pub expires_at: Option<UtcTime>,
     pub revoked_at: Option<UtcTime>,
     pub ip_allowlist: Networks,
+    pub lineage_id: ApiKeyId,
+    #[diesel(embed)]
+    pub limits: KeyLimits,
     #[diesel(select_expression = users::active)]
     pub user_active: bool,
 }

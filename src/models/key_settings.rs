@@ -4,10 +4,13 @@ use diesel::prelude::*;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::key_limits::KeyLimits;
 use crate::{
     core::{
         clock::UtcTime,
+        error::FieldError,
         json_object::JsonObject,
+        limit::{Period, Quota, RateLimit},
         merge_patch::{self, Patch},
         network::Networks,
         scope::Scopes,
@@ -59,6 +62,10 @@ pub struct KeySettings {
     pub scopes: Scopes,
     pub expires_at: Option<UtcTime>,
     pub ip_allowlist: Networks,
+    /// Those of the whole lineage: a change of one is a change of all.
+    #[diesel(embed)]
+    #[serde(flatten)]
+    pub limits: KeyLimits,
     pub metadata: JsonObject,
 }
 
@@ -69,6 +76,7 @@ pub struct NewKeySettings {
     pub scopes: Scopes,
     pub expires_at: Option<UtcTime>,
     pub ip_allowlist: Networks,
+    pub limits: KeyLimits,
     pub metadata: JsonObject,
 }
 
@@ -81,6 +89,7 @@ impl From<NewKeySettings> for KeySettings {
             scopes: chosen.scopes,
             expires_at: chosen.expires_at,
             ip_allowlist: chosen.ip_allowlist,
+            limits: chosen.limits,
             metadata: chosen.metadata,
         }
     }
@@ -94,21 +103,81 @@ pub struct KeyPatch {
     pub scopes: Patch<Scopes>,
     pub expires_at: Patch<UtcTime>,
     pub ip_allowlist: Patch<Networks>,
+    pub rate_limit: Patch<RateLimitPatch>,
+    pub quota: Patch<QuotaPatch>,
     pub metadata: Patch<Map<String, Value>>,
 }
 
+/// A checked patch of a rate limit. A member that is left out stays, if there is one.
+#[derive(Debug, Clone, Copy)]
+pub struct RateLimitPatch {
+    pub limit: Option<u64>,
+    pub window_seconds: Option<u32>,
+}
+
+/// The same of a quota.
+#[derive(Debug, Clone, Copy)]
+pub struct QuotaPatch {
+    pub limit: Option<u64>,
+    pub period: Option<Period>,
+}
+
+impl RateLimitPatch {
+    /// The rate limit as it is afterwards, or what would do.
+    pub fn apply(&self, before: Option<RateLimit>) -> Result<RateLimit, FieldError> {
+        let limit = self.limit.or(before.map(|rate| rate.limit()));
+        let limit = limit.ok_or_else(|| missing("/rate_limit/limit"))?;
+        let window = self
+            .window_seconds
+            .or(before.map(|rate| rate.window_seconds()));
+        window
+            .and_then(|window| RateLimit::new(limit, window))
+            .ok_or_else(|| missing("/rate_limit/window_seconds"))
+    }
+}
+
+impl QuotaPatch {
+    /// The quota as it is afterwards, or what would do.
+    pub fn apply(&self, before: Option<Quota>) -> Result<Quota, FieldError> {
+        let limit = self.limit.or(before.map(|quota| quota.limit()));
+        let period = self.period.or(before.map(|quota| quota.period()));
+        let period = period.ok_or_else(|| missing("/quota/period"))?;
+        limit
+            .and_then(|limit| Quota::new(limit, period))
+            .ok_or_else(|| missing("/quota/limit"))
+    }
+}
+
+/// What is patched has no such member yet.
+fn missing(pointer: &str) -> FieldError {
+    FieldError::of(pointer, "is required")
+}
+
 impl KeyPatch {
-    /// The settings as they are afterwards, or what would do for metadata.
-    pub fn apply(self, before: &KeySettings) -> Result<KeySettings, &'static str> {
+    /// The settings as they are afterwards, or what would do.
+    pub fn apply(self, before: &KeySettings) -> Result<KeySettings, FieldError> {
+        let broken = |remedy| FieldError::of("/metadata", remedy);
+        let rate_limit = before.limits.rate_limit();
+        let rate_limit = match self.rate_limit {
+            Patch::Keep => rate_limit,
+            Patch::Clear => None,
+            Patch::Set(patch) => Some(patch.apply(rate_limit)?),
+        };
+        let quota = before.limits.quota();
+        let quota = match self.quota {
+            Patch::Keep => quota,
+            Patch::Clear => None,
+            Patch::Set(patch) => Some(patch.apply(quota)?),
+        };
         let metadata = match self.metadata {
             Patch::Keep => before.metadata.clone(),
             Patch::Clear => JsonObject::default(),
             Patch::Set(patch) => {
                 let stored = before.metadata.members();
                 let mut members =
-                    stored.map_err(|_| "is stored in a broken form; clear it first")?;
+                    stored.map_err(|_| broken("is stored in a broken form; clear it first"))?;
                 merge_patch::merge(&mut members, patch);
-                metadata(members)?
+                metadata(members).map_err(broken)?
             }
         };
         let name = optional(self.name, &before.name);
@@ -119,6 +188,7 @@ impl KeyPatch {
             scopes: or_default(self.scopes, &before.scopes),
             expires_at: optional(self.expires_at, &before.expires_at),
             ip_allowlist: or_default(self.ip_allowlist, &before.ip_allowlist),
+            limits: KeyLimits::new(rate_limit, quota),
             metadata,
         })
     }

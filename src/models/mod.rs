@@ -5,7 +5,10 @@ pub mod audit_log;
 pub mod instance;
 pub mod key_change;
 pub mod key_facts;
+pub mod key_limits;
+pub mod key_lineage;
 pub mod key_settings;
+pub mod quota_usage;
 pub mod role;
 pub mod user;
 

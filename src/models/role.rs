@@ -8,7 +8,7 @@ use crate::{
         permission::{Authority, Permissions},
     },
     db::{
-        Conn, first_for_update,
+        Conn, for_update,
         schema::{roles, users},
     },
 };
@@ -46,9 +46,10 @@ impl Role {
 /// Until the transaction ends nobody else changes roles, or who has them: the rules about them look at
 /// several rows.
 pub fn hold(conn: &mut Conn) -> QueryResult<()> {
-    let held: QueryResult<RoleId> = first_for_update!(
+    let held: QueryResult<RoleId> = for_update!(
         conn,
-        roles::table.filter(roles::name.eq(ADMIN)).select(roles::id)
+        roles::table.filter(roles::name.eq(ADMIN)).select(roles::id),
+        first
     );
     held.map(drop)
 }

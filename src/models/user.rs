@@ -15,7 +15,7 @@ use crate::{
         security::{email::EmailKey, password_hasher::PasswordHash},
     },
     db::{
-        Conn, InsertResult as _, first_for_update,
+        Conn, InsertResult as _, for_update,
         schema::{roles, users},
     },
 };
@@ -69,7 +69,7 @@ pub fn find_with_authority(conn: &mut Conn, id: UserId) -> QueryResult<Option<(U
 
 /// The account with this id; nobody else changes it until the transaction ends.
 pub fn find_for_update(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
-    let found: QueryResult<User> = first_for_update!(conn, users::table.find(id));
+    let found: QueryResult<User> = for_update!(conn, users::table.find(id), first);
     found.optional()
 }
 

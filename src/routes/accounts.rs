@@ -25,6 +25,7 @@ use crate::{
         (status = 201, description = "The account", body = Account),
         problems::PermissionDenied,
         problems::EmailTaken,
+        problems::TooManyAttempts,
     ),
 )]
 #[post("/auth/signup")]

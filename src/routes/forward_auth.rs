@@ -1,15 +1,15 @@
 //! `/forward-auth`: for gateways, which ask before they pass a request on.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use utoipa::IntoParams;
 
-use super::problems;
 use crate::{
     core::{
         error::Error,
         scope::{MAX_SCOPES, Scope},
     },
-    extract::{QueryString, admit},
+    extract::{QueryString, admit, tell_limits},
+    verification::limits::Standing,
 };
 
 /// What follows it is the original request's, as Envoy appends it, and is not read: whoever sends the
@@ -50,22 +50,27 @@ pub(crate) struct ForwardAuthQuery {
                 ("X-User-Id" = String, description = "Whose key it is"),
             ),
         ),
-        problems::KeyNotAllowed,
     ),
 )]
-pub(crate) async fn forward_auth(
-    request: HttpRequest,
-    query: QueryString,
-) -> Result<HttpResponse, Error> {
+pub(crate) async fn forward_auth(request: HttpRequest, query: QueryString) -> HttpResponse {
+    let decided = decide(&request, &query).await;
+    let mut response = decided.unwrap_or_else(HttpResponse::from_error);
+    if let Some(standing) = request.extensions().get::<Standing>() {
+        tell_limits(response.headers_mut(), standing);
+    }
+    response
+}
+
+async fn decide(request: &HttpRequest, query: &QueryString) -> Result<HttpResponse, Error> {
     let scopes = match scopes(query.as_str()) {
         Ok(scopes) => scopes,
         Err(error) => {
             // The credential answers first.
-            admit(&request, &[]).await?;
+            admit(request, &[], 0).await?;
             return Err(error);
         }
     };
-    let key = admit(&request, &scopes).await?;
+    let key = admit(request, &scopes, 1).await?;
     Ok(HttpResponse::Ok()
         .insert_header(("x-api-key-id", key.id.to_string()))
         .insert_header(("x-api-key-scopes", key.scopes.as_str()))

@@ -32,10 +32,8 @@ problems! {
     PermissionDenied = "403";
     /// 409: the address has an account.
     EmailTaken = "409";
-    /// 403: the key may not be used from here, or not for this.
-    KeyNotAllowed = "403";
     /// 409: what it is now stands against it.
     Conflict = "409";
-    /// 429: too many failed attempts.
+    /// 429: too many attempts.
     TooManyAttempts = "429";
 }

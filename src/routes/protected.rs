@@ -2,7 +2,6 @@
 
 use actix_web::{HttpResponse, get};
 
-use super::problems;
 use crate::{
     middleware::RequireApiKey,
     schemas::api_key::{CallingKey, Protected},
@@ -17,7 +16,6 @@ use crate::{
     security(("api_key" = []), ("api_key_bearer" = [])),
     responses(
         (status = 200, description = "The key is good", body = Protected),
-        problems::KeyNotAllowed,
     ),
 )]
 #[get("/protected", wrap = "RequireApiKey::new()")]

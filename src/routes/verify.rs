@@ -3,7 +3,6 @@
 use actix_web::{HttpResponse, post, web};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::problems;
 use crate::{
     core::error::Error,
     extract::Body,
@@ -29,7 +28,6 @@ const AT_ONCE: usize = 4;
     request_body = VerifyKey,
     responses(
         (status = 200, description = "Good or not, and why", body = Verification),
-        problems::KeyNotAllowed,
     ),
 )]
 #[post("/verify", wrap = "RequireApiKey::scope(SCOPE)")]
@@ -49,7 +47,6 @@ pub(crate) async fn verify(engine: web::Data<Engine>, body: Body) -> Result<Http
     request_body = VerifyKeys,
     responses(
         (status = 200, description = "Good or not, and why, of each", body = Verifications),
-        problems::KeyNotAllowed,
     ),
 )]
 #[post("/verify/batch", wrap = "RequireApiKey::scope(SCOPE)")]

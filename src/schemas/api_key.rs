@@ -8,6 +8,7 @@ use crate::{
         clock::UtcTime,
         id::{ApiKeyId, UserId},
         json_object::JsonObject,
+        limit::{Quota, RateLimit},
         network::Networks,
         scope::Scopes,
         security::api_key::{Environment, PlainApiKey},
@@ -37,6 +38,11 @@ pub(crate) struct Key {
     /// From where it may be used, in canonical form; from anywhere if there is nothing here.
     #[schema(value_type = Vec<String>, example = json!(["203.0.113.0/24"]))]
     ip_allowlist: Networks,
+    /// Its own, shared with the keys that it came from by rotation.
+    #[schema(required)]
+    rate_limit: Option<RateLimit>,
+    #[schema(required)]
+    quota: Option<Quota>,
     /// Yours, and means nothing to this service.
     #[schema(value_type = Object, example = json!({"team": "billing"}))]
     metadata: JsonObject,
@@ -69,6 +75,8 @@ impl Key {
             enabled: settings.enabled,
             scopes: settings.scopes,
             ip_allowlist: settings.ip_allowlist,
+            rate_limit: settings.limits.rate_limit(),
+            quota: settings.limits.quota(),
             metadata: settings.metadata,
             created_at: key.created_at,
             expires_at: settings.expires_at,

@@ -4,7 +4,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Checks, search_term};
+use super::{
+    Checks,
+    key_limits::{NewQuota, NewRateLimit, Object, QuotaChange, RateLimitChange},
+    search_term,
+};
 use crate::{
     core::{
         clock::UtcTime,
@@ -18,6 +22,7 @@ use crate::{
     },
     models::{
         api_key::{KeyFilter, KeyStatus},
+        key_limits::KeyLimits,
         key_settings::{self, KeyPatch, KeySettings, NewKeySettings},
     },
 };
@@ -59,6 +64,13 @@ pub(crate) struct CreateApiKey {
     /// or empty.
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
     ip_allowlist: Option<Vec<Network>>,
+    /// How often the key may be used at once and in the long run. Without it, as often as the operator
+    /// lets keys be used.
+    #[schema(value_type = Option<NewRateLimit>)]
+    rate_limit: Option<Object<NewRateLimit>>,
+    /// How often the key may be used in a period.
+    #[schema(value_type = Option<NewQuota>)]
+    quota: Option<Object<NewQuota>>,
     /// Whatever you want to keep with the key, at most 4096 bytes of JSON and 32 levels deep. Numbers are
     /// kept as most programs read them: 64-bit integers, else doubles.
     metadata: Option<Map<String, Value>>,
@@ -70,6 +82,8 @@ impl CreateApiKey {
         checks.field("/name", self.name.as_deref().map_or(Ok(()), check_name));
         let scopes = checks.field("/scopes", scopes(self.scopes.as_deref()));
         let ip_allowlist = checks.field("/ip_allowlist", networks(self.ip_allowlist.as_deref()));
+        let rate_limit = self.rate_limit.and_then(|rate| rate.0.check(&mut checks));
+        let quota = self.quota.and_then(|quota| quota.0.check(&mut checks));
         let metadata = checks.field("/metadata", metadata(self.metadata));
         let expires_at = match (self.expires_at, self.expires_in_seconds) {
             (Some(_), Some(_)) => {
@@ -90,6 +104,7 @@ impl CreateApiKey {
             scopes: scopes.unwrap_or_default(),
             expires_at,
             ip_allowlist: ip_allowlist.unwrap_or_default(),
+            limits: KeyLimits::new(rate_limit, quota),
             metadata: metadata.unwrap_or_default(),
         };
         let environment = self.environment.unwrap_or_default();
@@ -121,6 +136,12 @@ pub(crate) struct UpdateApiKey {
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
     ip_allowlist: Patch<Vec<Network>>,
+    #[serde(default)]
+    #[schema(value_type = Option<RateLimitChange>)]
+    rate_limit: Patch<Object<RateLimitChange>>,
+    #[serde(default)]
+    #[schema(value_type = Option<QuotaChange>)]
+    quota: Patch<Object<QuotaChange>>,
     /// A merge patch of what is there.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
@@ -133,6 +154,8 @@ impl UpdateApiKey {
         if let Patch::Set(name) = &self.name {
             checks.field("/name", check_name(name));
         }
+        let rate_limit = self.rate_limit.map(|rate| rate.0.check(&mut checks));
+        let quota = self.quota.map(|quota| quota.0.check(&mut checks));
         let enabled = checks.never_cleared("/enabled", self.enabled, "must be true or false");
         let patch = KeyPatch {
             name: self.name,
@@ -142,6 +165,8 @@ impl UpdateApiKey {
             ip_allowlist: checks.patch("/ip_allowlist", self.ip_allowlist, |list| {
                 networks(Some(&list))
             }),
+            rate_limit,
+            quota,
             metadata: self.metadata,
         };
         checks.finish(Some(patch))

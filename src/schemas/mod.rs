@@ -5,6 +5,7 @@ pub(crate) mod api_key;
 pub(crate) mod api_key_input;
 pub(crate) mod audit_log;
 pub(crate) mod health;
+pub(crate) mod key_limits;
 pub(crate) mod operator;
 pub(crate) mod verification;
 
@@ -38,13 +39,22 @@ impl Checks {
         patch: Patch<T>,
         check: impl FnOnce(T) -> Result<C, &'static str>,
     ) -> Patch<C> {
-        match patch {
-            Patch::Keep => Patch::Keep,
+        match patch.map(|value| self.field(pointer, check(value))) {
+            Patch::Set(Some(value)) => Patch::Set(value),
             Patch::Clear => Patch::Clear,
-            Patch::Set(value) => self
-                .field(pointer, check(value))
-                .map_or(Patch::Keep, Patch::Set),
+            Patch::Keep | Patch::Set(None) => Patch::Keep,
         }
+    }
+
+    /// What a merge patch sets of something that something has to be.
+    fn required_patch<T, C, M: Into<String>>(
+        &mut self,
+        pointer: &str,
+        patch: Patch<T>,
+        check: impl FnOnce(T) -> Result<C, M>,
+    ) -> Option<C> {
+        let value = self.never_cleared(pointer, patch, "must be set, or the whole cleared")?;
+        self.field(pointer, check(value))
     }
 
     /// What a merge patch sets of something that has no default to be cleared to.

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::{Checks, api_key::CallingKey};
 use crate::{
     core::{
+        clock::UtcTime,
         error::Error,
         id::UserId,
         scope::{MAX_SCOPES, Scope},
@@ -38,7 +39,8 @@ pub(crate) struct VerifyKey {
     /// Your client's address. Without it a key that has an allowlist is `ip_not_allowed`.
     #[schema(value_type = Option<String>, example = "203.0.113.7")]
     client_ip: Option<ClientIp>,
-    /// What this use counts for. 0 only looks: it is no use of the key.
+    /// What this use takes of the key's rate limit and quota: all of it at once, or it is refused. 0 only
+    /// looks: it takes nothing, and is no use of the key.
     #[schema(minimum = 0, maximum = 1_000_000, default = 1)]
     cost: Option<u64>,
 }
@@ -92,7 +94,7 @@ impl VerifyKey {
             presented: &self.api_key,
             client_ip: self.client_ip.map(|ip| ip.0),
             scopes: self.scopes.as_deref().unwrap_or_default(),
-            is_use: self.cost != Some(0),
+            cost: self.cost.unwrap_or(1),
         }
     }
 }
@@ -124,6 +126,10 @@ pub(crate) enum VerificationCode {
     Revoked,
     IpNotAllowed,
     InsufficientScope,
+    /// It was used too often lately.
+    RateLimited,
+    /// It was used as often as it may.
+    QuotaExceeded,
 }
 
 /// What there is to say of a key.
@@ -142,6 +148,33 @@ pub(crate) struct Verification<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["orders:read"]))]
     missing_scopes: Option<&'a [String]>,
+    /// If the key has a rate limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limit: Option<RateLimitStanding>,
+    /// If the key has a quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<QuotaStanding>,
+}
+
+/// How it stands with a rate limit.
+#[derive(Serialize, ToSchema)]
+struct RateLimitStanding {
+    limit: u64,
+    /// As many may be taken at once.
+    remaining: u64,
+    /// Until all of it is there again; if the key is `rate_limited`, until what was asked for is.
+    reset_seconds: u64,
+}
+
+/// How it stands with a quota.
+#[derive(Serialize, ToSchema)]
+struct QuotaStanding {
+    limit: u64,
+    /// As many are left, as far as is known: what other instances have in hand is taken.
+    remaining: u64,
+    /// When the next period begins; null if the quota is for the key's whole life.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    resets_at: Option<UtcTime>,
 }
 
 impl<'a> Verification<'a> {
@@ -156,6 +189,8 @@ impl<'a> Verification<'a> {
             Some(Refusal::InsufficientScope(missing)) => {
                 (VerificationCode::InsufficientScope, Some(&**missing))
             }
+            Some(Refusal::RateLimited { .. }) => (VerificationCode::RateLimited, None),
+            Some(Refusal::QuotaExceeded { .. }) => (VerificationCode::QuotaExceeded, None),
         };
         Self {
             valid: verdict.refusal.is_none(),
@@ -163,6 +198,16 @@ impl<'a> Verification<'a> {
             key: verdict.key.as_deref().map(|key| CallingKey::new(key)),
             user_id: verdict.key.as_ref().map(|key| key.user_id),
             missing_scopes,
+            rate_limit: verdict.standing.rate.map(|rate| RateLimitStanding {
+                limit: rate.limit.limit(),
+                remaining: rate.remaining,
+                reset_seconds: rate.reset_seconds,
+            }),
+            quota: verdict.standing.quota.map(|quota| QuotaStanding {
+                limit: quota.quota.limit(),
+                remaining: quota.remaining,
+                resets_at: quota.resets_at,
+            }),
         }
     }
 }

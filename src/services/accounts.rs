@@ -1,5 +1,7 @@
 //! Accounts: sign up, log in, change the password, end every session.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use secrecy::SecretString;
 use serde_json::Map;
 
@@ -29,6 +31,7 @@ use crate::{
         role::MEMBER,
         user::{self, User},
     },
+    verification::limits::Limits,
 };
 
 /// What can be done with accounts.
@@ -39,6 +42,7 @@ pub struct Accounts {
     hasher: PasswordHasher,
     tokens: TokenAuthority,
     guesses: Guesses,
+    limits: Limits,
 }
 
 /// A token, and how long it lasts.
@@ -54,12 +58,14 @@ impl Accounts {
         signup: Signup,
         hasher: PasswordHasher,
         tokens: TokenAuthority,
+        limits: Limits,
     ) -> Self {
         Self {
             signup,
             hasher,
             tokens,
-            guesses: Guesses::new(db.clone(), clock.clone()),
+            guesses: Guesses::new(db.clone(), clock.clone(), limits.store().cloned()),
+            limits,
             db,
             clock,
         }
@@ -88,6 +94,9 @@ impl Accounts {
         origin: Origin,
     ) -> Result<User, Error> {
         self.require_signup_open()?;
+        // Clients whose address is not known share theirs.
+        let address = origin.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        self.limits.charge_signup(address).await?;
         // Looked up when it is our turn, so that of many at once for one address only the first pays
         // for a hash. The unique index has the last word.
         let turn = self.hasher.turn().await?;
@@ -244,13 +253,16 @@ async fn prove(
     hash: PasswordHash,
 ) -> Result<Password, Error> {
     match turn.verify(password, hash).await {
-        Ok(None) => Err(Error::InvalidCredentials),
+        Ok(None) => {
+            attempt.fail().await;
+            Err(Error::InvalidCredentials)
+        }
         Ok(Some(password)) => {
-            attempt.forgive();
+            attempt.forgive().await;
             Ok(password)
         }
         Err(error) => {
-            attempt.forgive();
+            attempt.forgive().await;
             Err(error)
         }
     }

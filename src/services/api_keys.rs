@@ -21,6 +21,8 @@ use crate::{
         api_key::{self, ApiKey, KeyFilter, OwnedKey, Reach},
         audit_log::Action,
         key_change::Changes,
+        key_limits::KeyLimits,
+        key_lineage::{self, Lineage},
         key_settings::{KeyPatch, KeySettings},
     },
     verification::coherence::Coherence,
@@ -101,11 +103,11 @@ impl ApiKeys {
         self.coherence
             .write(move |conn, key_changes| {
                 let authority = caller.authority_now(conn)?;
-                let (key, now) = changeable(conn, &clock, &caller, id)?;
+                let (Lineage { key, siblings }, now) = changeable(conn, &clock, &caller, id)?;
                 let before = &key.settings;
                 let after = patch
                     .apply(before)
-                    .map_err(|remedy| Error::invalid_field("/metadata", remedy))?;
+                    .map_err(|wrong| Error::Validation(vec![wrong]))?;
                 let is_new = |scope: &&str| before.scopes.iter().all(|known| known != *scope);
                 may_give(authority, after.scopes.iter().filter(is_new))?;
                 // `None` is later than any time.
@@ -118,6 +120,9 @@ impl ApiKeys {
                 };
                 api_key::set_settings(conn, key_changes, id, &after)?;
                 record(conn, now, &caller, Action::KeyUpdated, &key, changes)?;
+                for sibling in siblings.iter().filter(|_| after.limits != before.limits) {
+                    share_limits(conn, key_changes, &caller, now, sibling, after.limits)?;
+                }
                 Ok(owned(ApiKey {
                     settings: after,
                     ..key
@@ -138,7 +143,7 @@ impl ApiKeys {
         self.coherence
             .write(move |conn, key_changes| {
                 caller.authority_now(conn)?;
-                let (old, now) = changeable(conn, &clock, &caller, id)?;
+                let (Lineage { key: old, .. }, now) = changeable(conn, &clock, &caller, id)?;
                 if api_key::is_rotated(conn, id)? {
                     return Err(Error::Conflict(ROTATED.into()).into());
                 }
@@ -149,7 +154,7 @@ impl ApiKeys {
                     old.user_id,
                     old.environment,
                     settings,
-                    Some(id),
+                    Some(&old),
                     now,
                 );
                 api_key::insert(conn, &new, plain.digest())?;
@@ -194,21 +199,41 @@ impl ApiKeys {
     }
 }
 
-/// A key of the caller's that is neither revoked nor expired, and the time at which that was so. Nobody
-/// else changes it until the transaction ends.
+/// A key of the caller's that is neither revoked nor expired, with its lineage, and the time at which
+/// that was so. Nobody else changes it until the transaction ends.
 fn changeable(
     conn: &mut Conn,
     clock: &Clock,
     caller: &Caller,
     id: ApiKeyId,
-) -> Result<(ApiKey, UtcTime), Aborted> {
-    let own = Reach::Own(caller.user.id);
-    let key = api_key::find_for_update(conn, own, id)?.ok_or(Error::NotFound)?;
+) -> Result<(Lineage, UtcTime), Aborted> {
+    let found = key_lineage::find_for_update(conn, caller.user.id, id)?;
+    let lineage = found.ok_or(Error::NotFound)?;
     let now = clock.now();
-    match key.revoked_at.is_some() || key.is_expired(now) {
+    match lineage.key.revoked_at.is_some() || lineage.key.is_expired(now) {
         true => Err(Error::Conflict(GONE.into()).into()),
-        false => Ok((key, now)),
+        false => Ok((lineage, now)),
     }
+}
+
+/// Gives a key the limits that another of its lineage has now.
+fn share_limits(
+    conn: &mut Conn,
+    key_changes: &mut Changes,
+    caller: &Caller,
+    now: UtcTime,
+    key: &ApiKey,
+    limits: KeyLimits,
+) -> Result<(), Aborted> {
+    let before = &key.settings;
+    let mut after = before.clone();
+    after.limits = limits;
+    let Some(changes) = audit::changes(before, &after)? else {
+        return Ok(());
+    };
+    api_key::set_settings(conn, key_changes, key.id, &after)?;
+    record(conn, now, caller, Action::KeyUpdated, key, changes)?;
+    Ok(())
 }
 
 /// Sees to it that a key ends at this time, unless it does before.
@@ -223,7 +248,8 @@ fn end_by(
         expires_at: Patch::Set(own_end.map_or(end, |own_end| own_end.min(end))),
         ..KeyPatch::default()
     };
-    let settings = ending.apply(&key.settings).map_err(Error::internal)?;
+    let applied = ending.apply(&key.settings);
+    let settings = applied.map_err(|wrong| Error::internal(wrong.message))?;
     api_key::set_settings(conn, key_changes, key.id, &settings)?;
     Ok(())
 }
@@ -246,18 +272,20 @@ fn new_key(
     owner: UserId,
     environment: Environment,
     settings: KeySettings,
-    rotated_from: Option<ApiKeyId>,
+    rotated_from: Option<&ApiKey>,
     now: UtcTime,
 ) -> ApiKey {
+    let id = ApiKeyId::generate(now);
     ApiKey {
-        id: ApiKeyId::generate(now),
+        id,
         user_id: owner,
         environment,
         prefix: plain.prefix().to_owned(),
         created_at: now,
         revoked_at: None,
         last_used_at: None,
-        rotated_from,
+        rotated_from: rotated_from.map(|old| old.id),
+        lineage_id: rotated_from.map_or(id, |old| old.lineage_id),
         settings,
     }
 }

@@ -7,7 +7,8 @@ use serde_json::Map;
 use super::{
     audit::{self, By, Target},
     caller::Origin,
-    login_attempts::{AccountName, Attempt, LoginAttempts, NoAttempt, Subject, Throttled},
+    login_attempts::{Attempt, LoginAttempts, NoAttempt},
+    login_records::{AccountName, Subject, Throttled},
 };
 use crate::{
     core::{clock::Clock, error::Error, id::UserId, security::email::EmailKey},
@@ -16,6 +17,7 @@ use crate::{
         audit_log::Action,
         user::{self, User},
     },
+    verification::limits::Store,
 };
 
 /// Limits guesses.
@@ -76,10 +78,10 @@ impl<'a> Guess<'a> {
 }
 
 impl Guesses {
-    pub(super) fn new(db: Db, clock: Clock) -> Self {
+    pub(super) fn new(db: Db, clock: Clock, store: Option<Store>) -> Self {
         Self {
             db,
-            attempts: LoginAttempts::new(clock.clone()),
+            attempts: LoginAttempts::new(clock.clone(), store),
             clock,
         }
     }
@@ -87,7 +89,7 @@ impl Guesses {
     /// Refuses whoever has no guess left. It costs next to nothing, so it stands before the queue for
     /// hashing.
     pub(super) async fn check(&self, guess: &Guess<'_>) -> Result<(), Error> {
-        match self.attempts.check(guess.account, guess.address()) {
+        match self.attempts.check(guess.account, guess.address()).await {
             Ok(()) => Ok(()),
             Err(throttled) => Err(self.tell_of(throttled, guess).await),
         }
@@ -95,7 +97,7 @@ impl Guesses {
 
     /// Takes one of the guesses that may still fail, when it is its turn at hashing.
     pub(super) async fn begin(&self, guess: &Guess<'_>) -> Result<Attempt, Error> {
-        match self.attempts.begin(guess.account, guess.address()) {
+        match self.attempts.begin(guess.account, guess.address()).await {
             Ok(attempt) => Ok(attempt),
             Err(NoAttempt::Throttled(throttled)) => Err(self.tell_of(throttled, guess).await),
             Err(NoAttempt::AllUnderWay) => Err(Error::Unavailable(

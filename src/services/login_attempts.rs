@@ -1,77 +1,31 @@
 //! How often somebody may be wrong about a password, per account and per client address.
 //!
-//! Kept in memory, per instance, as the times of the failures themselves: the eleventh attempt within
-//! any 15 minutes is refused, not merely the eleventh within some window of the clock.
+//! Kept in memory, as the times of the failures themselves: the eleventh attempt within any 15 minutes is
+//! refused, not merely the eleventh within some window of the clock, and not one more for each that is
+//! forgotten, as a bucket that leaks would have it. Where instances count together, they keep the same
+//! there as well; while that is away, each counts for itself.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    net::{IpAddr, Ipv6Addr},
+    collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
-use crate::core::{
-    clock::{Clock, UtcTime},
-    error::Error,
-    security::email::EmailKey,
+use super::login_records::{AccountName, Record, Subject, Throttled, WINDOW, make_room};
+use crate::{
+    core::clock::Clock,
+    verification::limits::{Attempted, Attempts, Step, Store, network_of},
 };
-
-const WINDOW: Duration = Duration::from_secs(15 * 60);
-const PER_ACCOUNT: usize = 10;
-const PER_ADDRESS: usize = 100;
-
-/// Accounts, and addresses, that are remembered at once. Past it the one whose last failure is
-/// longest ago is forgotten.
-const REMEMBERED: usize = 50_000;
 
 /// Counts failures. Clones share the counts.
 #[derive(Clone)]
 pub(super) struct LoginAttempts {
     clock: Clock,
+    /// Where all instances count.
+    store: Option<Store>,
     records: Arc<Mutex<HashMap<Subject, Record>>>,
-}
-
-/// Whose failures are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Subject {
-    Account(AccountName),
-    Address(IpAddr),
-}
-
-/// SHA-256 of the name that somebody tries to log in as: as long for any name, and none at all is
-/// remembered in the clear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct AccountName([u8; 32]);
-
-impl AccountName {
-    /// An account's name.
-    pub(super) fn of(email: &EmailKey) -> Self {
-        Self(Sha256::digest(email.as_str()).into())
-    }
-
-    /// A name that no account can have.
-    pub(super) fn of_nobody(text: &str) -> Self {
-        Self(Sha256::digest(text).into())
-    }
-}
-
-/// The last failures, oldest first, and the attempts whose end is not known yet.
-#[derive(Default)]
-struct Record {
-    failed_at: VecDeque<UtcTime>,
-    under_way: usize,
-    /// Whether it was told of the refusals that go on.
-    told: bool,
-}
-
-/// An attempt is refused since there were too many failures.
-pub(super) struct Throttled {
-    pub subject: Subject,
-    /// Whether it is the first that is refused: one is enough to tell of.
-    pub is_first: bool,
-    pub retry_after_seconds: u64,
 }
 
 /// Why an attempt cannot begin.
@@ -87,42 +41,72 @@ impl From<Throttled> for NoAttempt {
     }
 }
 
-impl From<Throttled> for Error {
-    fn from(throttled: Throttled) -> Self {
-        let retry_after_seconds = throttled.retry_after_seconds;
-        Self::TooManyAttempts {
-            retry_after_seconds,
-        }
-    }
-}
-
 /// An attempt under way. It counts as a failure unless it is told otherwise: an attacker who hangs
 /// up before the answer has tried all the same.
 pub(super) struct Attempt {
     attempts: LoginAttempts,
     subjects: [Subject; 2],
-    failed: bool,
+    /// Tells it from others, where all instances count.
+    id: String,
+    is_over: bool,
 }
 
 impl LoginAttempts {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock, store: Option<Store>) -> Self {
         Self {
             clock,
+            store,
             records: Arc::default(),
         }
     }
 
     /// Refuses with 429 whoever has failed too often. Costs next to nothing, so it stands before the
     /// queue for hashing.
-    pub(super) fn check(&self, account: AccountName, address: IpAddr) -> Result<(), Throttled> {
+    pub(super) async fn check(
+        &self,
+        account: AccountName,
+        address: IpAddr,
+    ) -> Result<(), Throttled> {
+        let subjects = subjects(account, address);
+        self.check_own(&subjects)?;
+        // That all are under way is seen to when it begins.
+        self.step(Step::Ask, "", &subjects).await;
+        self.check_own(&subjects)
+    }
+
+    fn check_own(&self, subjects: &[Subject; 2]) -> Result<(), Throttled> {
         let now = self.clock.now();
         let mut records = self.lock();
-        for subject in subjects(account, address) {
-            if let Some(record) = records.get_mut(&subject) {
-                record.check(subject, now)?;
+        for subject in subjects {
+            if let Some(record) = records.get_mut(subject) {
+                record.check(*subject, now)?;
             }
         }
         Ok(())
+    }
+
+    /// Does it where all instances count, and notes if they have counted too many. `false` if as many are
+    /// under way as may still fail.
+    async fn step(&self, step: Step, id: &str, subjects: &[Subject; 2]) -> bool {
+        let Some(store) = &self.store else {
+            return true;
+        };
+        let attempted = subjects.map(|subject| Attempted {
+            name: format!("latchkey:login:{subject}"),
+            limit: subject.limit(),
+        });
+        match store.attempt(step, id, &attempted, WINDOW).await {
+            Ok(Attempts::Throttled { subject, wait }) => {
+                let now = self.clock.now();
+                let mut records = self.lock();
+                make_room(&mut records, now);
+                let record = records.entry(subjects[subject.min(1)]).or_default();
+                record.throttled_until = Some(now.plus(wait));
+                true
+            }
+            Ok(Attempts::AllUnderWay) => false,
+            Ok(Attempts::Allowed) | Err(_) => true,
+        }
     }
 
     /// Telling of the first refusal failed: the next one is the first.
@@ -134,12 +118,24 @@ impl LoginAttempts {
 
     /// Begins an attempt, whose place among those that may fail is taken from now on: ever so many
     /// at once are still no more than the limit.
-    pub(super) fn begin(
+    pub(super) async fn begin(
         &self,
         account: AccountName,
         address: IpAddr,
     ) -> Result<Attempt, NoAttempt> {
-        let subjects = subjects(account, address);
+        let attempt = self.begin_own(subjects(account, address))?;
+        let is_free = self.step(Step::Begin, &attempt.id, &attempt.subjects).await;
+        match (is_free, self.check_own(&attempt.subjects)) {
+            (true, Ok(())) => Ok(attempt),
+            (_, refused) => {
+                attempt.forgive().await;
+                refused?;
+                Err(NoAttempt::AllUnderWay)
+            }
+        }
+    }
+
+    fn begin_own(&self, subjects: [Subject; 2]) -> Result<Attempt, NoAttempt> {
         let mut records = self.lock();
         let now = self.clock.now();
         for subject in &subjects {
@@ -159,7 +155,8 @@ impl LoginAttempts {
         Ok(Attempt {
             attempts: self.clone(),
             subjects,
-            failed: true,
+            id: Uuid::new_v4().simple().to_string(),
+            is_over: false,
         })
     }
 
@@ -169,52 +166,25 @@ impl LoginAttempts {
     }
 }
 
-impl Subject {
-    fn limit(&self) -> usize {
-        match self {
-            Self::Account(_) => PER_ACCOUNT,
-            Self::Address(_) => PER_ADDRESS,
-        }
-    }
-}
-
-impl Record {
-    /// Refuses if there were too many failures.
-    fn check(&mut self, subject: Subject, now: UtcTime) -> Result<(), Throttled> {
-        let earliest = self.failed_at.len().checked_sub(subject.limit());
-        let rest =
-            earliest.and_then(|earliest| WINDOW.checked_sub(now.since(self.failed_at[earliest])));
-        match rest.filter(|rest| !rest.is_zero()) {
-            None => {
-                self.told = false;
-                Ok(())
-            }
-            Some(rest) => Err(Throttled {
-                subject,
-                is_first: !std::mem::replace(&mut self.told, true),
-                retry_after_seconds: rest.as_micros().div_ceil(1_000_000) as u64,
-            }),
-        }
-    }
-
-    fn forget_old(&mut self, now: UtcTime) {
-        self.failed_at.retain(|at| now.since(*at) < WINDOW);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.failed_at.is_empty() && self.under_way == 0
-    }
-}
-
 impl Attempt {
-    /// The password was right, or nobody could tell: it does not count.
-    pub(super) fn forgive(mut self) {
-        self.failed = false;
+    /// The password was wrong.
+    pub(super) async fn fail(mut self) {
+        self.end(true);
+        self.attempts
+            .step(Step::Fail, &self.id, &self.subjects)
+            .await;
     }
-}
 
-impl Drop for Attempt {
-    fn drop(&mut self) {
+    /// The password was right, or nobody could tell: it does not count.
+    pub(super) async fn forgive(mut self) {
+        self.end(false);
+        self.attempts
+            .step(Step::Forgive, &self.id, &self.subjects)
+            .await;
+    }
+
+    fn end(&mut self, failed: bool) {
+        self.is_over = true;
         let now = self.attempts.clock.now();
         let mut records = self.attempts.lock();
         for subject in &self.subjects {
@@ -223,7 +193,7 @@ impl Drop for Attempt {
             };
             record.under_way = record.under_way.saturating_sub(1);
             record.forget_old(now);
-            if self.failed {
+            if failed {
                 record.failed_at.push_back(now);
             }
             if record.is_empty() {
@@ -233,31 +203,18 @@ impl Drop for Attempt {
     }
 }
 
-/// One who holds an IPv6 network has all of its addresses: what counts is the /64.
-fn subjects(account: AccountName, address: IpAddr) -> [Subject; 2] {
-    let address = match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
-    };
-    [Subject::Account(account), Subject::Address(address)]
+impl Drop for Attempt {
+    /// Nobody waited for its end, which is told of where all count when it has lasted too long.
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.end(true);
+        }
+    }
 }
 
-/// Each failure costs a turn at hashing, so this is rarely reached: see [`REMEMBERED`].
-fn make_room(records: &mut HashMap<Subject, Record>, now: UtcTime) {
-    if records.len() < REMEMBERED {
-        return;
-    }
-    records.retain(|_, record| {
-        record.forget_old(now);
-        !record.is_empty()
-    });
-    while records.len() >= REMEMBERED {
-        let oldest = records
-            .iter()
-            .filter(|(_, record)| record.under_way == 0)
-            .min_by_key(|(_, record)| record.failed_at.back().copied())
-            .map(|(subject, _)| *subject);
-        let Some(oldest) = oldest else { return };
-        records.remove(&oldest);
-    }
+fn subjects(account: AccountName, address: IpAddr) -> [Subject; 2] {
+    [
+        Subject::Account(account),
+        Subject::Address(network_of(address)),
+    ]
 }

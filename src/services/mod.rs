@@ -6,5 +6,6 @@ pub mod audit;
 pub mod caller;
 mod guesses;
 mod login_attempts;
+mod login_records;
 pub mod roles;
 pub mod users;

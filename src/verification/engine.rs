@@ -2,14 +2,20 @@
 
 use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
+pub use super::refusal::Refusal;
 use super::{
-    coherence::Coherence, known_key::KnownKey, last_used::LastUsed, lookup::Lookup, memory::Memory,
+    coherence::Coherence,
+    known_key::KnownKey,
+    last_used::LastUsed,
+    limits::{Limits, NoStore, Standing},
+    lookup::Lookup,
+    memory::Memory,
 };
 use crate::{
     core::{
         boot_clock::BootClock,
         clock::{Clock, UtcTime},
-        config::{CacheConfig, DatabaseConfig},
+        config::{CacheConfig, DatabaseConfig, LimitConfig},
         error::Error,
         scope::Scope,
         security::api_key::KeyDigest,
@@ -27,6 +33,7 @@ pub struct Engine {
     lookup: Lookup<Db>,
     clock: Clock,
     last_used: Arc<LastUsed>,
+    limits: Limits,
     coherence: Coherence,
 }
 
@@ -37,6 +44,8 @@ pub enum OpenError {
     Claim(#[from] ClaimError),
     #[error("{0}")]
     Connect(#[from] ConnectError),
+    #[error("REDIS_URL (--redis-url) {0}")]
+    Redis(#[from] NoStore),
 }
 
 /// What of a request bears on the decision.
@@ -68,6 +77,8 @@ pub struct Verdict {
     pub key: Option<Arc<KnownKey>>,
     /// Why it is not good.
     pub refusal: Option<Refusal>,
+    /// How it stands with its limits, if it is good but for them, or for where and what it is used for.
+    pub standing: Standing,
 }
 
 /// What somebody wants to know of a key.
@@ -79,52 +90,8 @@ pub struct Question<'a> {
     pub client_ip: Option<IpAddr>,
     /// What the key must be good for.
     pub scopes: &'a [Scope],
-    /// Whether the key is used, or only looked at.
-    pub is_use: bool,
-}
-
-/// Why a key is not good. The caller is not told which of the first four: that goes to the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// Malformed, mistyped, or never issued.
-    NotFound,
-    /// Switched off by its owner, or its owner is deactivated.
-    Disabled,
-    /// Its time is over.
-    Expired,
-    /// Revoked for good.
-    Revoked,
-    /// The client's address is not in the key's allowlist.
-    IpNotAllowed,
-    /// The key lacks these scopes.
-    InsufficientScope(Vec<String>),
-}
-
-impl Refusal {
-    /// The contract's code.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::Disabled => "disabled",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::IpNotAllowed => "ip_not_allowed",
-            Self::InsufficientScope(_) => "insufficient_scope",
-        }
-    }
-}
-
-/// What the caller is told.
-impl From<&Refusal> for Error {
-    fn from(refusal: &Refusal) -> Self {
-        match refusal {
-            Refusal::NotFound | Refusal::Disabled | Refusal::Expired | Refusal::Revoked => {
-                Self::InvalidApiKey
-            }
-            Refusal::IpNotAllowed => Self::IpNotAllowed,
-            Refusal::InsufficientScope(missing) => Self::InsufficientScope(missing.clone()),
-        }
-    }
+    /// What this use takes of the key's limits. With 0 the key is not used, only looked at.
+    pub cost: u64,
 }
 
 impl Engine {
@@ -133,11 +100,12 @@ impl Engine {
     pub fn open(
         database: &DatabaseConfig,
         cache: &CacheConfig,
+        limits: &LimitConfig,
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let claim = Claim::take(&database.url)?;
         let db = Db::open(database)?;
-        Ok(Self::new(claim, db, database, cache, clock))
+        Self::new(claim, db, database, cache, limits, clock)
     }
 
     /// An engine on a database that is open.
@@ -146,8 +114,9 @@ impl Engine {
         db: Db,
         database: &DatabaseConfig,
         cache: &CacheConfig,
+        limits: &LimitConfig,
         clock: Clock,
-    ) -> Self {
+    ) -> Result<Self, OpenError> {
         let boot = BootClock::default();
         let memory = Memory::new(cache, boot).map(Arc::new);
         let coherence = Coherence::new(
@@ -158,26 +127,43 @@ impl Engine {
             boot,
             memory.clone(),
         );
-        Self {
+        let clocks = (clock.clone(), boot);
+        let limits = Limits::new(
+            limits,
+            cache.max_keys,
+            db.clone(),
+            clocks,
+            coherence.count(),
+        );
+        Ok(Self {
             lookup: Lookup::new(db.clone(), boot, memory),
             last_used: Arc::new(LastUsed::new(db)),
+            limits: limits?,
             clock,
             coherence,
-        }
+        })
     }
 
-    /// Does until `stop` what must be done all the time: keeps what is remembered true, and writes
-    /// every so often when keys were last used. Then it gives up what is remembered, so that nobody
-    /// has to wait for this instance, and writes the rest.
+    /// Does until `stop` what must be done all the time: keeps what is remembered true, stays in touch
+    /// with who else counts, and writes every so often when keys were last used. Then it gives up what
+    /// is remembered, so that nobody has to wait for this instance, gives back what it has in hand of
+    /// quotas, and writes the rest.
     pub async fn run(&self, last_used_interval: Duration, stop: impl Future<Output = ()>) {
         tokio::select! {
             () = self.coherence.keep_lease(stop) => {}
             () = self.last_used.flush_every(last_used_interval) => {}
+            () = self.limits.keep() => {}
         }
+        self.limits.close().await;
         if let Err(error) = self.last_used.flush().await {
             let cause = error.cause();
             tracing::error!(cause, "lost when keys were last used");
         }
+    }
+
+    /// What is counted of keys and signups.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// What changes of keys go through.
@@ -185,7 +171,8 @@ impl Engine {
         &self.coherence
     }
 
-    /// Lets a key in, or says why not. An error means that nobody can tell, which opens no door.
+    /// Lets a key in for one use, or says why not. An error means that nobody can tell, which opens no
+    /// door.
     pub async fn verify(
         &self,
         presented: &str,
@@ -196,13 +183,22 @@ impl Engine {
             presented,
             client_ip,
             scopes,
-            is_use: true,
+            cost: 1,
         };
-        let Verdict { key, refusal } = self.judge(&question).await?;
-        Ok(match (key, refusal) {
+        Ok(self.admit(&question).await?.0)
+    }
+
+    /// The same of any use, with how it stands with the key's limits.
+    pub async fn admit(
+        &self,
+        question: &Question<'_>,
+    ) -> Result<(Result<VerifiedKey, Refusal>, Standing), Error> {
+        let verdict = self.judge(question).await?;
+        let admitted = match (verdict.key, verdict.refusal) {
             (Some(key), None) => Ok(VerifiedKey(key)),
             (_, refusal) => Err(refusal.unwrap_or(Refusal::NotFound)),
-        })
+        };
+        Ok((admitted, verdict.standing))
     }
 
     /// All that there is to say of a key. An error means that nobody can tell.
@@ -217,11 +213,26 @@ impl Engine {
             client_ip: question.client_ip,
             scopes: question.scopes,
         };
-        let refusal = decide(key.as_deref().map(Deref::deref), &request).err();
-        if let (Some(key), None, true) = (&key, &refusal, question.is_use) {
+        let mut refusal = decide(key.as_deref().map(Deref::deref), &request).err();
+        let mut standing = Standing::default();
+        match (&key, &refusal) {
+            (Some(key), None) => {
+                (standing, refusal) = self.limits.charge(key, question.cost).await?;
+            }
+            // It takes nothing, but is told how it stands.
+            (Some(key), Some(refused)) if refused.is_of_this_use() => {
+                standing = self.limits.look(key).await;
+            }
+            _ => {}
+        }
+        if let (Some(key), None, true) = (&key, &refusal, question.cost > 0) {
             self.last_used.note(key, request.now);
         }
-        Ok(Verdict { key, refusal })
+        Ok(Verdict {
+            key,
+            refusal,
+            standing,
+        })
     }
 }
 

@@ -1,11 +1,16 @@
 //! A key as requests find it: what is known of it, and when it was last used.
 
 use std::{
+    fmt,
     ops::Deref,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
+use super::limits::Counters;
 use crate::{
     core::{boot_clock::Tick, clock::UtcTime},
     models::key_facts::KeyFacts,
@@ -15,13 +20,14 @@ use crate::{
 const NOT_USED: i64 = i64::MIN;
 
 /// What is known of a key. Requests share it.
-#[derive(Debug)]
 pub struct KnownKey {
     facts: KeyFacts,
     /// When it was found in the database.
     found: Tick,
     /// When it was last used, until that is written.
     last_used: AtomicI64,
+    /// What is counted of its limits, if it has any.
+    counters: OnceLock<Option<Box<Counters>>>,
 }
 
 impl KnownKey {
@@ -30,6 +36,7 @@ impl KnownKey {
             facts,
             found,
             last_used: AtomicI64::new(NOT_USED),
+            counters: OnceLock::new(),
         }
     }
 
@@ -48,6 +55,13 @@ impl KnownKey {
         (at != NOT_USED).then_some(UtcTime(at))
     }
 
+    /// What is counted of its limits, found when it is first asked for.
+    pub(super) fn counters(&self, find: impl FnOnce() -> Option<Counters>) -> Option<&Counters> {
+        self.counters
+            .get_or_init(|| find().map(Box::new))
+            .as_deref()
+    }
+
     /// The bytes that it takes in memory.
     pub(super) fn weight(&self) -> usize {
         // An `Arc` counts its holders in two words.
@@ -60,5 +74,11 @@ impl Deref for KnownKey {
 
     fn deref(&self) -> &KeyFacts {
         &self.facts
+    }
+}
+
+impl fmt::Debug for KnownKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.facts.fmt(f)
     }
 }

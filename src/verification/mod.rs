@@ -8,6 +8,8 @@ pub mod engine;
 mod guard;
 pub mod known_key;
 mod last_used;
+pub mod limits;
 mod lookup;
 mod memory;
+mod refusal;
 mod sync;

@@ -25,8 +25,11 @@ fn key(wrong: u32, now: UtcTime) -> KeyFacts {
     let is = |bit: u32| wrong & (1 << bit) != 0;
     let network = if is(4) { "192.0.2.0/24" } else { "10.0.0.0/8" };
     let scope = if is(5) { "orders:write" } else { "orders:*" };
+    let id = serde_json::from_value(json!("01890a5d-ac96-774b-bcce-b302099a8057")).unwrap();
     KeyFacts {
-        id: serde_json::from_value(json!("01890a5d-ac96-774b-bcce-b302099a8057")).unwrap(),
+        id,
+        lineage_id: id,
+        limits: Default::default(),
         user_id: serde_json::from_value(json!("01890a5d-ac96-774b-bcce-b302099a8058")).unwrap(),
         name: None,
         environment: Environment::Live,

@@ -9,13 +9,13 @@ use crate::{
     support::{PASSWORD, TestServer, path_of},
 };
 
-/// Undoes the last two migrations, or does them again.
+/// Undoes the last three migrations, or does them again.
 fn migrate(server: &TestServer, forward: bool) {
     macro_rules! run {
         ($conn:expr, $folder:literal) => {{
             let source = FileBasedMigrations::from_path($folder).unwrap();
             let mut conn = $conn.unwrap();
-            for _ in 0..2 {
+            for _ in 0..3 {
                 match forward {
                     true => conn.run_next_migration(source.clone()).map(drop).unwrap(),
                     false => conn
@@ -51,6 +51,8 @@ fn going_back_ends_what_the_old_version_could_not_hold_back_and_keeps_the_rest(s
         ada.create_key_with(&json!({"expires_in_seconds": 3600})),
         ada.create_key_with(&json!({"ip_allowlist": ["127.0.0.1"]})),
         ada.create_key_with(&json!({"scopes": ["orders:read"]})),
+        ada.create_key_with(&json!({"rate_limit": {"limit": 1000, "window_seconds": 1}})),
+        ada.create_key_with(&json!({"quota": {"limit": 1000, "period": "total"}})),
         bob.create_key(),
     ];
     root.change_user(&bob.id(), &json!({"active": false}));

@@ -126,8 +126,8 @@ fn fill(server: &TestServer, owner: &str) {
     };
     let person = person.replace("OWNER", &owner).replace("OTHER", other);
     server.execute(&format!(
-        "INSERT INTO api_keys (id, user_id, environment, prefix, digest, created_at) {numbers}
-         SELECT {id}, {person}, 'live', 'sk_live_Exam', {digest}, n FROM numbers"
+        "INSERT INTO api_keys (id, lineage_id, user_id, environment, prefix, digest, created_at) {numbers}
+         SELECT {id}, {id}, {person}, 'live', 'sk_live_Exam', {digest}, n FROM numbers"
     ));
     server.execute(&format!(
         "INSERT INTO audit_log (id, at, actor_id, owner_id, action, target_type, target_id, details) {numbers}

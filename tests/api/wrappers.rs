@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::{Client, TestServer};
 
 /// Another team's app: our wrappers around its own handlers.
-fn own_app(app: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static) -> Client {
+pub fn own_app(app: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static) -> Client {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -104,11 +104,12 @@ fn a_guard_without_an_engine_lets_nobody_in() {
 }
 
 /// An engine of another app on the server's database, which is for one at a time.
-fn engine(server: &mut TestServer) -> web::Data<Engine> {
+pub fn engine(server: &mut TestServer) -> web::Data<Engine> {
     server.stop();
     let mut config = crate::support::config(&server.database_url);
     config.database.pool_size = 2;
-    let engine = Engine::open(&config.database, &config.cache, server.clock.clone());
+    let (database, cache, limits) = (&config.database, &config.cache, &config.limits);
+    let engine = Engine::open(database, cache, limits, server.clock.clone());
     web::Data::new(engine.unwrap())
 }
 

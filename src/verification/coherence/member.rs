@@ -1,6 +1,13 @@
 //! What an instance does all the time to be allowed to trust its memory.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -35,6 +42,8 @@ pub(super) struct Member<'a, C> {
     renewals: i64,
     /// How many renewals each instance had when that was first seen, and when it was.
     seen: HashMap<InstanceId, (i64, Tick)>,
+    /// How many there are.
+    count: Arc<AtomicUsize>,
 }
 
 /// For each user the whole memory is gone through: for some that is more work than to fill it anew.
@@ -55,7 +64,13 @@ impl<'a, C: Channel> Member<'a, C> {
             acked: -1,
             renewals: 0,
             seen: HashMap::new(),
+            count: Arc::default(),
         }
+    }
+
+    /// Keeps this the number of instances that there are.
+    pub(super) fn counting(self, count: Arc<AtomicUsize>) -> Self {
+        Self { count, ..self }
     }
 
     /// Renews the lease and forgets what changes, for ever.
@@ -153,6 +168,7 @@ impl<'a, C: Channel> Member<'a, C> {
     /// clock from when it first saw their last renewal: so nobody's time of day plays a part.
     async fn remove_dead(&mut self) -> Result<(), Error> {
         let instances = self.channel.instances().await?;
+        self.count.store(instances.len().max(1), Ordering::Relaxed);
         let now = self.boot.now();
         self.seen
             .retain(|id, _| instances.iter().any(|one| one.id == *id));

@@ -59,7 +59,7 @@ mod member;
 #[cfg(test)]
 mod simulation;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use tokio::sync::Mutex;
 
@@ -101,6 +101,8 @@ struct Shared {
     acks: Acks,
     /// Who the instances were, and when that was asked: many who wait ask once.
     listed: Mutex<Option<(Tick, Vec<Instance>)>>,
+    /// How many instances there are.
+    count: Arc<AtomicUsize>,
     /// Held for as long as anybody may still change something.
     _claim: Option<Claim>,
 }
@@ -130,9 +132,15 @@ impl Coherence {
                 memory,
                 acks: Acks::new(),
                 listed: Mutex::default(),
+                count: Arc::new(AtomicUsize::new(1)),
                 _claim: claim,
             }),
         }
+    }
+
+    /// How many instances there are, as of the last renewal.
+    pub(super) fn count(&self) -> Arc<AtomicUsize> {
+        self.shared.count.clone()
     }
 
     /// Makes changes, in one transaction, and answers when no instance goes by what was before.
@@ -170,7 +178,8 @@ impl Coherence {
                 // One that nobody has heard anything of.
                 let id = InstanceId::generate(clock.now());
                 let channel = DbChannel::new(database, id, memory.lease(), acks.clone());
-                run(Member::new(memory, *boot, channel), stop).await;
+                let member = Member::new(memory, *boot, channel).counting(self.count());
+                run(member, stop).await;
             }
         }
     }

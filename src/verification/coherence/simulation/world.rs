@@ -248,6 +248,8 @@ pub(super) fn facts(key: u8, revoked: bool) -> KeyFacts {
         expires_at: None,
         revoked_at: revoked.then_some(UtcTime(0)),
         ip_allowlist: Default::default(),
+        lineage_id: ApiKeyId(Uuid::from_u128(u128::from(key))),
+        limits: Default::default(),
         user_active: true,
     }
 }

@@ -1,13 +1,14 @@
-//! The OpenAPI document: its head, the ways to authenticate, and the errors that follow from the form
-//! of an operation, declared here once.
+//! The OpenAPI document: its head, the ways to authenticate, and what follows from the form of an
+//! operation, declared here once.
+
+mod shared_errors;
 
 use actix_web::App;
 use utoipa::{
-    OpenApi as _, ToSchema,
+    OpenApi as _,
     openapi::{
-        Components, Content, Header, ObjectBuilder, OpenApi, PathItem, Ref, RefOr, Response,
-        ResponseBuilder, Type,
-        path::{Operation, Parameter, ParameterIn},
+        Components, Header, ObjectBuilder, OpenApi, PathItem, RefOr, Response, Type,
+        path::{Operation, Parameter},
         security::{
             ApiKey, ApiKeyValue, Flow, HttpAuthScheme, HttpBuilder, OAuth2, Password, Scopes,
             SecurityScheme,
@@ -52,115 +53,6 @@ use crate::{
 )]
 struct Head;
 
-/// An error that several operations have.
-struct SharedError {
-    name: &'static str,
-    status: &'static str,
-    description: &'static str,
-    /// The header that comes with it, and what it says.
-    header: Option<(&'static str, &'static str)>,
-}
-
-impl SharedError {
-    const fn new(name: &'static str, status: &'static str, description: &'static str) -> Self {
-        let header = match status.as_bytes() {
-            b"401" => Some((
-                "WWW-Authenticate",
-                "How to authenticate (RFC 9110 section 11.6.1)",
-            )),
-            b"429" | b"503" => Some(("Retry-After", "Whole seconds to wait")),
-            _ => None,
-        };
-        Self {
-            name,
-            status,
-            description,
-            header,
-        }
-    }
-
-    fn response(&self) -> Response {
-        let problem = Content::new(Some(Ref::from_schema_name(Problem::name())));
-        let mut response = ResponseBuilder::new()
-            .description(self.description)
-            .content("application/problem+json", problem);
-        if let Some((name, description)) = self.header {
-            response = response.header(name, text_header(description));
-        }
-        response.build()
-    }
-}
-
-const SHARED: [SharedError; 15] = [
-    SharedError::new(
-        "BadRequest",
-        "400",
-        "`invalid_json`, `invalid_cursor`, `ambiguous_credentials`, `invalid_request`",
-    ),
-    SharedError::new(
-        "InvalidToken",
-        "401",
-        "`missing_credentials`, `invalid_token`: log in again",
-    ),
-    SharedError::new(
-        "InvalidApiKey",
-        "401",
-        "`missing_credentials`, `invalid_api_key`: unknown, malformed, revoked, expired and disabled keys answer the same",
-    ),
-    SharedError::new(
-        "InvalidCredentials",
-        "401",
-        "`invalid_credentials`: the address or the password is wrong",
-    ),
-    SharedError::new(
-        "InvalidTokenOrPassword",
-        "401",
-        "`missing_credentials`, `invalid_token`; `invalid_credentials`: the current password is wrong",
-    ),
-    SharedError::new("PermissionDenied", "403", "`permission_denied`"),
-    SharedError::new(
-        "KeyNotAllowed",
-        "403",
-        "`ip_not_allowed`: not from this address; `insufficient_scope`: `missing_scopes` says what the key lacks",
-    ),
-    SharedError::new(
-        "NotFound",
-        "404",
-        "`not_found`: not there, or somebody else's",
-    ),
-    SharedError::new(
-        "EmailTaken",
-        "409",
-        "`email_taken`: the address has an account",
-    ),
-    SharedError::new(
-        "Conflict",
-        "409",
-        "`conflict`: what it is now stands against it; `detail` says what",
-    ),
-    SharedError::new(
-        "PayloadTooLarge",
-        "413",
-        "`payload_too_large`: more than 64 KiB",
-    ),
-    SharedError::new("UnsupportedMediaType", "415", "`unsupported_media_type`"),
-    SharedError::new(
-        "ValidationFailed",
-        "422",
-        "`validation_failed`: `errors` says what is wrong, and where",
-    ),
-    SharedError::new(
-        "TooManyAttempts",
-        "429",
-        "`too_many_attempts`: too many failures, wait",
-    ),
-    SharedError::new(
-        "Unavailable",
-        "503",
-        "`unavailable`: the database is out of reach, or the server saturated",
-    ),
-];
-
 /// The whole document.
 pub fn document() -> OpenApi {
     let (_, mut document) = App::new()
@@ -170,17 +62,15 @@ pub fn document() -> OpenApi {
         .split_for_parts();
     let components = document.components.get_or_insert_default();
     add_security_schemes(components);
-    for error in &SHARED {
-        let response = error.response().into();
-        components.responses.insert(error.name.to_owned(), response);
-    }
+    shared_errors::declare(components);
     if let Some(item) = document.paths.paths.get_mut("/forward-auth") {
         add_every_method(item);
     }
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
             add_link_to_next_page(operation);
-            add_shared_errors(path, operation);
+            shared_errors::add(path, operation);
+            add_limits(operation);
             let responses = operation.responses.responses.values_mut();
             responses.for_each(add_request_id);
         }
@@ -191,6 +81,9 @@ pub fn document() -> OpenApi {
     }
     let shared = &mut document.components.get_or_insert_default().responses;
     shared.values_mut().for_each(add_request_id);
+    for name in ["KeyNotAllowed", "LimitReached"] {
+        shared.get_mut(name).into_iter().for_each(add_limit_headers);
+    }
     document
 }
 
@@ -246,6 +139,35 @@ fn add_link_to_next_page(operation: &mut Operation) {
     }
 }
 
+/// What the answers have that a key is let in for.
+fn add_limits(operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    let is_limited = matches!(responses.get("429"), Some(RefOr::Ref(limit)) if limit.ref_location.ends_with("/LimitReached"));
+    if let (true, Some(admitted)) = (is_limited, responses.get_mut("200")) {
+        add_limit_headers(admitted);
+    }
+}
+
+/// How it stands with the limits of the key.
+fn add_limit_headers(response: &mut RefOr<Response>) {
+    let RefOr::T(response) = response else { return };
+    for (name, description) in [
+        (
+            "RateLimit-Policy",
+            "If the key has limits: `\"key\";q=100;w=60, \"quota\";q=1000;w=86400`, so many in so many seconds \
+             (draft-ietf-httpapi-ratelimit-headers)",
+        ),
+        (
+            "RateLimit",
+            "How it stands with them: `\"key\";r=73;t=12, \"quota\";r=5;t=3600`, so many are left, and all are there \
+             again after so many seconds; after a 429, as many as were asked for",
+        ),
+    ] {
+        let header = text_header(description).into();
+        response.headers.insert(name.to_owned(), header);
+    }
+}
+
 /// What every answer has.
 fn add_request_id(response: &mut RefOr<Response>) {
     if let RefOr::T(response) = response {
@@ -259,37 +181,4 @@ fn text_header(description: &str) -> Header {
     let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
     header.description = Some(description.to_owned());
     header
-}
-
-/// What can go wrong with any operation of this form.
-fn add_shared_errors(path: &str, operation: &mut Operation) {
-    let parameters = operation.parameters.as_deref().unwrap_or_default();
-    let has = |place| {
-        let inline = |p: &RefOr<Parameter>| matches!(p, RefOr::T(p) if p.parameter_in == place);
-        parameters.iter().any(inline)
-    };
-    let security = serde_json::to_string(&operation.security).unwrap_or_default();
-    let needs = |scheme: &str| security.contains(&format!("\"{scheme}\""));
-    let (in_path, in_query) = (has(ParameterIn::Path), has(ParameterIn::Query));
-    let (user, key) = (needs("user_token"), needs("api_key"));
-    let body = operation.request_body.is_some();
-
-    let mut add = |applies: bool, name: &str| {
-        let shared = SHARED.iter().find(|shared| shared.name == name);
-        if let Some(shared) = shared.filter(|_| applies) {
-            let reference = RefOr::Ref(Ref::from_response_name(name));
-            let responses = &mut operation.responses.responses;
-            responses
-                .entry(shared.status.to_owned())
-                .or_insert(reference);
-        }
-    };
-    add(user || key || body || in_query, "BadRequest");
-    add(user, "InvalidToken");
-    add(key, "InvalidApiKey");
-    add(in_path, "NotFound");
-    add(body, "PayloadTooLarge");
-    add(body, "UnsupportedMediaType");
-    add(body || in_query, "ValidationFailed");
-    add(path != "/health/live", "Unavailable");
 }

@@ -1,0 +1,11 @@
+-- A key whose limits would be forgotten ends for good.
+UPDATE api_keys SET revoked_at = CAST(strftime('%s', 'now') AS BIGINT) * 1000000
+WHERE revoked_at IS NULL AND (rate_limit IS NOT NULL OR quota_limit IS NOT NULL);
+
+DROP TABLE quota_usage;
+ALTER TABLE api_keys DROP COLUMN quota_period;
+ALTER TABLE api_keys DROP COLUMN quota_limit;
+ALTER TABLE api_keys DROP COLUMN rate_window_seconds;
+ALTER TABLE api_keys DROP COLUMN rate_limit;
+DROP INDEX api_keys_lineage_id;
+ALTER TABLE api_keys DROP COLUMN lineage_id;
