@@ -9,7 +9,7 @@ use crate::{
     support::{Client, Reply, TestServer, path_of},
 };
 
-fn rotate(client: &Client, key: &Value, grace: Value) -> Reply {
+pub fn rotate(client: &Client, key: &Value, grace: Value) -> Reply {
     let path = format!("{}/rotate", path_of(key));
     client.post_json(&path, &json!({"grace_period_seconds": grace}))
 }

@@ -23,13 +23,14 @@ fn the_default_port_is_8000() {
 
 #[test]
 fn help_lists_every_setting() {
-    let output = run(
-        &["--help"],
-        &[(
+    let secrets = [
+        (
             "JWT_SECRET",
             "not-to-be-shown-not-to-be-shown-not-to-be-shown",
-        )],
-    );
+        ),
+        ("REDIS_URL", "redis://:not-to-be-shown@localhost"),
+    ];
+    let output = run(&["--help"], &secrets);
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).unwrap();
     for setting in [
@@ -43,6 +44,9 @@ fn help_lists_every_setting() {
         "BCRYPT_COST",
         "SIGNUP",
         "TRUSTED_PROXIES",
+        "DEFAULT_RATE_LIMIT",
+        "SIGNUP_RATE_LIMIT",
+        "REDIS_URL",
         "WORKERS",
         "LOG",
         "LOG_FORMAT",
@@ -59,13 +63,7 @@ fn help_lists_every_setting() {
         );
     }
     for arguments in [["serve", "--help"], ["migrate", "--help"]] {
-        let output = run(
-            &arguments,
-            &[(
-                "JWT_SECRET",
-                "not-to-be-shown-not-to-be-shown-not-to-be-shown",
-            )],
-        );
+        let output = run(&arguments, &secrets);
         assert!(
             !String::from_utf8(output.stdout)
                 .unwrap()
@@ -118,6 +116,32 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         ("TRUSTED_PROXIES", "10.0.0.0/33", "203.0.113.7"),
         ("TRUSTED_PROXIES", "10.0.0.0/8;::1", "commas"),
         ("TRUSTED_PROXIES", "*", "203.0.113.7"),
+        ("DEFAULT_RATE_LIMIT", "100", "1000/60"),
+        ("DEFAULT_RATE_LIMIT", "0/60", "1000/60"),
+        ("DEFAULT_RATE_LIMIT", "100/0", "1000/60"),
+        ("DEFAULT_RATE_LIMIT", "100/86401", "1000/60"),
+        ("DEFAULT_RATE_LIMIT", "9007199254740993/60", "1000/60"),
+        ("DEFAULT_RATE_LIMIT", "x/60", "1000/60"),
+        ("DEFAULT_RATE_LIMIT", "100/60/1", "1000/60"),
+        ("DEFAULT_RATE_LIMIT", "", "1000/60"),
+        ("SIGNUP_RATE_LIMIT", "100", "1000/60"),
+        ("SIGNUP_RATE_LIMIT", "0/60", "1000/60"),
+        ("SIGNUP_RATE_LIMIT", "100/0", "1000/60"),
+        ("SIGNUP_RATE_LIMIT", "100/86401", "1000/60"),
+        ("SIGNUP_RATE_LIMIT", "-1/60", "1000/60"),
+        ("SIGNUP_RATE_LIMIT", "10/hour", "1000/60"),
+        ("REDIS_URL", "http://:hunter22@localhost", "redis://"),
+        ("REDIS_URL", "localhost:6379", "redis://"),
+        ("REDIS_URL", "redis://", "redis://"),
+        ("REDIS_URL", "redis://:hunter22@", "redis://"),
+        ("REDIS_URL", "redis:///0", "redis://"),
+        ("REDIS_URL", "redis://:hunter22@localhost:port", "redis://"),
+        (
+            "REDIS_URL",
+            "rediss://:hunter22@localhost:65536",
+            "redis://",
+        ),
+        ("REDIS_URL", "", "redis://"),
         ("WORKERS", "0", "from 1 to 512"),
         ("WORKERS", "513", "from 1 to 512"),
         ("LOG", "latchkey=loud", "info"),
@@ -245,4 +269,22 @@ fn a_low_bcrypt_cost_is_warned_of() {
     let folder = tempfile::tempdir().unwrap();
     let log = Program::start(folder.path(), &QUICK).stop();
     assert!(log.contains("WARN") && log.contains("BCRYPT_COST"), "{log}");
+}
+
+#[test]
+fn a_redis_that_is_not_there_does_not_stop_the_start_and_its_secret_is_not_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = QUICK.to_vec();
+    settings.push(("REDIS_URL", "redis://:hunter22@127.0.0.1:1/0"));
+    let program = Program::start(folder.path(), &settings);
+    let ada = program.client().sign_up("ada@example.com");
+    let chosen = serde_json::json!({"rate_limit": {"limit": 1, "window_seconds": 3600}});
+    let key = ada.create_key_with(&chosen);
+    let caller = program.client().with_key(key["api_key"].as_str().unwrap());
+    assert_eq!(caller.get("/protected").status, 200);
+    caller.get("/protected").assert_problem(429, "rate_limited");
+    program.await_line("cannot reach Redis");
+    let log = program.stop();
+    assert_eq!(log.matches("cannot reach Redis").count(), 1, "{log}");
+    assert!(log.contains("WARN") && !log.contains("hunter22"), "{log}");
 }

@@ -20,14 +20,14 @@ on_both_databases! {
 }
 
 /// Somebody whose key may verify, and somebody with keys to ask about.
-fn verifier(server: &TestServer) -> (Client, Client) {
+pub fn verifier(server: &TestServer) -> (Client, Client) {
     let admin = server.admin("admin@example.com");
     let key = admin.create_key_with(&json!({"scopes": ["keys:verify"]}));
     (server.caller(&key), server.user("ada@example.com"))
 }
 
 #[track_caller]
-fn ask(verifier: &Client, question: &Value) -> Value {
+pub fn ask(verifier: &Client, question: &Value) -> Value {
     let reply = verifier.post_json("/verify", question);
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()

@@ -1,6 +1,9 @@
 //! Several instances of the service on one PostgreSQL, each by way of a proxy of its own.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -40,6 +43,11 @@ impl Fleet {
         Self::start_with([&[], &[], &[]])
     }
 
+    /// Three that share this Redis.
+    pub fn with_redis(url: &str) -> Option<Self> {
+        Self::start_with([&[("REDIS_URL", url)]; 3])
+    }
+
     /// Three, each with settings of its own.
     pub fn start_with(settings: [&[(&str, &str)]; 3]) -> Option<Self> {
         let mut fleet = Self {
@@ -58,11 +66,9 @@ impl Fleet {
     pub fn join(&mut self, settings: &[(&str, &str)]) {
         let proxy = Proxy::to(&self.database.url);
         let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
-        // A line per request would be most of the work under load.
-        let log = ("LOG", "warn,latchkey::server=info");
         let url = ("DATABASE_URL", proxy.url.as_str());
-        let settings = [&QUICK[..], &[secret, log, url], settings].concat();
-        let program = Program::start(self.folder.path(), &settings);
+        let settings = [&[secret, url], settings].concat();
+        let program = start(self.folder.path(), &settings);
         self.instances.push(Instance { program, proxy });
     }
 
@@ -143,6 +149,17 @@ impl Fleet {
         let count = "SELECT count(*)::text AS text FROM instances";
         query(&self.database.url, count)[0].parse().unwrap()
     }
+}
+
+/// One instance. Where nothing is said of a database, it has an embedded one in this folder.
+pub fn start(folder: &Path, settings: &[(&str, &str)]) -> Program {
+    // A line per request would be most of the work under load.
+    let log = (
+        "LOG",
+        "warn,latchkey::server=info,latchkey::verification=info",
+    );
+    let settings = [&QUICK[..], &[log], settings].concat();
+    Program::start(folder, &settings)
 }
 
 /// The whole key, as its creation answered it.

@@ -8,9 +8,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod callers;
 mod changes;
 mod fleet;
 mod load;
+mod redis_said;
+mod traffic;
 mod wire;
 
 mod cache;
@@ -19,7 +22,12 @@ mod database_away;
 mod embedded;
 mod guarded_app;
 mod hangs;
+mod login_limits;
 mod membership;
 mod notifications;
+mod quota_blocks;
+mod quotas;
+mod rate_limits;
+mod redis_away;
 mod revocation;
 mod stopped;

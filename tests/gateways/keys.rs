@@ -21,6 +21,7 @@ behind_each_gateway! {
     a_missing_scope_is_403,
     a_key_is_good_only_from_its_networks,
     a_revoked_key_is_refused_by_the_very_next_request,
+    a_key_that_is_used_too_often_is_told_when_to_come_again,
 }
 
 struct Guarded {
@@ -189,4 +190,25 @@ fn a_revoked_key_is_refused_by_the_very_next_request(recipe: &Recipe) {
     assert_eq!(ada.delete(&path_of(&key)).status, 200);
     assert_eq!(caller.get("/").status, 401);
     assert_eq!(guarded.application.requests().len(), 1);
+}
+
+fn a_key_that_is_used_too_often_is_told_when_to_come_again(recipe: &Recipe) {
+    let guarded = Guarded::by(recipe);
+    let limits = json!({"rate_limit": {"limit": 2, "window_seconds": 86_400}});
+    let caller = guarded.caller(&guarded.ada().create_key_with(&limits));
+    for _ in 0..2 {
+        assert_eq!(caller.get("/").status, 200);
+    }
+    let reply = caller.get("/");
+    assert_eq!(reply.status, 429, "{reply:?}");
+    assert_eq!(reply.json()["status"], 429);
+    let header = |name| {
+        reply
+            .header(name)
+            .unwrap_or_else(|| panic!("no {name}: {reply:?}"))
+    };
+    assert_eq!(header("ratelimit-policy"), "\"key\";q=2;w=86400");
+    let wait = header("retry-after");
+    assert_eq!(header("ratelimit"), format!("\"key\";r=0;t={wait}"));
+    assert_eq!(guarded.application.requests().len(), 2);
 }

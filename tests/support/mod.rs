@@ -4,6 +4,7 @@ mod client;
 pub mod postgres;
 pub mod program;
 pub mod proxy;
+pub mod redis;
 pub mod server;
 
 pub use client::{Client, PASSWORD, PERMISSIONS, Reply, path_of};

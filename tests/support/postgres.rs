@@ -205,8 +205,8 @@ const SCRIPT: &str = r#"
     rm -rf "$2"
 "#;
 
-/// PostgreSQL refuses to run as root, so root runs it as somebody else.
-fn unprivileged_user() -> Option<(u32, u32)> {
+/// PostgreSQL refuses to run as root, so root runs a server as somebody else.
+pub(super) fn unprivileged_user() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| -> Option<u32> {
         let output = Command::new("id").args(arguments).output().ok()?;
         String::from_utf8(output.stdout).ok()?.trim().parse().ok()

@@ -85,10 +85,16 @@ impl Program {
     /// Waits until it has printed this.
     pub fn await_line(&self, part: &str) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !self.output.lock().expect("the output").contains(part) {
+        while self.said(part) == 0 {
             assert!(Instant::now() < deadline, "it does not say {part}");
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// How many times it has printed this.
+    pub fn said(&self, part: &str) -> usize {
+        let output = self.output.lock().expect("the output");
+        output.matches(part).count()
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -98,7 +104,11 @@ impl Program {
     /// Ends it with SIGTERM and answers everything that it printed.
     pub fn stop(mut self) -> String {
         self.signal("TERM");
-        self.wait();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.child.try_wait().expect("its state").is_none() {
+            assert!(Instant::now() < deadline, "it does not stop");
+            thread::sleep(Duration::from_millis(5));
+        }
         self.output.lock().expect("the output").clone()
     }
 }

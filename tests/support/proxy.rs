@@ -1,4 +1,4 @@
-//! Between the service and PostgreSQL: lets everything through, or not.
+//! Between the service and PostgreSQL or Redis: lets everything through, or not.
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,7 +12,7 @@ use super::postgres;
 
 /// Closes all connections when it is dropped.
 pub struct Proxy {
-    /// Of the same database, by way of this.
+    /// Of the same server, by way of this.
     pub url: String,
     shared: Arc<Shared>,
 }
@@ -42,9 +42,10 @@ impl Shared {
 }
 
 impl Proxy {
-    pub fn to(database_url: &str) -> Self {
+    /// To what this URL names, of PostgreSQL or of Redis.
+    pub fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (url, target) = postgres::by_way_of(database_url, listener.local_addr().unwrap());
+        let (url, target) = postgres::by_way_of(url, listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
             mode: Mutex::new(Mode::Open),
             streams: Mutex::default(),
@@ -143,7 +144,7 @@ impl Messages {
             match (&self.framing, first) {
                 // Not encrypted; the question may come again, for another encryption.
                 (Framing::Start, b'N') => passed.push(self.pending.remove(0)),
-                // How an authentication begins, and how it is refused.
+                // How an authentication begins, and how it is refused; Redis answers nothing like it.
                 (Framing::Start, b'R' | b'E' | b'v') => self.framing = Framing::Messages,
                 (Framing::Start, _) => self.framing = Framing::None,
                 (Framing::None, _) => passed.append(&mut self.pending),
