@@ -50,7 +50,7 @@ pub(crate) fn table(app: &mut ServiceConfig<'_>) {
         .service(health::ready); // GET /health/ready
 }
 
-/// What answers any method is not a service of one; `openapi.rs` adds it to the document.
+/// What answers any method is not a service of one; `openapi` adds it to the document.
 fn any_method(app: &mut web::ServiceConfig) -> &mut web::ServiceConfig {
     app.configure(forward_auth::configure)
 }

@@ -41,8 +41,8 @@ fn assert_unavailable(caller: &Client, user: &Client) {
     garbage.assert_problem(401, "invalid_api_key");
 }
 
-/// Asks until it is answered, within a bound.
-fn await_recovery(caller: &Client) {
+/// Asks until it is let in, within a bound.
+pub fn await_recovery(caller: &Client) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while caller.get("/protected").status != 200 {
         assert!(Instant::now() < deadline, "it does not recover");

@@ -1,32 +1,21 @@
 //! While the database is out of reach, of a quota is spent what is in hand, and nothing twice.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::{
+    database_away::await_recovery,
     quotas::{remaining, spend, with_quota},
     rate_limits::use_key,
     support::{
-        Client, TestServer, postgres,
+        TestServer, postgres,
         proxy::{Mode, Proxy},
     },
     verify::verifier,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Asks until it is let in, within a bound.
-fn await_recovery(caller: &Client) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while caller.get("/protected").status != 200 {
-        assert!(Instant::now() < deadline, "it does not recover");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
 
 #[test]
 fn without_postgres_what_is_in_hand_is_spent_and_then_it_is_503() {

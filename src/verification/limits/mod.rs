@@ -54,15 +54,14 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::timeout;
+
 pub(super) use self::charge::Counters;
-pub use self::redis::NoStore;
 pub(crate) use self::{
     attempts::{Attempted, Attempts, Step},
     redis::Store,
 };
-pub use self::{charge::Standing, hand::RateStanding, quota::QuotaStanding};
-use tokio::time::timeout;
-
+pub use self::{charge::Standing, hand::RateStanding, quota::QuotaStanding, redis::NoStore};
 use self::{
     quota::{QuotaCounter, Quotas},
     rate::{RateCounter, Rates},
