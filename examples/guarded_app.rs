@@ -48,8 +48,13 @@ async fn main() -> io::Result<()> {
     let config = Config::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
     let _logs = telemetry::start(&config.log);
 
-    let (database, cache, limits) = (&config.database, &config.cache, &config.limits);
-    let engine = Engine::open(database, cache, limits, Clock::default());
+    let engine = Engine::open(
+        &config.database,
+        &config.cache,
+        &config.limits,
+        &config.usage,
+        Clock::default(),
+    );
     let engine = engine.map_err(|error| io::Error::other(error.to_string()))?;
     let engine = web::Data::new(engine);
     let proxies = web::Data::new(config.trusted_proxies.clone());
@@ -75,6 +80,7 @@ async fn main() -> io::Result<()> {
         end
     };
     let stop = async { drop(ended.await) };
-    let (end, ()) = tokio::join!(serve, engine.run(config.last_used_interval, stop));
-    end
+    let (end, kept) = tokio::join!(serve, engine.run(&config.usage, stop));
+    end?;
+    kept.map_err(std::io::Error::other)
 }

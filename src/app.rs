@@ -11,7 +11,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
-    middleware::request_context,
+    middleware::{BrowserPolicy, request_context},
     routes::{self, fallback},
     state::State,
 };
@@ -30,9 +30,12 @@ pub fn build(
     >,
 > {
     let allowed = web::Data::new(fallback::AllowedMethods::of(&document));
+    let browser_policy = BrowserPolicy::new(state.allowed_origins.clone());
     App::new()
         .app_data(web::Data::new(state.engine.clone()))
         .app_data(web::Data::new(state.trusted_proxies.clone()))
+        .app_data(web::Data::new(browser_policy))
+        .app_data(state.body_limits)
         .app_data(state.clone())
         .app_data(allowed)
         .configure(|app| routes::table(&mut ServiceConfig::new(app)))

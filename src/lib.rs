@@ -9,9 +9,10 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`cli`] | the command line: `serve`, `migrate`, `openapi`, `admin` |
-//! | [`server`] | bind, workers, graceful stop |
+//! | [`cli`] | the command line: `serve`, `admin`, `backup`, `copy` and others, a file each |
+//! | [`server`] | bind, connections and their limits, TLS, graceful stop |
 //! | [`app`], [`state`] | the actix app, and every shared handle |
+//! | [`metrics`] | what Prometheus is told, on a listener of its own; asks the state, and only [`server`] knows it |
 //! | `routes`, `schemas` | HTTP: the URL table, handlers, JSON in and out |
 //! | [`middleware`] | wrappers: [`middleware::RequireApiKey`], the request's id, the log |
 //! | `extract` | what a handler can ask for |
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod core;
 pub mod db;
 mod extract;
+pub mod metrics;
 pub mod middleware;
 pub mod models;
 pub mod openapi;

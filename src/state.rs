@@ -3,12 +3,16 @@
 use crate::{
     core::{
         clock::Clock,
-        config::{Config, JwtSecret},
+        config::{AllowedOrigins, BodyLimits, Config, JwtSecret},
         network::TrustedProxies,
         security::{password_hasher::PasswordHasher, token::TokenAuthority},
+        stopping::Stopping,
     },
     db::{Claim, Db},
-    services::{accounts::Accounts, api_keys::ApiKeys, audit::Audit, roles::Roles, users::Users},
+    services::{
+        accounts::Accounts, api_keys::ApiKeys, audit::Audit, readiness::Readiness, roles::Roles,
+        usage::UsageReports, users::Users,
+    },
     verification::engine::{Engine, OpenError},
 };
 
@@ -21,8 +25,14 @@ pub struct State {
     pub users: Users,
     pub roles: Roles,
     pub audit: Audit,
+    pub usage: UsageReports,
+    pub readiness: Readiness,
     pub engine: Engine,
     pub trusted_proxies: TrustedProxies,
+    pub allowed_origins: AllowedOrigins,
+    pub body_limits: BodyLimits,
+    /// Whether the service is on its way to an orderly stop.
+    pub stopping: Stopping,
 }
 
 impl State {
@@ -37,8 +47,16 @@ impl State {
         let previous = config.jwt_secret_previous.as_ref();
         let tokens = TokenAuthority::new(jwt_secret, previous, config.jwt_ttl_seconds);
         let (database, cache) = (&config.database, &config.cache);
-        let limits = &config.limits;
-        let engine = Engine::new(claim, db.clone(), database, cache, limits, clock.clone())?;
+        let (limits, usage) = (&config.limits, &config.usage);
+        let engine = Engine::new(
+            claim,
+            db.clone(),
+            database,
+            cache,
+            limits,
+            usage,
+            clock.clone(),
+        )?;
         let coherence = engine.coherence().clone();
         let limits = engine.limits().clone();
         let accounts = Accounts::new(
@@ -49,14 +67,20 @@ impl State {
             tokens,
             limits,
         );
+        let stopping = Stopping::default();
         Ok(Self {
             accounts,
             api_keys: ApiKeys::new(db.clone(), coherence.clone(), clock.clone()),
             users: Users::new(db.clone(), coherence, clock.clone()),
             roles: Roles::new(db.clone(), clock.clone()),
             audit: Audit::new(db.clone()),
+            usage: UsageReports::new(db.clone(), clock.clone(), usage),
+            readiness: Readiness::new(db.clone(), engine.clone(), stopping.clone()),
             engine,
             trusted_proxies: config.trusted_proxies.clone(),
+            allowed_origins: config.cors.allowed_origins.clone(),
+            body_limits: config.http.body_limits(),
+            stopping,
             clock,
             db,
         })

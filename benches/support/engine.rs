@@ -10,7 +10,7 @@ use std::{
 use latchkey::{
     core::{
         clock::Clock,
-        config::{CacheConfig, DatabaseConfig, LimitConfig},
+        config::{CacheConfig, DatabaseConfig, LimitConfig, UsageConfig},
         database_url::DatabaseUrl,
     },
     server,
@@ -25,6 +25,16 @@ use tokio::{
 use super::keys::{self, Limits, Table};
 
 const OWNER: &str = "ada@example.com";
+
+/// Usage is written as the service does; what is done less often, not while it is measured.
+const USAGE: UsageConfig = UsageConfig {
+    hourly_retention_days: 90,
+    daily_retention_days: 731,
+    flush_interval: Duration::from_secs(1),
+    last_used_interval: Duration::from_secs(3600),
+    roll_up_interval: Duration::from_secs(3600),
+    max_pending: 500_000,
+};
 
 /// Holds its lease until it is dropped.
 pub(crate) struct Leased {
@@ -65,7 +75,7 @@ impl Leased {
             lease: Duration::from_secs(60),
             max_keys: 1_000_000,
         };
-        let engine = Engine::open(&database, &cache, config, Clock::default()).unwrap();
+        let engine = Engine::open(&database, &cache, config, &USAGE, Clock::default()).unwrap();
         let (stop, stopped) = oneshot::channel();
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().build().unwrap();
@@ -74,7 +84,7 @@ impl Leased {
             let engine = engine.clone();
             move || {
                 let stopped = async { drop(stopped.await) };
-                runtime.block_on(engine.run(Duration::from_secs(3600), stopped));
+                let _ = runtime.block_on(engine.run(&USAGE, stopped));
             }
         };
         let leased = Self {

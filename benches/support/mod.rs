@@ -48,6 +48,15 @@ pub(crate) fn sign_up(address: &str) -> String {
 
 /// The service with its defaults, on a free port.
 pub(crate) fn start(database_url: &str) -> String {
+    start_with(database_url, Clock::default(), |_| {})
+}
+
+/// The same with a clock that can be moved, and with other settings.
+pub(crate) fn start_with(
+    database_url: &str,
+    clock: Clock,
+    adjust: impl FnOnce(&mut Config),
+) -> String {
     let arguments = [
         "latchkey",
         "--port=0",
@@ -56,8 +65,9 @@ pub(crate) fn start(database_url: &str) -> String {
         database_url,
     ];
     let matches = Config::augment_args(clap::Command::new("latchkey")).get_matches_from(arguments);
-    let config = Config::from_arg_matches(&matches).unwrap();
-    let server = Server::prepare(&config, Clock::default()).unwrap();
+    let mut config = Config::from_arg_matches(&matches).unwrap();
+    adjust(&mut config);
+    let server = Server::prepare(&config, clock).unwrap();
     let address = server.address().unwrap().to_string();
     thread::spawn(move || actix_web::rt::System::new().block_on(server.run(|_| {})));
     address

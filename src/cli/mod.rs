@@ -1,14 +1,18 @@
 //! The command line.
 
 mod admin;
+mod backup;
+mod copy;
+mod health;
 mod migrate;
 mod openapi;
+mod secret_files;
 mod serve;
 mod settings;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{core::config::Config, server::StartError};
 
@@ -33,6 +37,12 @@ enum Command {
     Openapi,
     /// Make somebody an admin, or take it back.
     Admin(admin::Admin),
+    /// Copy the embedded database into a file, while it is served.
+    Backup(backup::Backup),
+    /// Copy everything into an empty database, from SQLite to PostgreSQL or back.
+    Copy(copy::Copy),
+    /// Ask the running server whether it is well.
+    Health(health::Health),
 }
 
 /// Runs the program. The exit code is 2 for a bad setting, 1 for whatever else stops it.
@@ -57,11 +67,13 @@ fn run() -> Result<(), StartError> {
         Some(Command::Migrate(options)) => migrate::run(&options),
         Some(Command::Openapi) => openapi::run(),
         Some(Command::Admin(options)) => admin::run(options),
+        Some(Command::Backup(options)) => backup::run(&options),
+        Some(Command::Copy(options)) => copy::run(options),
+        Some(Command::Health(options)) => health::run(options),
     }
 }
 
 fn parse() -> Result<Cli, StartError> {
     let command = Cli::command().after_help(settings::help());
-    let matches = command.try_get_matches().map_err(settings::explain)?;
-    Cli::from_arg_matches(&matches).map_err(settings::explain)
+    settings::read(command, std::env::args_os().collect())
 }

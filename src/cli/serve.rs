@@ -1,7 +1,7 @@
 //! `latchkey serve`, and `latchkey` alone.
 
 use crate::{
-    core::{clock::Clock, config::Config, telemetry},
+    core::{clock::Clock, config::Config, spans, telemetry},
     server::{Server, StartError},
 };
 
@@ -9,7 +9,10 @@ use crate::{
 const LOWEST_SAFE_COST: u32 = 10;
 
 pub(super) fn run(config: &Config) -> Result<(), StartError> {
+    // Dropped last: what becomes of traces at the end is logged.
     let _logs = telemetry::start(&config.log);
+    let _traces =
+        spans::start(&config.telemetry).map_err(|error| StartError::Setting(error.to_string()))?;
     if config.bcrypt_cost < LOWEST_SAFE_COST {
         tracing::warn!(
             cost = config.bcrypt_cost,

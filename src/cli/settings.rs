@@ -1,10 +1,13 @@
 //! The settings on the command line: how they are read, listed and complained about.
 
+use std::ffi::OsString;
+
 use clap::{
-    Arg, Args as _, Command, FromArgMatches as _,
+    Arg, ArgMatches, Args as _, Command, FromArgMatches,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
+use super::secret_files::{self, FromFile};
 use crate::{core::config::Config, server::StartError};
 
 /// Reads `.env` in the working folder, if there is one. What is set already stays.
@@ -27,10 +30,44 @@ pub(super) fn read_env_file() -> Result<(), StartError> {
 
 /// The settings of `serve` where no command is given: from the environment alone.
 pub(super) fn of_serve() -> Result<Config, StartError> {
-    let matches = serve_command()
-        .try_get_matches_from(["latchkey"])
-        .map_err(explain)?;
-    Config::from_arg_matches(&matches).map_err(explain)
+    read(serve_command(), vec!["latchkey".into()])
+}
+
+/// What the arguments, the environment and the files that it names say.
+pub(super) fn read<T: FromArgMatches>(
+    mut command: Command,
+    mut arguments: Vec<OsString>,
+) -> Result<T, StartError> {
+    command.build();
+    let parse = |arguments: &[OsString], from_files: &[FromFile]| {
+        let matches = command.clone().try_get_matches_from(arguments);
+        matches.map_err(|error| explain(error, &command, from_files))
+    };
+    let mut matches = parse(&arguments, &[])?;
+    let (chosen, given, depth) = chosen(&command, &matches);
+    let from_files = secret_files::flags(chosen, given)?;
+    if !from_files.is_empty() {
+        let flags = from_files.iter().map(|from_file| from_file.flag.clone());
+        // Behind the command's name, where no `--` makes them anything else.
+        arguments.splice(depth..depth, flags);
+        matches = parse(&arguments, &from_files)?;
+    }
+    T::from_arg_matches(&matches).map_err(|error| explain(error, &command, &from_files))
+}
+
+/// The command that was chosen, what is said to it, and how many words name it.
+fn chosen<'a>(
+    mut command: &'a Command,
+    mut matches: &'a ArgMatches,
+) -> (&'a Command, &'a ArgMatches, usize) {
+    let mut words = 1;
+    while let Some((name, rest)) = matches.subcommand() {
+        let Some(next) = command.find_subcommand(name) else {
+            break;
+        };
+        (command, matches, words) = (next, rest, words + 1);
+    }
+    (command, matches, words)
 }
 
 /// Every setting with its default, for `latchkey --help`.
@@ -51,12 +88,17 @@ pub(super) fn help() -> String {
         let values = choices(setting).map_or_else(String::new, |names| format!(" [{names}]"));
         let variable = variable.to_string_lossy();
         text.push_str(&format!("\n  {variable}\n      {help}{values}{default}"));
+        if let Some(file) = secret_files::variable(setting) {
+            text.push_str(&format!(
+                "\n  {file}\n      File that holds {variable}, in place of it (no flag)"
+            ));
+        }
     }
     text
 }
 
 /// One line that names the setting and says what would do, never its value: it may be a secret.
-pub(super) fn explain(error: clap::Error) -> StartError {
+fn explain(error: clap::Error, command: &Command, from_files: &[FromFile]) -> StartError {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp
@@ -71,15 +113,17 @@ pub(super) fn explain(error: clap::Error) -> StartError {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return StartError::Setting(first_line(&error.to_string()));
     };
-    let arguments = serve_command();
-    let Some(setting) = arguments
-        .get_arguments()
-        .find(|a| a.to_string() == *argument)
-    else {
+    let Some(setting) = find(command, argument) else {
         return StartError::Setting(first_line(&error.to_string()));
     };
-    let variable = setting.get_env().unwrap_or_default().to_string_lossy();
-    let name = format!("{variable} ({})", flag(setting));
+    let from_file = from_files
+        .iter()
+        .find(|file| file.id == setting.get_id().as_str());
+    let name = match (from_file, setting.get_env()) {
+        (Some(file), _) => file.name.clone(),
+        (None, Some(variable)) => format!("{} ({})", variable.to_string_lossy(), flag(setting)),
+        (None, None) => flag(setting),
+    };
     let problem = match (error.kind(), std::error::Error::source(&error)) {
         (_, Some(source)) => source.to_string(),
         (ErrorKind::InvalidValue, None) => match choices(setting) {
@@ -95,6 +139,17 @@ fn serve_command() -> Command {
     let mut command = Config::augment_args(Command::new("serve"));
     command.build();
     command
+}
+
+/// The setting that clap calls so, of this command or one below it.
+fn find<'a>(command: &'a Command, argument: &str) -> Option<&'a Arg> {
+    let mut own = command.get_arguments();
+    own.find(|setting| setting.get_long().is_some() && setting.to_string() == *argument)
+        .or_else(|| {
+            command
+                .get_subcommands()
+                .find_map(|below| find(below, argument))
+        })
 }
 
 /// The values of a setting that has a fixed few, as a person lists them.

@@ -27,6 +27,11 @@ impl UtcTime {
         self.0.div_euclid(1_000_000)
     }
 
+    /// So many seconds after 1970 began.
+    pub(crate) fn from_unix_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000))
+    }
+
     /// Seconds and nanoseconds since 1970, as a UUIDv7 takes them.
     pub(crate) fn unix_parts(self) -> (u64, u32) {
         let micros = u64::try_from(self.0).unwrap_or(0);
@@ -57,9 +62,17 @@ impl UtcTime {
         later.map_or(Self(i64::MAX), |time| Self(time.timestamp_micros()))
     }
 
+    /// The last multiple of so many seconds since 1970 that is not after it.
+    pub(super) fn floor(self, seconds: i64) -> Self {
+        Self(
+            self.0
+                .saturating_sub(self.0.rem_euclid(seconds * 1_000_000)),
+        )
+    }
+
     /// When its day began.
     pub(super) fn day(self) -> Self {
-        Self(self.0 - self.0.rem_euclid(24 * 3600 * 1_000_000))
+        self.floor(24 * 3600)
     }
 
     /// When its month began.

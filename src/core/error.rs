@@ -14,8 +14,6 @@ use actix_web::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::config::BODY_LIMIT;
-
 /// How long a client is asked to wait when the database is out of reach or the server saturated.
 const RETRY_UNAVAILABLE_SECONDS: u64 = 1;
 
@@ -54,8 +52,16 @@ pub enum Error {
     EmailTaken,
     #[error("{0}")]
     Conflict(Cow<'static, str>),
-    #[error("The body is larger than {BODY_LIMIT} bytes.")]
-    PayloadTooLarge,
+    #[error("The body did not come in time. Send the request again.")]
+    BodyTooSlow,
+    #[error("The head of the request did not come in time. Send it again.")]
+    HeadTooSlow,
+    #[error(
+        "The head of the request is too large, or has too many headers. Send fewer and shorter headers."
+    )]
+    HeadTooLarge,
+    #[error("The body is larger than {} bytes.", .0)]
+    PayloadTooLarge(usize),
     #[error("The body has the wrong media type. Send {0}.")]
     UnsupportedMediaType(&'static str),
     #[error("Some of the input is not acceptable. `errors` says what.")]
@@ -71,6 +77,9 @@ pub enum Error {
     )]
     QuotaExceeded { retry_after_seconds: u64 },
 
+    /// This instance should be sent nothing at the moment. The text says what is missing.
+    #[error("Not ready: {0}.")]
+    NotReady(String),
     /// The database is out of reach, or the server is saturated. The text is for the log.
     #[error("The service cannot answer right now. Try again in a moment.")]
     Unavailable(Cow<'static, str>),
@@ -170,7 +179,6 @@ impl Error {
                 "The request could not be read.".into(),
             )),
             StatusCode::NOT_FOUND => Some(Self::NotFound),
-            StatusCode::PAYLOAD_TOO_LARGE => Some(Self::PayloadTooLarge),
             status if status.is_server_error() => Some(Self::internal(status)),
             _ => None,
         }
@@ -194,7 +202,14 @@ impl Error {
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
-            Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::BodyTooSlow | Self::HeadTooSlow => {
+                (StatusCode::REQUEST_TIMEOUT, "request_timeout")
+            }
+            Self::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+            ),
+            Self::PayloadTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::UnsupportedMediaType(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
@@ -202,7 +217,9 @@ impl Error {
             Self::TooManyAttempts { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::QuotaExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, "quota_exceeded"),
-            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::NotReady(_) | Self::Unavailable(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            }
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
@@ -210,6 +227,7 @@ impl Error {
     /// What the log needs to know and the client must not.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
+            Self::NotReady(cause) => Some(cause),
             Self::Unavailable(cause) | Self::Internal(cause) => Some(cause),
             _ => None,
         }
@@ -263,7 +281,7 @@ impl Error {
             } => {
                 response.insert_header((header::RETRY_AFTER, *retry_after_seconds));
             }
-            Self::Unavailable(_) => {
+            Self::NotReady(_) | Self::Unavailable(_) => {
                 response.insert_header((header::RETRY_AFTER, RETRY_UNAVAILABLE_SECONDS));
             }
             _ => {}

@@ -98,3 +98,25 @@ id! {
     /// Names an instance for as long as its process runs.
     InstanceId
 }
+
+/// Names what usage is counted for: a key, whoever it belongs to, or the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Binary)]
+pub struct SubjectId(pub(crate) Uuid);
+
+impl SubjectId {
+    /// The service, with all its keys and those that nobody knows.
+    pub const SERVICE: Self = Self(Uuid::nil());
+}
+
+impl From<ApiKeyId> for SubjectId {
+    fn from(id: ApiKeyId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<UserId> for SubjectId {
+    fn from(id: UserId) -> Self {
+        Self(id.0)
+    }
+}

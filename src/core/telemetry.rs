@@ -31,12 +31,15 @@ pub fn start(config: &LogConfig) -> WorkerGuard {
     guard
 }
 
-/// The server library announces each listener too: unless asked for, our own line is enough.
+/// Unless asked for, without what the server library says: it announces each listener too, and has an
+/// error for each request that is no HTTP, of which a client can send as many as it likes.
 fn filter(directives: &str) -> EnvFilter {
-    if directives.contains("actix_server") {
+    if directives.contains("actix_") {
         return EnvFilter::new(directives);
     }
-    EnvFilter::new(format!("actix_server=warn,{directives}"))
+    EnvFilter::new(format!(
+        "actix_server=warn,actix_http::h1::dispatcher=off,{directives}"
+    ))
 }
 
 /// Where it happened, and not the message: `str` panics quote the text that they were given, which

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -16,8 +16,20 @@ use super::error::Error;
 pub struct Turns {
     what: &'static str,
     free: Arc<Semaphore>,
+    at_once: usize,
     waiting: AtomicUsize,
     max_waiting: usize,
+    refused: AtomicU64,
+}
+
+/// How it stands with the turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Turns that are taken.
+    pub running: usize,
+    pub waiting: usize,
+    /// Those who were told 503 so far, since the queue was full or their time was up.
+    pub refused: u64,
 }
 
 impl Turns {
@@ -26,8 +38,19 @@ impl Turns {
         Self {
             what,
             free: Arc::new(Semaphore::new(at_once)),
+            at_once,
             waiting: AtomicUsize::new(0),
             max_waiting,
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// How it stands.
+    pub fn queue(&self) -> Queue {
+        Queue {
+            running: self.at_once.saturating_sub(self.free.available_permits()),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
         }
     }
 
@@ -45,6 +68,7 @@ impl Turns {
     }
 
     fn saturated(&self, how: &str) -> Error {
+        self.refused.fetch_add(1, Ordering::Relaxed);
         Error::Unavailable(format!("{how} {}", self.what).into())
     }
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::manager::make_folder_of;
+use super::writable::{NotWritable, real_path, require_writable};
 use crate::core::database_url::DatabaseUrl;
 
 /// Instances on PostgreSQL tell one another what changes, so any number of them may serve it. An
@@ -26,6 +26,8 @@ pub enum ClaimError {
          a PostgreSQL with DATABASE_URL", .0.display()
     )]
     Taken(PathBuf),
+    #[error(transparent)]
+    NotWritable(#[from] NotWritable),
     #[error("cannot lock {}: {reason}", path.display())]
     Lock { path: PathBuf, reason: io::Error },
 }
@@ -40,16 +42,13 @@ impl Claim {
 
 /// Locks a file beside the database. The database itself is SQLite's to lock.
 fn lock(database: &Path) -> Result<File, ClaimError> {
-    make_folder_of(database).map_err(|reason| ClaimError::Lock {
-        path: database.to_owned(),
-        reason,
-    })?;
     if database.is_symlink() && !database.exists() {
         return Err(ClaimError::Lock {
             path: database.to_owned(),
             reason: io::Error::other("it is a link that leads nowhere"),
         });
     }
+    require_writable(database)?;
     // The same file may have several names.
     let mut path = real_path(database).into_os_string();
     path.push(".serving");
@@ -70,17 +69,4 @@ fn lock(database: &Path) -> Result<File, ClaimError> {
         TryLockError::WouldBlock => ClaimError::Taken(database.to_owned()),
         TryLockError::Error(reason) => ClaimError::Lock { path, reason },
     })
-}
-
-/// Where a file is, or will be.
-fn real_path(file: &Path) -> PathBuf {
-    let in_real_folder = || {
-        let folder = match file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        Some(folder.canonicalize().ok()?.join(file.file_name()?))
-    };
-    let found = file.canonicalize().ok().or_else(in_real_folder);
-    found.unwrap_or_else(|| file.to_owned())
 }

@@ -57,8 +57,11 @@ impl Conn {
                 Ok(done)
             }
             Err(aborted) => match Transactions::rollback_transaction(self) {
-                // Broken by what went wrong before, which says more.
-                Ok(()) | Err(QueryError::BrokenTransactionManager) => Err(aborted),
+                Ok(()) => Err(aborted),
+                // It cannot, because of what went wrong before, which says more: a disk that is full, say,
+                // on which SQLite has rolled back itself.
+                Err(_) if matches!(aborted, Aborted::Query(_)) => Err(aborted),
+                Err(QueryError::BrokenTransactionManager) => Err(aborted),
                 Err(error) => Err(error.into()),
             },
         }
@@ -89,5 +92,30 @@ impl<T> InsertResult<T> for QueryResult<T> {
             Err(QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(None),
             inserted => inserted.map(Some),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::SimpleConnection as _;
+
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_is_told_and_not_that_it_cannot_be_rolled_back() {
+        let mut conn = SqliteConnection::establish(":memory:").unwrap();
+        conn.batch_execute("PRAGMA max_page_count = 8; CREATE TABLE things (thing BLOB)")
+            .unwrap();
+        let mut conn = Conn::Sqlite(conn);
+        let written = conn.write(|conn| match conn {
+            Conn::Sqlite(conn) => {
+                Ok(conn.batch_execute("INSERT INTO things VALUES (zeroblob(1000000))")?)
+            }
+            Conn::Postgres(_) => Ok(()),
+        });
+        let Err(Aborted::Query(error)) = written else {
+            panic!("it fits");
+        };
+        assert_eq!(error.to_string(), "database or disk is full");
     }
 }

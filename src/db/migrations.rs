@@ -8,15 +8,16 @@ use std::{
 };
 
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl as _, connection::LoadConnection,
-    migration::MigrationSource, query_builder::SqlQuery, query_dsl::LoadQuery, sql_query,
-    sql_types::Text,
+    Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, SqliteConnection,
+    connection::LoadConnection, migration::MigrationSource, query_builder::SqlQuery,
+    query_dsl::LoadQuery, sql_query, sql_types::Text,
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{
     Conn,
-    manager::{ConnectError, Manager, make_folder_of},
+    manager::{ConnectError, Manager},
+    writable::require_writable,
 };
 use crate::core::database_url::DatabaseUrl;
 
@@ -68,6 +69,14 @@ pub fn run(url: &DatabaseUrl) -> Result<Vec<String>, MigrateError> {
     }
 }
 
+/// An embedded database in memory with nothing in it but what migrations put there.
+pub(super) fn fresh() -> Result<Conn, MigrateError> {
+    let mut conn = SqliteConnection::establish(":memory:")
+        .map_err(|error| MigrateError::Migration(error.into()))?;
+    run_pending(&mut conn, SQLITE)?;
+    Ok(Conn::Sqlite(conn))
+}
+
 fn require_utf8(conn: &mut PgConnection) -> Result<(), MigrateError> {
     let encoding = "SELECT current_setting('server_encoding') AS text";
     let Row { text } = sql_query(encoding).get_result(conn)?;
@@ -104,6 +113,7 @@ where
 
 /// Locks the embedded database against other processes that start; until the file is dropped.
 pub(crate) fn lock_beside(database: &Path) -> io::Result<File> {
+    require_writable(database).map_err(io::Error::other)?;
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
@@ -112,7 +122,6 @@ pub(crate) fn lock_beside(database: &Path) -> io::Result<File> {
 }
 
 fn lock(name: &Path) -> io::Result<File> {
-    make_folder_of(name)?;
     let file = OpenOptions::new()
         .write(true)
         .create(true)

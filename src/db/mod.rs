@@ -1,16 +1,20 @@
 //! One code base on two databases. Nothing above this room asks which one it is on.
 
+pub mod backup;
 mod claim;
 mod conn;
+pub mod copy;
 mod manager;
 pub mod migrations;
 pub(crate) mod notifications;
 mod pool;
 pub(crate) mod schema;
 mod types;
+mod writable;
 
 pub use claim::{Claim, ClaimError};
 pub use conn::{Aborted, Conn};
 pub(crate) use conn::{InsertResult, for_update};
 pub use manager::ConnectError;
-pub use pool::Db;
+pub use pool::{Db, PoolUse};
+pub use writable::NotWritable;

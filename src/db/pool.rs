@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -10,6 +10,7 @@ use diesel::{
     QueryResult,
     result::{DatabaseErrorKind, Error as QueryError},
 };
+use opentelemetry::{KeyValue, trace::SpanKind};
 use r2d2::Pool;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -17,7 +18,12 @@ use super::{
     Aborted, Conn,
     manager::{ConnectError, Manager, ping},
 };
-use crate::core::{config::DatabaseConfig, error::Error, turns::Turns};
+use crate::core::{
+    config::DatabaseConfig,
+    error::Error,
+    spans,
+    turns::{Queue, Turns},
+};
 
 /// Requests that may wait for a connection. Past it they are told 503 at once.
 const MAX_WAITING: usize = 1024;
@@ -46,6 +52,24 @@ struct Shared {
     writers: Option<Turns>,
     timeout: Duration,
     query_timeout: Duration,
+    /// When it last answered, unless it has failed since.
+    answered: Mutex<Option<Instant>>,
+    /// What it is called in traces.
+    system: &'static str,
+}
+
+/// How it stands with a pool.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolUse {
+    /// Connections at the most.
+    pub size: u32,
+    /// Connections that are lent.
+    pub in_use: u32,
+    pub idle: u32,
+    /// Those who want one.
+    pub connections: Queue,
+    /// Those who want to write, where one may at a time.
+    pub writers: Option<Queue>,
 }
 
 impl Db {
@@ -77,6 +101,8 @@ impl Db {
                 writers: sqlite.then(|| turns("the database's writer", 1)),
                 timeout: config.timeout,
                 query_timeout,
+                answered: Mutex::default(),
+                system: if sqlite { "sqlite" } else { "postgresql" },
             }),
         }
     }
@@ -90,8 +116,8 @@ impl Db {
     ) -> Result<T, Error> {
         let start_by = self.start_by();
         let queries = |conn: &mut Conn| queries(conn).map_err(Aborted::from);
-        self.in_time(self.on_connection(start_by, None, queries))
-            .await
+        let read = self.in_time(self.on_connection(start_by, None, queries));
+        self.traced("database read", read).await
     }
 
     /// Makes changes, in one transaction: they happen together or not at all.
@@ -112,14 +138,48 @@ impl Db {
         work: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
     ) -> Result<T, Error> {
         let start_by = self.start_by();
-        self.in_time(async {
+        let write = self.in_time(async {
             let writer = match &self.shared.writers {
                 Some(writers) => Some(writers.take(start_by).await?),
                 None => None,
             };
             self.on_connection(start_by, writer, work).await
-        })
-        .await
+        });
+        self.traced("database write", write).await
+    }
+
+    async fn traced<T>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let system = || KeyValue::new("db.system.name", self.shared.system);
+        spans::within(SpanKind::Client, name, system, work).await
+    }
+
+    /// How it stands with its connections.
+    pub fn usage(&self) -> PoolUse {
+        let Shared {
+            pool,
+            connections,
+            writers,
+            ..
+        } = &*self.shared;
+        let state = pool.state();
+        PoolUse {
+            size: pool.max_size(),
+            in_use: state.connections.saturating_sub(state.idle_connections),
+            idle: state.idle_connections,
+            connections: connections.queue(),
+            writers: writers.as_ref().map(Turns::queue),
+        }
+    }
+
+    /// Whether the database has answered anybody this lately, and failed nobody since.
+    pub fn has_answered_within(&self, lately: Duration) -> bool {
+        let at = self.shared.answered.lock();
+        at.unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|at| at.elapsed() < lately)
     }
 
     /// Whether the database answers.
@@ -152,21 +212,33 @@ impl Db {
             let mut pooled = shared
                 .pool
                 .get_timeout(start_by.saturating_duration_since(Instant::now()))
-                .map_err(|error| unavailable(error.to_string()))?;
+                .map_err(|error| {
+                    shared.note_answer(false);
+                    unavailable(error.to_string())
+                })?;
             if Instant::now() > start_by {
                 return Err(unavailable("the connection came too late"));
             }
-            queries(&mut pooled.conn).map_err(|aborted| match aborted {
+            let answer = queries(&mut pooled.conn).map_err(|aborted| match aborted {
                 Aborted::Refused(error) => error,
                 Aborted::Query(error) => {
                     let error = classify(error);
                     pooled.doubtful = matches!(error, Error::Unavailable(_));
                     error
                 }
-            })
+            });
+            shared.note_answer(!pooled.doubtful);
+            answer
         })
         .await
         .map_err(|_| Error::Internal("a database thread panicked".into()))?
+    }
+}
+
+impl Shared {
+    fn note_answer(&self, answered: bool) {
+        let mut at = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        *at = answered.then(Instant::now);
     }
 }
 

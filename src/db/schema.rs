@@ -72,6 +72,40 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    usage_hours (subject_id, hour_start, outcome) {
+        subject_id -> Binary,
+        hour_start -> BigInt,
+        outcome -> Text,
+        count -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_days (subject_id, day_start, outcome) {
+        subject_id -> Binary,
+        day_start -> BigInt,
+        outcome -> Text,
+        count -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_writers (id) {
+        id -> Binary,
+        batch -> BigInt,
+        written_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    usage_rollup (id) {
+        id -> BigInt,
+        until -> BigInt,
+        subject_id -> Nullable<Binary>,
+    }
+}
+
 // PostgreSQL alone has the tables from here on.
 
 diesel::table! {

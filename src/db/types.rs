@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::core::{
     clock::UtcTime,
-    id::{ApiKeyId, EventId, InstanceId, RoleId, UserId},
+    id::{ApiKeyId, EventId, InstanceId, RoleId, SubjectId, UserId},
     json_object::JsonObject,
     limit::Period,
     network::Networks,
@@ -21,6 +21,7 @@ use crate::core::{
         email::EmailKey,
         password_hasher::PasswordHash,
     },
+    usage::Outcome,
 };
 
 impl<DB: Backend> FromSql<BigInt, DB> for UtcTime
@@ -63,7 +64,7 @@ macro_rules! stored_as_16_bytes {
     )+};
 }
 
-stored_as_16_bytes!(UserId, ApiKeyId, RoleId, EventId, InstanceId);
+stored_as_16_bytes!(UserId, ApiKeyId, RoleId, EventId, InstanceId, SubjectId);
 
 impl<DB: Backend> FromSql<Binary, DB> for KeyDigest
 where
@@ -109,7 +110,7 @@ macro_rules! stored_as_name {
     )+};
 }
 
-stored_as_name!(Environment, Period);
+stored_as_name!(Environment, Period, Outcome);
 
 macro_rules! stored_as_text {
     ($($text:ident),+) => {$(

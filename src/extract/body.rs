@@ -1,6 +1,9 @@
 //! The body of a request, read when the handler asks for it.
 
-use std::future::{Ready, ready};
+use std::{
+    future::{Ready, ready},
+    rc::Rc,
+};
 
 use actix_web::{
     FromRequest, HttpMessage as _, HttpRequest,
@@ -10,7 +13,7 @@ use actix_web::{
 use serde::de::DeserializeOwned;
 
 use super::decode::{from_form, from_json};
-use crate::core::{config::BODY_LIMIT, error::Error};
+use crate::core::{config::BodyLimits, conversation::Conversation, error::Error};
 
 /// A body that nobody has read yet.
 pub(crate) struct Body {
@@ -93,13 +96,20 @@ impl Body {
     async fn bytes(self) -> Result<Bytes, Error> {
         let announced = self.request.headers().get(CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > BODY_LIMIT as u64) {
-            return Err(Error::PayloadTooLarge);
+        let limits = self.request.app_data().copied();
+        let BodyLimits { bytes, time } = limits.unwrap_or(BodyLimits::DEFAULT);
+        if announced.is_some_and(|length| length > bytes as u64) {
+            return Err(Error::PayloadTooLarge(bytes));
         }
-        self.payload
-            .to_bytes_limited(BODY_LIMIT)
+        let body = self.payload.to_bytes_limited(bytes);
+        let body = tokio::time::timeout(time, body)
             .await
-            .map_err(|_| Error::PayloadTooLarge)?
-            .map_err(|_| Error::InvalidRequest("The body could not be read.".into()))
+            .map_err(|_| Error::BodyTooSlow)?
+            .map_err(|_| Error::PayloadTooLarge(bytes))?
+            .map_err(|_| Error::InvalidRequest("The body could not be read.".into()))?;
+        if let Some(conversation) = self.request.conn_data::<Rc<Conversation>>() {
+            conversation.body_read();
+        }
+        Ok(body)
     }
 }

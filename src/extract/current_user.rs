@@ -42,7 +42,9 @@ macro_rules! needed {
     )+};
 }
 
-needed!(UsersRead, UsersWrite, KeysRead, KeysWrite, RolesWrite);
+needed!(
+    UsersRead, UsersWrite, KeysRead, KeysWrite, UsageRead, RolesWrite
+);
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>>>>;
 

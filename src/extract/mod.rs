@@ -19,7 +19,7 @@ pub(crate) use admit::admit;
 pub(crate) use body::{Body, MediaType};
 pub(crate) use client_address::client_address;
 pub(crate) use current_user::{
-    CurrentUser, KeysRead, KeysWrite, Operator, RolesWrite, UsersRead, UsersWrite,
+    CurrentUser, KeysRead, KeysWrite, Operator, RolesWrite, UsageRead, UsersRead, UsersWrite,
 };
 pub(crate) use limit_headers::tell_limits;
 pub(crate) use origin::REQUEST_ID;

@@ -58,23 +58,41 @@ impl QueryString {
         &self.query
     }
 
+    /// All of it. A parameter that `T` does not know is refused.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        from_query(&self.query)
+    }
+
+    /// The same of two parts, of which the second has the parameters with these names.
+    pub(crate) fn read_parts<T: DeserializeOwned, U: DeserializeOwned>(
+        &self,
+        names: &[&str],
+    ) -> Result<(T, U), Error> {
+        let (first, second) = self.split(names);
+        Ok((from_query(&first)?, from_query(&second)?))
+    }
+
+    fn split(&self, names: &[&str]) -> (String, String) {
+        let (mut first, mut second) = (new_query(), new_query());
+        for (name, value) in form_urlencoded::parse(self.query.as_bytes()) {
+            let part = match names.contains(&&*name) {
+                true => &mut second,
+                false => &mut first,
+            };
+            part.append_pair(&name, &value);
+        }
+        (first.finish(), second.finish())
+    }
+
     /// What a list is filtered by, and which page of it is asked for. A parameter that neither `F` nor
     /// [`ListPage`] knows is refused.
     pub(crate) fn list<F: DeserializeOwned, I: Id>(
         &self,
         reader: UserId,
     ) -> Result<(F, Page<I>), Error> {
-        let (mut page, mut filter) = (new_query(), new_query());
-        for (name, value) in form_urlencoded::parse(self.query.as_bytes()) {
-            let part = match &*name {
-                "limit" | "cursor" => &mut page,
-                _ => &mut filter,
-            };
-            part.append_pair(&name, &value);
-        }
-        let filter_query = filter.finish();
+        let (filter_query, page) = self.split(&["limit", "cursor"]);
         let filter = from_query(&filter_query)?;
-        let ListPage { limit, cursor } = from_query(&page.finish())?;
+        let ListPage { limit, cursor } = from_query(&page)?;
         let limit = match limit.as_deref().map(str::parse) {
             None => DEFAULT_LIMIT,
             Some(Ok(limit @ 1..=MAX_LIMIT)) => limit,

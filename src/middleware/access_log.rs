@@ -19,6 +19,8 @@ pub(super) struct Line<'a> {
     pub status: StatusCode,
     pub took: Duration,
     pub request_id: &'a str,
+    /// If anything is traced.
+    pub trace_id: Option<&'a str>,
     /// Why it is a 5xx.
     pub cause: Option<&'a str>,
 }
@@ -52,6 +54,7 @@ impl Line<'_> {
                     status = self.status.as_u16(),
                     ms = self.took.as_micros() as f64 / 1000.0,
                     request_id = self.request_id,
+                    trace_id = self.trace_id,
                     refusal,
                     cause = self.cause,
                     "request"

@@ -1,8 +1,13 @@
 //! Wrappers around handlers.
 
 mod access_log;
+mod browser_policy;
 mod request_context;
+mod request_meter;
 mod require_api_key;
+mod server_span;
 
+pub use browser_policy::BrowserPolicy;
 pub use request_context::request_context;
+pub use request_meter::{RequestMeter, Requests};
 pub use require_api_key::RequireApiKey;

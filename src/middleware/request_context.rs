@@ -1,54 +1,106 @@
-//! What every request and every answer has: an id, the contract's form of errors, a line in the log.
+//! What every request and every answer has: an id, the contract's form of errors, a line in the log, and what
+//! browsers are told.
 
-use std::{panic::AssertUnwindSafe, time::Instant};
+use std::{panic::AssertUnwindSafe, rc::Rc, time::Instant};
 
 use actix_web::{
-    Error as ActixError,
+    Error as ActixError, HttpResponse,
     body::{BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
     http::{
-        Method,
-        header::{HeaderMap, HeaderValue},
+        ConnectionType, Method, StatusCode,
+        header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING},
     },
     middleware::Next,
+    web,
 };
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::Either};
+use opentelemetry::trace::FutureExt as _;
 use uuid::Uuid;
 
-use super::access_log::Line;
-use crate::{core::error::Error, extract::REQUEST_ID};
+use super::{
+    access_log::Line, browser_policy::BrowserPolicy, request_meter::RequestMeter,
+    server_span::ServerSpan,
+};
+use crate::{
+    core::{conversation::Conversation, error::Error},
+    extract::REQUEST_ID,
+};
 
-/// Goes outermost around the app: `.wrap(from_fn(request_context))`.
+/// Goes outermost around the app: `.wrap(from_fn(request_context))`. Browsers are told what the
+/// [`BrowserPolicy`] in the app's data says; where there is none, nothing.
 pub async fn request_context<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, ActixError> {
+) -> Result<ServiceResponse<EitherBody<EitherBody<B>>>, ActixError> {
     let started = Instant::now();
+    let conversation = request.conn_data::<Rc<Conversation>>().cloned();
+    if let Some(conversation) = &conversation {
+        conversation.begun(body_length(request.headers()));
+    }
     let id = RequestId::of(request.headers());
     // Whoever wants to know it reads it there.
     request.headers_mut().insert(REQUEST_ID, id.value.clone());
+    let policy = request.app_data::<web::Data<BrowserPolicy>>();
+    let terms = policy.map(|policy| policy.terms(&request));
     let method = request.method().clone();
     if method == Method::HEAD {
         // RFC 9110 section 9.3.2: as GET, and the connection leaves the body out.
         request.head_mut().method = Method::GET;
     }
 
-    let answered = AssertUnwindSafe(async { next.call(request).await });
-    let answered = answered.catch_unwind().await;
-    let line = |status, cause| Line {
-        method: &method,
-        status,
-        took: started.elapsed(),
-        request_id: &id.text,
-        cause,
+    let meter = request.app_data::<RequestMeter>().cloned();
+    // Known beforehand: of a request whose handler panics nothing is left.
+    let measured = meter.map(|meter| (meter.route(&request), meter));
+    let span = ServerSpan::begin(&request, &method);
+    let trace_id = span.as_ref().map(ServerSpan::trace_id);
+
+    let preflight = terms.as_ref().and_then(|terms| terms.preflight(&request));
+    let answer = async {
+        match preflight {
+            Some(answer) => Ok(request.into_response(answer.map_into_right_body())),
+            None => next
+                .call(request)
+                .await
+                .map(ServiceResponse::map_into_left_body),
+        }
+    };
+    let answer = match &span {
+        Some(span) => Either::Left(answer.with_context(span.context.clone())),
+        None => Either::Right(answer),
+    };
+    let answered = AssertUnwindSafe(answer).catch_unwind().await;
+    let line = |status, cause| {
+        let took = started.elapsed();
+        if let Some((route, meter)) = &measured {
+            meter.observe(*route, &method, status, took);
+        }
+        if let Some(span) = &span {
+            span.end(status);
+        }
+        Line {
+            method: &method,
+            status,
+            took,
+            request_id: &id.text,
+            trace_id: trace_id.as_deref(),
+            cause,
+        }
+    };
+    let finish = |headers: &mut HeaderMap| {
+        headers.insert(REQUEST_ID, id.value.clone());
+        if let Some(terms) = terms {
+            terms.tell(headers);
+        }
     };
     match answered {
         Ok(Ok(response)) => {
             let (mut response, error) = in_contract_form(response, &id.text);
             let cause = error.as_ref().and_then(Error::cause);
             line(response.status(), cause).write(response.request());
-            response.headers_mut().insert(REQUEST_ID, id.value);
+            finish(response.headers_mut());
+            end_turn(conversation.as_deref(), response.response_mut());
             Ok(response)
         }
         // Nothing is left of the request, which a response would need. An error that holds a whole
@@ -60,9 +112,29 @@ pub async fn request_context<B: MessageBody + 'static>(
             };
             let mut response = error.respond(Some(&id.text));
             line(response.status(), error.cause()).write_without_request();
-            response.headers_mut().insert(REQUEST_ID, id.value);
+            finish(response.headers_mut());
+            end_turn(conversation.as_deref(), &mut response);
             Err(InternalError::from_response("", response).into())
         }
+    }
+}
+
+/// Tells the connection that there is an answer, and the client if it is the last one.
+fn end_turn<B>(conversation: Option<&Conversation>, response: &mut HttpResponse<B>) {
+    // The rest of the body may still come, at the same pace.
+    let close = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if conversation.map_or(close, |c| c.answered(close, Instant::now())) {
+        let head = response.head_mut();
+        head.set_connection_type(ConnectionType::Close);
+    }
+}
+
+/// How long a request's body is. `None` if it does not say before the end.
+fn body_length(headers: &HeaderMap) -> Option<u64> {
+    match (headers.get(TRANSFER_ENCODING), headers.get(CONTENT_LENGTH)) {
+        (Some(_), _) => None,
+        (None, Some(length)) => length.to_str().ok()?.parse().ok(),
+        (None, None) => Some(0),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod key_lineage;
 pub mod key_settings;
 pub mod quota_usage;
 pub mod role;
+pub mod usage;
 pub mod user;
 
 /// Those rows of one owner that were made before another, as bounds of the index over both columns.

@@ -18,7 +18,10 @@ use utoipa::{
 use utoipa_actix_web::AppExt as _;
 
 use crate::{
-    core::error::{FieldError, Problem},
+    core::{
+        error::{FieldError, Problem},
+        usage::Granularity,
+    },
     routes::{self, forward_auth},
 };
 
@@ -49,7 +52,7 @@ use crate::{
         (name = "health", description = "For load balancers and supervisors"),
     ),
     paths(forward_auth::forward_auth),
-    components(schemas(Problem, FieldError)),
+    components(schemas(Problem, FieldError, Granularity)),
 )]
 struct Head;
 

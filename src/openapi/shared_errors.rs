@@ -50,7 +50,7 @@ impl SharedError {
     }
 }
 
-const SHARED: [SharedError; 16] = [
+const SHARED: [SharedError; 17] = [
     SharedError::new(
         "BadRequest",
         "400",
@@ -98,9 +98,14 @@ const SHARED: [SharedError; 16] = [
         "`conflict`: what it is now stands against it; `detail` says what",
     ),
     SharedError::new(
+        "RequestTimeout",
+        "408",
+        "`request_timeout`: the body did not come in time",
+    ),
+    SharedError::new(
         "PayloadTooLarge",
         "413",
-        "`payload_too_large`: more than 64 KiB",
+        "`payload_too_large`: more than 64 KiB, unless the service is set otherwise",
     ),
     SharedError::new("UnsupportedMediaType", "415", "`unsupported_media_type`"),
     SharedError::new(
@@ -158,6 +163,7 @@ pub(super) fn add(path: &str, operation: &mut Operation) {
     add(key, "KeyNotAllowed");
     add(key, "LimitReached");
     add(in_path, "NotFound");
+    add(body, "RequestTimeout");
     add(body, "PayloadTooLarge");
     add(body, "UnsupportedMediaType");
     add(body || in_query, "ValidationFailed");

@@ -20,13 +20,14 @@ pub(crate) async fn live() -> HttpResponse {
 
 /// Can it answer
 ///
-/// 503 while the database is out of reach.
+/// 503 while the database is out of reach, while the lease is missing by which it may answer from memory,
+/// and once it is stopping; `detail` says which.
 #[utoipa::path(
     tag = "health",
     responses((status = 200, description = "It can", body = Health)),
 )]
 #[get("/health/ready")]
 pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Error> {
-    state.db.ping().await?;
+    state.readiness.check().await?;
     Ok(HttpResponse::Ok().json(OK))
 }

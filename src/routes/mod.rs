@@ -13,6 +13,7 @@ pub(crate) mod forward_auth;
 pub(crate) mod health;
 pub(crate) mod problems;
 pub(crate) mod protected;
+pub(crate) mod usage;
 pub(crate) mod verify;
 
 use actix_web::{HttpResponse, http::header::LINK, web};
@@ -38,6 +39,7 @@ pub(crate) fn table(app: &mut ServiceConfig<'_>) {
         .service(api_keys::update) // PATCH /api-keys/{id}
         .service(api_keys::rotate) // POST /api-keys/{id}/rotate
         .service(api_keys::revoke) // DELETE /api-keys/{id}
+        .service(usage::of_key) // GET /api-keys/{id}/usage
         .service(admin_users::list) // GET /admin/users
         .service(admin_users::update) // PATCH /admin/users/{id}
         .service(admin_keys::list) // GET /admin/api-keys
@@ -45,6 +47,7 @@ pub(crate) fn table(app: &mut ServiceConfig<'_>) {
         .service(admin_roles::list) // GET /admin/roles
         .service(admin_roles::put) // PUT /admin/roles/{name}
         .service(admin_roles::delete) // DELETE /admin/roles/{name}
+        .service(usage::of_all) // GET /admin/usage
         .service(audit_log::list) // GET /audit-log
         .service(health::live) // GET /health/live
         .service(health::ready); // GET /health/ready

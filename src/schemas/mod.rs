@@ -7,6 +7,7 @@ pub(crate) mod audit_log;
 pub(crate) mod health;
 pub(crate) mod key_limits;
 pub(crate) mod operator;
+pub(crate) mod usage;
 pub(crate) mod verification;
 
 use crate::core::{

@@ -13,6 +13,7 @@ use crate::{
         id::UserId,
         scope::{MAX_SCOPES, Scope},
         text::deserialize_parsed,
+        usage::Outcome,
     },
     verification::engine::{Question, Refusal, Verdict},
 };
@@ -113,31 +114,12 @@ impl VerifyKeys {
     }
 }
 
-/// Whether a key is good, and if not, why: the first that applies.
-#[derive(Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum VerificationCode {
-    Valid,
-    /// Malformed, mistyped, or never issued.
-    NotFound,
-    /// Switched off, or its owner is deactivated.
-    Disabled,
-    Expired,
-    Revoked,
-    IpNotAllowed,
-    InsufficientScope,
-    /// It was used too often lately.
-    RateLimited,
-    /// It was used as often as it may.
-    QuotaExceeded,
-}
-
 /// What there is to say of a key.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Verification<'a> {
     /// Whether to let the client in.
     valid: bool,
-    code: VerificationCode,
+    code: Outcome,
     /// The key, if there is one, also if it is not good.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<CallingKey<'a>>,
@@ -179,22 +161,13 @@ struct QuotaStanding {
 
 impl<'a> Verification<'a> {
     pub(crate) fn new(verdict: &'a Verdict) -> Self {
-        let (code, missing_scopes) = match &verdict.refusal {
-            None => (VerificationCode::Valid, None),
-            Some(Refusal::NotFound) => (VerificationCode::NotFound, None),
-            Some(Refusal::Disabled) => (VerificationCode::Disabled, None),
-            Some(Refusal::Expired) => (VerificationCode::Expired, None),
-            Some(Refusal::Revoked) => (VerificationCode::Revoked, None),
-            Some(Refusal::IpNotAllowed) => (VerificationCode::IpNotAllowed, None),
-            Some(Refusal::InsufficientScope(missing)) => {
-                (VerificationCode::InsufficientScope, Some(&**missing))
-            }
-            Some(Refusal::RateLimited { .. }) => (VerificationCode::RateLimited, None),
-            Some(Refusal::QuotaExceeded { .. }) => (VerificationCode::QuotaExceeded, None),
+        let missing_scopes = match &verdict.refusal {
+            Some(Refusal::InsufficientScope(missing)) => Some(&**missing),
+            _ => None,
         };
         Self {
             valid: verdict.refusal.is_none(),
-            code,
+            code: Outcome::of(verdict.refusal.as_ref()),
             key: verdict.key.as_deref().map(|key| CallingKey::new(key)),
             user_id: verdict.key.as_ref().map(|key| key.user_id),
             missing_scopes,

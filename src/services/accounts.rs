@@ -24,6 +24,7 @@ use crate::{
             password_hasher::{PasswordHash, PasswordHasher, Turn},
             token::{Session, TokenAuthority},
         },
+        turns::Queue,
     },
     db::{Conn, Db},
     models::{
@@ -74,6 +75,11 @@ impl Accounts {
     /// How many threads hash passwords at the most.
     pub fn hashing_threads(&self) -> usize {
         self.hasher.threads()
+    }
+
+    /// How many hash passwords, and wait for it.
+    pub fn hashing(&self) -> Queue {
+        self.hasher.queue()
     }
 
     /// Refuses where nobody may sign up.

@@ -7,5 +7,7 @@ pub mod caller;
 mod guesses;
 mod login_attempts;
 mod login_records;
+pub mod readiness;
 pub mod roles;
+pub mod usage;
 pub mod users;

@@ -28,6 +28,20 @@ pub struct Bounds {
     pub weight: usize,
 }
 
+/// What a cache holds, and what it had to let go so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Use {
+    pub entries: usize,
+    /// Bytes of memory that it takes, without what the values have elsewhere.
+    pub bytes: usize,
+    /// The values' own weight.
+    pub weight: usize,
+    /// Entries that went because it was full.
+    pub pushed_out: u64,
+    /// Entries that went because they changed.
+    pub changed: u64,
+}
+
 /// Maps digests to values.
 pub struct Cache<K, V> {
     shards: Box<[RwLock<Shard<K, V>>]>,
@@ -43,6 +57,9 @@ pub struct Ticket {
 struct Shard<K, V> {
     /// How often something was taken out because it changed.
     evictions: u64,
+    /// As [`Use`] has them.
+    pushed_out: u64,
+    changed: u64,
     /// Where in `entries` a key is.
     places: HashTable<u32>,
     entries: Vec<Entry<K, V>>,
@@ -120,6 +137,7 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
         shard.evictions += 1;
         if let Some(place) = shard.find(hash, key) {
             shard.remove(place);
+            shard.changed += 1;
         }
     }
 
@@ -131,7 +149,10 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
             let mut place = 0;
             while let Some(entry) = shard.entries.get(place) {
                 match matches(&entry.value) {
-                    true => shard.remove(place),
+                    true => {
+                        shard.remove(place);
+                        shard.changed += 1;
+                    }
                     false => place += 1,
                 }
             }
@@ -142,9 +163,10 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
     pub fn clear(&self) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            let evictions = shard.evictions + 1;
             let emptied = Shard {
-                evictions,
+                evictions: shard.evictions + 1,
+                pushed_out: shard.pushed_out,
+                changed: shard.changed + shard.entries.len() as u64,
                 ..Shard::new(shard.bounds)
             };
             let forgotten = std::mem::replace(&mut *shard, emptied);
@@ -167,6 +189,27 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
         size
     }
 
+    /// The same with what became of entries.
+    pub fn usage(&self) -> Use {
+        let mut usage = Use {
+            entries: 0,
+            bytes: size_of::<Self>() + self.shards.len() * size_of::<RwLock<Shard<K, V>>>(),
+            weight: 0,
+            pushed_out: 0,
+            changed: 0,
+        };
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            usage.entries += shard.entries.len();
+            usage.bytes += shard.entries.capacity() * size_of::<Entry<K, V>>();
+            usage.bytes += shard.places.allocation_size();
+            usage.weight += shard.weight;
+            usage.pushed_out += shard.pushed_out;
+            usage.changed += shard.changed;
+        }
+        usage
+    }
+
     fn shard(&self, key: &K) -> (u64, &RwLock<Shard<K, V>>) {
         let hash = self.hasher.hash_one(key);
         // Other bits than those by which a shard finds its entries.
@@ -179,6 +222,8 @@ impl<K: Hash + Eq + Copy, V> Shard<K, V> {
     fn new(bounds: Bounds) -> Self {
         Self {
             evictions: 0,
+            pushed_out: 0,
+            changed: 0,
             places: HashTable::new(),
             entries: Vec::new(),
             hand: 0,
@@ -235,7 +280,10 @@ impl<K: Hash + Eq + Copy, V> Shard<K, V> {
                     entry.found.store(false, Ordering::Relaxed);
                     self.hand += 1;
                 }
-                Some(_) => return self.remove(self.hand),
+                Some(_) => {
+                    self.pushed_out += 1;
+                    return self.remove(self.hand);
+                }
                 None => return,
             }
         }

@@ -1,24 +1,27 @@
 //! The decision whether a key is good: the only place that decides.
 
-use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
+use std::{net::IpAddr, ops::Deref, sync::Arc};
 
-pub use super::refusal::Refusal;
 use super::{
+    check_meter::{CheckMeter, Source},
     coherence::Coherence,
     known_key::KnownKey,
     last_used::LastUsed,
     limits::{Limits, NoStore, Standing},
     lookup::Lookup,
     memory::Memory,
+    usage::Usage,
 };
+pub use super::{refusal::Refusal, unwritten::Unwritten};
 use crate::{
     core::{
         boot_clock::BootClock,
         clock::{Clock, UtcTime},
-        config::{CacheConfig, DatabaseConfig, LimitConfig},
+        config::{CacheConfig, DatabaseConfig, LimitConfig, UsageConfig},
         error::Error,
         scope::Scope,
         security::api_key::KeyDigest,
+        usage::Outcome,
     },
     db::{Claim, ClaimError, ConnectError, Db},
     models::key_facts::KeyFacts,
@@ -32,9 +35,12 @@ use crate::{
 pub struct Engine {
     lookup: Lookup<Db>,
     clock: Clock,
-    last_used: Arc<LastUsed>,
+    pub(super) last_used: Arc<LastUsed>,
+    usage: Usage,
     limits: Limits,
     coherence: Coherence,
+    pub(super) memory: Option<Arc<Memory>>,
+    pub(super) meter: Arc<CheckMeter>,
 }
 
 /// Why there is no engine.
@@ -101,11 +107,12 @@ impl Engine {
         database: &DatabaseConfig,
         cache: &CacheConfig,
         limits: &LimitConfig,
+        usage: &UsageConfig,
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let claim = Claim::take(&database.url)?;
         let db = Db::open(database)?;
-        Self::new(claim, db, database, cache, limits, clock)
+        Self::new(claim, db, database, cache, limits, usage, clock)
     }
 
     /// An engine on a database that is open.
@@ -115,6 +122,7 @@ impl Engine {
         database: &DatabaseConfig,
         cache: &CacheConfig,
         limits: &LimitConfig,
+        usage: &UsageConfig,
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let boot = BootClock::default();
@@ -136,29 +144,53 @@ impl Engine {
             coherence.count(),
         );
         Ok(Self {
-            lookup: Lookup::new(db.clone(), boot, memory),
-            last_used: Arc::new(LastUsed::new(db)),
+            lookup: Lookup::new(db.clone(), boot, memory.clone()),
+            last_used: Arc::new(LastUsed::new(db.clone())),
+            usage: Usage::new(db, clock.clone(), usage),
             limits: limits?,
             clock,
             coherence,
+            memory,
+            meter: Arc::default(),
         })
     }
 
     /// Does until `stop` what must be done all the time: keeps what is remembered true, stays in touch
-    /// with who else counts, and writes every so often when keys were last used. Then it gives up what
-    /// is remembered, so that nobody has to wait for this instance, gives back what it has in hand of
-    /// quotas, and writes the rest.
-    pub async fn run(&self, last_used_interval: Duration, stop: impl Future<Output = ()>) {
+    /// with who else counts, writes every so often how keys were used and when they last were, and rolls
+    /// up what is old of it. Then it gives up what is remembered, so that nobody has to wait for this
+    /// instance, gives back what it has in hand of quotas, and writes the rest. Before that all requests
+    /// should have been answered: what is used later is not written any more. Says what could not be
+    /// written.
+    pub async fn run(
+        &self,
+        usage: &UsageConfig,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Unwritten> {
         tokio::select! {
             () = self.coherence.keep_lease(stop) => {}
-            () = self.last_used.flush_every(last_used_interval) => {}
+            () = self.last_used.flush_every(usage.last_used_interval) => {}
+            () = self.usage.keep(usage) => {}
             () = self.limits.keep() => {}
         }
-        self.limits.close().await;
-        if let Err(error) = self.last_used.flush().await {
+        let (_, counts, last_used) = tokio::join!(
+            self.limits.close(),
+            self.usage.close(),
+            self.last_used.flush(),
+        );
+        let keys = self.last_used.len();
+        if let Err(error) = last_used {
             let cause = error.cause();
-            tracing::error!(cause, "lost when keys were last used");
+            tracing::error!(cause, keys, "lost when keys were last used");
         }
+        match (counts, keys) {
+            (0, 0) => Ok(()),
+            _ => Err(Unwritten { counts, keys }),
+        }
+    }
+
+    /// How keys are used.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// What is counted of keys and signups.
@@ -203,10 +235,27 @@ impl Engine {
 
     /// All that there is to say of a key. An error means that nobody can tell.
     pub async fn judge(&self, question: &Question<'_>) -> Result<Verdict, Error> {
-        let key = match KeyDigest::of_presented(question.presented) {
-            Some(digest) => self.lookup.find(digest).await?,
-            None => None,
+        let (found, source) = match KeyDigest::of_presented(question.presented) {
+            Some(digest) => match self.lookup.find(digest).await {
+                Ok((found, source)) => (Ok(found), source),
+                Err(error) => (Err(error), Source::Database),
+            },
+            None => (Ok(None), Source::None),
         };
+        let judged = match found {
+            Ok(key) => self.judge_found(key, question).await,
+            Err(error) => Err(error),
+        };
+        let outcome = judged.as_ref().map(|verdict| verdict.refusal.as_ref());
+        self.meter.note(outcome, source);
+        judged
+    }
+
+    async fn judge_found(
+        &self,
+        key: Option<Arc<KnownKey>>,
+        question: &Question<'_>,
+    ) -> Result<Verdict, Error> {
         let request = Request {
             // After the key is found: what ended while it was looked up has ended.
             now: self.clock.now(),
@@ -225,8 +274,12 @@ impl Engine {
             }
             _ => {}
         }
-        if let (Some(key), None, true) = (&key, &refusal, question.cost > 0) {
-            self.last_used.note(key, request.now);
+        if question.cost > 0 {
+            let outcome = Outcome::of(refusal.as_ref());
+            self.usage.note(key.as_ref(), outcome, request.now);
+            if let (Some(key), None) = (&key, &refusal) {
+                self.last_used.note(key, request.now);
+            }
         }
         Ok(Verdict {
             key,

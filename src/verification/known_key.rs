@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::limits::Counters;
+use super::{limits::Counters, usage::Tally};
 use crate::{
     core::{boot_clock::Tick, clock::UtcTime},
     models::key_facts::KeyFacts,
@@ -26,6 +26,8 @@ pub struct KnownKey {
     found: Tick,
     /// When it was last used, until that is written.
     last_used: AtomicI64,
+    /// How it was used, until that is collected.
+    tally: Tally,
     /// What is counted of its limits, if it has any.
     counters: OnceLock<Option<Box<Counters>>>,
 }
@@ -36,12 +38,17 @@ impl KnownKey {
             facts,
             found,
             last_used: AtomicI64::new(NOT_USED),
+            tally: Tally::default(),
             counters: OnceLock::new(),
         }
     }
 
     pub(super) fn age(&self, now: Tick) -> Duration {
         now.since(self.found)
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Notes a use; whether it is the first since the last was taken.

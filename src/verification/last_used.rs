@@ -105,6 +105,11 @@ impl LastUsed {
         Ok(())
     }
 
+    /// How many keys wait to be written.
+    pub(super) fn len(&self) -> usize {
+        self.waiting().len()
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Vec<Arc<KnownKey>>> {
         // Nothing panics while holding it.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)

@@ -8,12 +8,13 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    check_meter::Source as From,
     guard::{Guard, holds},
     known_key::KnownKey,
     memory::{Memory, Tickets},
 };
 use crate::{
-    core::{boot_clock::BootClock, error::Error, security::api_key::KeyDigest},
+    core::{boot_clock::BootClock, error::Error, security::api_key::KeyDigest, spans},
     db::Db,
     models::key_facts::{self, KeyFacts},
 };
@@ -74,10 +75,12 @@ impl<S: Source> Lookup<S> {
         }
     }
 
-    /// The key with this digest. An error means that nobody can tell.
-    pub(super) async fn find(&self, digest: KeyDigest) -> Result<Found, Error> {
+    /// The key with this digest, and what it is known from. An error means that nobody can tell: the
+    /// database did not.
+    pub(super) async fn find(&self, digest: KeyDigest) -> Result<(Found, From), Error> {
+        let from_database = |found| (found, From::Database);
         let Some(memory) = &self.shared.memory else {
-            return self.shared.load(digest).await;
+            return self.shared.load(digest).await.map(from_database);
         };
         let mut trusted = memory.is_trusted();
         #[cfg(test)]
@@ -89,9 +92,9 @@ impl<S: Source> Lookup<S> {
             trusted = memory.is_trusted();
         }
         match found {
-            _ if !trusted => self.shared.load(digest).await,
-            Ok(found) => Ok(found),
-            Err(tickets) => self.join(memory, digest, tickets).await,
+            _ if !trusted => self.shared.load(digest).await.map(from_database),
+            Ok(found) => Ok((found, From::Cache)),
+            Err(tickets) => self.join(memory, digest, tickets).await.map(from_database),
         }
     }
 
@@ -123,7 +126,9 @@ impl<S: Source> Lookup<S> {
                         sender,
                     };
                     let memory = memory.clone();
-                    tokio::spawn(async move { place.fly(&memory, tickets).await });
+                    tokio::spawn(spans::carried(async move {
+                        place.fly(&memory, tickets).await;
+                    }));
                     landed
                 }
             }

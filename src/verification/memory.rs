@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    cache::{Bounds, Cache, Ticket},
+    cache::{Bounds, Cache, Ticket, Use},
     guard::{Guard, holds},
     known_key::KnownKey,
 };
@@ -39,6 +39,26 @@ pub(super) struct Memory {
     boot: BootClock,
     lease: Duration,
     trusted_until: AtomicU64,
+}
+
+/// What is remembered, and what that takes.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryUse {
+    pub known: Use,
+    /// Digests that are no key's.
+    pub unknown: Use,
+}
+
+/// How it stands with the lease on what is remembered.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseStanding {
+    /// How long it lasts in all.
+    pub lease: Duration,
+    /// How much of it is left; zero without one.
+    pub left: Duration,
+    /// How long ago the renewal was asked for that it goes by; `None` before the first, and once it was
+    /// given up.
+    pub age: Option<Duration>,
 }
 
 /// What may be remembered of a digest that is being looked up.
@@ -81,6 +101,27 @@ impl Memory {
 
     pub(super) fn trust_until(&self, end: Tick) {
         self.trusted_until.store(end.0, Ordering::Release);
+    }
+
+    /// How it stands with the lease.
+    pub(super) fn lease_standing(&self) -> LeaseStanding {
+        let now = self.boot.now();
+        let until = Tick(self.trusted_until.load(Ordering::Acquire));
+        let left = until.since(now);
+        let past = now.since(until);
+        LeaseStanding {
+            lease: self.lease,
+            left,
+            age: (until != Tick(0)).then(|| (self.lease + past).saturating_sub(left)),
+        }
+    }
+
+    /// What it holds.
+    pub(super) fn usage(&self) -> MemoryUse {
+        MemoryUse {
+            known: self.known.usage(),
+            unknown: self.unknown.usage(),
+        }
     }
 
     /// Trusts nothing any more.

@@ -3,6 +3,7 @@
 pub mod cache;
 #[cfg(test)]
 mod cache_tests;
+mod check_meter;
 pub mod coherence;
 pub mod engine;
 mod guard;
@@ -13,3 +14,6 @@ mod lookup;
 mod memory;
 mod refusal;
 mod sync;
+mod unwritten;
+pub mod usage;
+pub mod watch;

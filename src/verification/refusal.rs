@@ -1,6 +1,6 @@
 //! Why a key is not good.
 
-use crate::core::error::Error;
+use crate::core::{error::Error, usage::Outcome};
 
 /// Why a key is not good, in the contract's order. The caller is not told which of the first four it is:
 /// that goes to the log.
@@ -30,18 +30,30 @@ impl Refusal {
         matches!(self, Self::IpNotAllowed | Self::InsufficientScope(_))
     }
 
+    /// What came of a check that ended so.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::NotFound => Outcome::NotFound,
+            Self::Disabled => Outcome::Disabled,
+            Self::Expired => Outcome::Expired,
+            Self::Revoked => Outcome::Revoked,
+            Self::IpNotAllowed => Outcome::IpNotAllowed,
+            Self::InsufficientScope(_) => Outcome::InsufficientScope,
+            Self::RateLimited { .. } => Outcome::RateLimited,
+            Self::QuotaExceeded { .. } => Outcome::QuotaExceeded,
+        }
+    }
+
     /// The contract's code.
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::Disabled => "disabled",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::IpNotAllowed => "ip_not_allowed",
-            Self::InsufficientScope(_) => "insufficient_scope",
-            Self::RateLimited { .. } => "rate_limited",
-            Self::QuotaExceeded { .. } => "quota_exceeded",
-        }
+        self.outcome().as_str()
+    }
+}
+
+impl Outcome {
+    /// What came of a check that was refused so, if it was.
+    pub(crate) fn of(refusal: Option<&Refusal>) -> Self {
+        refusal.map_or(Self::Valid, Refusal::outcome)
     }
 }
 

@@ -45,6 +45,8 @@ fn rule(method: &str, path: &str) -> Rule {
         ("GET", "/admin/roles") => Operators("roles:write", 200),
         ("PUT", "/admin/roles/{name}") => Operators("roles:write", 201),
         ("DELETE", "/admin/roles/{name}") => Operators("roles:write", 204),
+        ("GET", "/api-keys/{id}/usage") => Owner(200),
+        ("GET", "/admin/usage") => Operators("usage:read", 200),
         ("GET", "/audit-log") => Users(200),
         ("GET", "/health/live" | "/health/ready") => Everybody(200),
         _ => panic!("{method} {path} has no rule: say here who may call it"),

@@ -6,6 +6,7 @@ on_both_databases! {
     the_root_leads_to_the_documentation,
     the_page_and_all_that_it_loads_come_from_this_server,
     the_document_is_the_committed_one,
+    the_only_style_in_a_script_is_known_by_its_digest,
 }
 
 fn the_root_leads_to_the_documentation(server: TestServer) {
@@ -55,4 +56,29 @@ fn the_document_is_the_committed_one(server: TestServer) {
     let committed = std::fs::read_to_string("openapi/openapi.json").unwrap();
     let committed: serde_json::Value = serde_json::from_str(&committed).unwrap();
     assert_eq!(reply.json(), committed);
+}
+
+/// The colours of the logo. What a browser said of each element and each script was looked at when this was
+/// written; another version of Swagger UI has to be looked at again.
+fn the_only_style_in_a_script_is_known_by_its_digest(server: TestServer) {
+    use sha2::{Digest as _, Sha256};
+    let page = server.anonymous().get("/docs/");
+    assert!(!page.body.contains("<style") && !page.body.contains("style="));
+    let inline = page.body.split("<script").skip(1);
+    for script in inline {
+        let content = script.split_once('>').unwrap().1;
+        assert!(content.split_once("</script>").unwrap().0.trim().is_empty());
+    }
+    let script = server
+        .anonymous()
+        .get("/docs/swagger-ui-standalone-preset.js");
+    let mut styles = script.body.split("createElement(\"style\",null,\"").skip(1);
+    let style = styles.next().unwrap().split('"').next().unwrap();
+    assert_eq!(styles.next(), None);
+    let digest = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, Sha256::digest(style));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.contains(&format!("style-src 'self' 'sha256-{digest}';")),
+        "{style}"
+    );
 }

@@ -178,7 +178,7 @@ mod noted {
     use super::*;
 
     on_both_databases! {
-        |config| config.last_used_interval = Duration::from_millis(20);
+        |config| config.usage.last_used_interval = Duration::from_millis(20);
         a_use_is_noted_soon_and_a_refusal_is_not,
         a_stop_in_the_middle_of_noting_loses_nothing,
     }

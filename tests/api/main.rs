@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
 #![expect(unreachable_pub, reason = "nobody but these tests sees it")]
 
+#[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -12,6 +13,7 @@ mod api_keys;
 mod audit_log;
 mod audit_log_reading;
 mod authorization;
+mod browsers;
 mod credentials;
 mod database_away;
 mod decisions;
@@ -45,12 +47,17 @@ mod rate_limits;
 mod rate_limits_kept;
 mod requests;
 mod roles;
+mod secret_files;
 mod secrets;
 mod settings;
 mod signup_limits;
 mod starts;
 mod stops;
 mod tokens;
+mod usage;
+mod usage_database_away;
+mod usage_kept;
+mod usage_spans;
 mod verify;
 mod verify_limits;
 mod walk;

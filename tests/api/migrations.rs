@@ -9,13 +9,13 @@ use crate::{
     support::{PASSWORD, TestServer, path_of},
 };
 
-/// Undoes the last three migrations, or does them again.
+/// Undoes the last four migrations, or does them again.
 fn migrate(server: &TestServer, forward: bool) {
     macro_rules! run {
         ($conn:expr, $folder:literal) => {{
             let source = FileBasedMigrations::from_path($folder).unwrap();
             let mut conn = $conn.unwrap();
-            for _ in 0..3 {
+            for _ in 0..4 {
                 match forward {
                     true => conn.run_next_migration(source.clone()).map(drop).unwrap(),
                     false => conn

@@ -1,6 +1,10 @@
 //! How the databases find what a list asks for: by an index, on the last page as on the first.
 
-use std::sync::Mutex;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 
 use diesel::{
     Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, SqliteConnection,
@@ -11,11 +15,15 @@ use diesel::{
 
 use crate::{
     on_both_databases,
-    support::{Client, TestServer},
+    support::{Client, TestServer, path_of},
 };
 
 /// Every list that a connection of this process has asked for, as it was sent.
 static SENT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn known() -> MutexGuard<'static, Vec<String>> {
+    SENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 struct Recorder;
 
@@ -24,7 +32,7 @@ impl Instrumentation for Recorder {
         if let InstrumentationEvent::StartQuery { query, .. } = event {
             let sent = query.to_string();
             let sql = sent.split(" -- binds").next().unwrap_or_default();
-            let mut known = SENT.lock().unwrap();
+            let mut known = known();
             if sql.contains("ORDER BY") && !known.iter().any(|known| known == sql) {
                 known.push(sql.to_owned());
             }
@@ -33,18 +41,24 @@ impl Instrumentation for Recorder {
 }
 
 /// The query that has all of these parts, as it was sent to this server's kind of database.
+#[track_caller]
 fn sent(server: &TestServer, parts: &[&str]) -> String {
-    let known = SENT.lock().unwrap();
+    let found = find_sent(server, parts);
+    found.unwrap_or_else(|| panic!("no query with {parts:?} in {:#?}", known()))
+}
+
+fn find_sent(server: &TestServer, parts: &[&str]) -> Option<String> {
+    let known = known();
     let sqlite = server.database_url.starts_with("sqlite://");
     let fits = |sql: &&String| {
         let plain = sql.replace(['"', '`'], "").replace('$', "?");
-        sql.contains("$1") != sqlite && parts.iter().all(|part| plain.contains(part))
+        // What is written by hand is the same text for both.
+        let is_of_this_kind = sql.contains("$1") != sqlite || !sql.contains(['"', '`']);
+        is_of_this_kind && parts.iter().all(|part| plain.contains(part))
     };
     // The one with the fewest conditions.
     let found = known.iter().filter(fits).min_by_key(|sql| sql.len());
-    found
-        .unwrap_or_else(|| panic!("no query with {parts:?} in {known:#?}"))
-        .clone()
+    found.cloned()
 }
 
 #[derive(QueryableByName)]
@@ -145,8 +159,12 @@ fn page_through(client: &Client, list: &str) {
 }
 
 on_both_databases! {
-    |_config| diesel::connection::set_default_instrumentation(|| Some(Box::new(Recorder))).unwrap();
+    |config| {
+        diesel::connection::set_default_instrumentation(|| Some(Box::new(Recorder))).unwrap();
+        config.usage.roll_up_interval = Duration::from_millis(50);
+    };
     an_index_serves_every_page_of_a_persons_keys_and_events,
+    an_index_serves_usage_and_its_roll_up,
 }
 
 fn an_index_serves_every_page_of_a_persons_keys_and_events(server: TestServer) {
@@ -179,4 +197,53 @@ fn an_index_serves_every_page_of_a_persons_keys_and_events(server: TestServer) {
     assert_served_by(&server, &by_id("audit_log"), &next_page);
     let of_target = ["WHERE (audit_log.target_id = ?"];
     assert_served_by(&server, "audit_log_target_id", &of_target);
+}
+
+fn an_index_serves_usage_and_its_roll_up(server: TestServer) {
+    let ada = server.admin("ada@example.com");
+    let key = ada.create_key();
+    let (numbers, id) = match server.database_url.starts_with("sqlite://") {
+        true => (
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)",
+            "unhex(printf('%032x', n % 100))",
+        ),
+        false => (
+            "WITH numbers AS (SELECT n FROM generate_series(1, 100000) AS n)",
+            "decode(lpad(to_hex(n % 100), 32, '0'), 'hex')",
+        ),
+    };
+    for (table, start) in [("usage_hours", "hour_start"), ("usage_days", "day_start")] {
+        server.execute(&format!(
+            "INSERT INTO {table} (subject_id, {start}, outcome, count) {numbers}
+             SELECT {id}, 4102444800000000 + (n / 100) * 3600000000, 'valid', 1 FROM numbers"
+        ));
+    }
+    server.execute("ANALYZE");
+    for granularity in ["hour", "day"] {
+        let path = format!("{}/usage?granularity={granularity}", path_of(&key));
+        assert_eq!(ada.get(&path).status, 200);
+    }
+    let parts = [
+        ["FROM usage_hours", "usage_hours.hour_start >= ?", ""],
+        ["FROM usage_days", "UNION ALL", "FROM usage_hours"],
+        [
+            "FROM usage_hours",
+            "usage_hours.hour_start < ?",
+            "usage_hours.subject_id = ?",
+        ],
+        ["FROM usage_hours", "usage_hours.subject_id > ?", ""],
+        ["FROM usage_days", "usage_days.subject_id > ?", ""],
+    ];
+    // Not all of them before the first roll-up.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let is_sent = |parts: &[&str; 3]| find_sent(&server, parts).is_some();
+    while !parts.iter().all(is_sent) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    for parts in parts {
+        let plan = plan(&server, &sent(&server, &parts));
+        for detour in ["Seq Scan", "SCAN usage"] {
+            assert!(!plan.contains(detour), "{parts:?}: {plan}");
+        }
+    }
 }

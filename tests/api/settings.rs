@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::{
-    Program,
+    Client, Program,
     program::{QUICK, assert_refused, run, run_in},
 };
 
@@ -29,6 +29,11 @@ fn help_lists_every_setting() {
             "not-to-be-shown-not-to-be-shown-not-to-be-shown",
         ),
         ("REDIS_URL", "redis://:not-to-be-shown@localhost"),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://:not-to-be-shown@localhost",
+        ),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "token=not-to-be-shown"),
     ];
     let output = run(&["--help"], &secrets);
     assert!(output.status.success());
@@ -38,16 +43,36 @@ fn help_lists_every_setting() {
         "PORT",
         "DATABASE_URL",
         "DATABASE_POOL_SIZE",
+        "DATABASE_TIMEOUT_SECONDS",
+        "MAX_HEAD_BYTES",
+        "MAX_BODY_BYTES",
+        "HEAD_SECONDS",
+        "BODY_SECONDS",
+        "ANSWER_SECONDS",
+        "KEEP_ALIVE_SECONDS",
+        "MAX_CONNECTIONS",
+        "MAX_CONNECTIONS_PER_ADDRESS",
+        "SHUTDOWN_SECONDS",
+        "DRAIN_SECONDS",
+        "TLS_CERT",
+        "TLS_KEY",
         "JWT_SECRET",
         "JWT_SECRET_PREVIOUS",
         "JWT_TTL_SECONDS",
         "BCRYPT_COST",
         "SIGNUP",
         "TRUSTED_PROXIES",
+        "CORS_ALLOWED_ORIGINS",
         "DEFAULT_RATE_LIMIT",
         "SIGNUP_RATE_LIMIT",
         "REDIS_URL",
         "WORKERS",
+        "METRICS_ADDR",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_SERVICE_NAME",
+        "OTEL_TRACES_SAMPLER",
+        "OTEL_TRACES_SAMPLER_ARG",
         "LOG",
         "LOG_FORMAT",
     ] {
@@ -56,7 +81,9 @@ fn help_lists_every_setting() {
             "no {setting} in {help}"
         );
     }
-    for command in ["serve", "migrate", "openapi", "admin"] {
+    for command in [
+        "serve", "migrate", "openapi", "admin", "backup", "copy", "health",
+    ] {
         assert!(
             help.contains(&format!("\n  {command}")),
             "no {command} in {help}"
@@ -104,6 +131,18 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
             "percent-encode",
         ),
         ("DATABASE_POOL_SIZE", "0", "from 1 to 1000"),
+        ("DATABASE_TIMEOUT_SECONDS", "0", "from 1 to 60"),
+        ("MAX_HEAD_BYTES", "1023", "from 1024 to 131072"),
+        ("MAX_HEAD_BYTES", "32KiB", "from 1024 to 131072"),
+        ("MAX_BODY_BYTES", "0", "from 1024 to 16777216"),
+        ("HEAD_SECONDS", "0", "from 1 to 600"),
+        ("BODY_SECONDS", "10s", "from 1 to 600"),
+        ("ANSWER_SECONDS", "-1", "from 1 to 600"),
+        ("KEEP_ALIVE_SECONDS", "0", "from 1 to 3600"),
+        ("MAX_CONNECTIONS", "0", "from 1 to 1000000"),
+        ("MAX_CONNECTIONS_PER_ADDRESS", "0", "from 1 to 1000000"),
+        ("SHUTDOWN_SECONDS", "0", "from 1 to 3600"),
+        ("DRAIN_SECONDS", "1801", "from 0 to 1800"),
         ("JWT_SECRET", "hunter22", "32"),
         ("JWT_SECRET", "", "32"),
         ("JWT_SECRET_PREVIOUS", "hunter22", "32"),
@@ -116,6 +155,18 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         ("TRUSTED_PROXIES", "10.0.0.0/33", "203.0.113.7"),
         ("TRUSTED_PROXIES", "10.0.0.0/8;::1", "commas"),
         ("TRUSTED_PROXIES", "*", "203.0.113.7"),
+        ("CORS_ALLOWED_ORIGINS", "*", "https://app.example.com"),
+        ("CORS_ALLOWED_ORIGINS", "app.example.com", "scheme://host"),
+        (
+            "CORS_ALLOWED_ORIGINS",
+            "https://a.example/",
+            "without a path",
+        ),
+        (
+            "CORS_ALLOWED_ORIGINS",
+            "https://a.example;https://b.example",
+            "commas",
+        ),
         ("DEFAULT_RATE_LIMIT", "100", "1000/60"),
         ("DEFAULT_RATE_LIMIT", "0/60", "1000/60"),
         ("DEFAULT_RATE_LIMIT", "100/0", "1000/60"),
@@ -144,6 +195,38 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         ("REDIS_URL", "", "redis://"),
         ("WORKERS", "0", "from 1 to 512"),
         ("WORKERS", "513", "from 1 to 512"),
+        ("METRICS_ADDR", "9464", "127.0.0.1:9464"),
+        ("METRICS_ADDR", "localhost:9464", "127.0.0.1:9464"),
+        ("METRICS_ADDR", "127.0.0.1:65536", "127.0.0.1:9464"),
+        ("METRICS_ADDR", "", "127.0.0.1:9464"),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "localhost:4318",
+            "http://localhost:4318",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://ada:hunter22@:4318",
+            "http://localhost:4318",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://localhost:4318/?token=hunter22",
+            "http://localhost:4318",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://ada:hunter22@[x:4318",
+            "http://localhost:4318",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "Bearer hunter22",
+            "NAME=VALUE",
+        ),
+        ("OTEL_TRACES_SAMPLER", "sometimes", "always_on"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2", "from 0.0 to 1.0"),
+        ("OTEL_TRACES_SAMPLER_ARG", "NaN", "from 0.0 to 1.0"),
         ("LOG", "latchkey=loud", "info"),
         ("LOG", "inof", "info"),
         ("LOG", "", "info"),
@@ -156,6 +239,27 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         assert_refused(&output, 2, &[name, remedy]);
         assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
         assert!(output.stdout.is_empty() || name == "HOST", "{output:?}");
+    }
+}
+
+#[test]
+fn settings_that_do_not_go_together_stop_the_start_with_one_line() {
+    for (name, value, other) in [
+        ("DRAIN_SECONDS", "6", "half of SHUTDOWN_SECONDS"),
+        ("SHUTDOWN_SECONDS", "1", "DRAIN_SECONDS (--drain-seconds)"),
+        (
+            "TLS_CERT",
+            "/nowhere/cert.pem",
+            "TLS_KEY (--tls-key) is missing",
+        ),
+        (
+            "TLS_KEY",
+            "/nowhere/key.pem",
+            "TLS_CERT (--tls-cert) is missing",
+        ),
+    ] {
+        let settings = [&QUICK[..], &[(name, value)]].concat();
+        assert_refused(&run(&[], &settings), 2, &[name, other]);
     }
 }
 
@@ -287,4 +391,16 @@ fn a_redis_that_is_not_there_does_not_stop_the_start_and_its_secret_is_not_logge
     let log = program.stop();
     assert_eq!(log.matches("cannot reach Redis").count(), 1, "{log}");
     assert!(log.contains("WARN") && !log.contains("hunter22"), "{log}");
+}
+
+#[test]
+fn metrics_have_an_address_of_their_own_which_the_log_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [&QUICK[..], &[("METRICS_ADDR", "127.0.0.1:0")]].concat();
+    let program = Program::start(folder.path(), &settings);
+    let address = program.said_after("metrics on ");
+    let base = address.strip_suffix("/metrics").expect("a path");
+    assert_ne!(base, program.base);
+    assert_eq!(Client::new(base).get("/metrics").status, 200);
+    assert_eq!(program.client().get("/metrics").status, 404);
 }

@@ -45,6 +45,8 @@ fn run_walk(folder: &Path, settings: &[(&str, &str)]) {
         r#""status":"revoked""#,
         "HTTP/1.1 401 Unauthorized",
         r#""code":"invalid_api_key""#,
+        r#""total":"#,
+        r#""buckets":[{"start":""#,
         // A key for one purpose.
         r#""scopes":["orders:read"],"ip_allowlist":["127.0.0.0/8"],"rate_limit":null,"quota":null,"metadata":{"team":"billing"}"#,
         r#""message":"The key is good.""#,
@@ -70,6 +72,7 @@ fn run_walk(folder: &Path, settings: &[(&str, &str)]) {
         r#""role":"admin""#,
         r#""permissions":["users:read","keys:read","keys:write"],"built_in":false"#,
         r#""name":"nightly report""#,
+        r#""buckets":[{"start":""#,
         // A back end, and a gateway.
         r#"{"valid":true,"code":"valid","key":{"id":"#,
         r#"{"results":[{"valid":false,"code":"ip_not_allowed","key":{"id":"#,

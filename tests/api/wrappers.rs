@@ -108,8 +108,13 @@ pub fn engine(server: &mut TestServer) -> web::Data<Engine> {
     server.stop();
     let mut config = crate::support::config(&server.database_url);
     config.database.pool_size = 2;
-    let (database, cache, limits) = (&config.database, &config.cache, &config.limits);
-    let engine = Engine::open(database, cache, limits, server.clock.clone());
+    let engine = Engine::open(
+        &config.database,
+        &config.cache,
+        &config.limits,
+        &config.usage,
+        server.clock.clone(),
+    );
     web::Data::new(engine.unwrap())
 }
 

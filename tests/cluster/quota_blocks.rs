@@ -125,9 +125,12 @@ fn killed_alone_an_instance_takes_only_what_it_had_in_hand_with_it() {
     assert_few(&lost);
 }
 
+/// Or there would be nothing left to take along: who stops serves on for a while.
+const AT_ONCE: [(&str, &str); 1] = [("DRAIN_SECONDS", "0")];
+
 #[test]
 fn stopped_in_order_under_load_no_instance_takes_anything_with_it() {
-    let Some(mut fleet) = Fleet::start() else {
+    let Some(mut fleet) = Fleet::start_with([&AT_ONCE; 3]) else {
         return;
     };
     for round in 0..6 {
@@ -143,7 +146,7 @@ fn stopped_in_order_under_load_no_instance_takes_anything_with_it() {
                     let leaving = instance;
                     leaving.program.stop()
                 });
-                fleet.join(&[]);
+                fleet.join(&AT_ONCE);
             }
         });
         let before = count_admitted(&traffic.stop());
@@ -156,7 +159,7 @@ fn stopped_in_order_under_load_no_instance_takes_anything_with_it() {
 #[test]
 fn stopped_alone_under_load_an_instance_takes_nothing_with_it() {
     let folder = tempfile::tempdir().unwrap();
-    let mut program = start(folder.path(), &[]);
+    let mut program = start(folder.path(), &AT_ONCE);
     let ada = program.client().sign_up("ada@example.com");
     let key = key_with(&ada, QUOTA);
     let mut admitted = 0;
@@ -165,7 +168,7 @@ fn stopped_alone_under_load_an_instance_takes_nothing_with_it() {
         traffic.await_seen("some are admitted", QUOTA / 10, Seen::is_admitted);
         program.stop();
         admitted += count_admitted(&traffic.stop());
-        program = start(folder.path(), &[]);
+        program = start(folder.path(), &AT_ONCE);
     }
     let rest = rest(from_ref(&program.base), text_of(&key));
     eprintln!("{admitted} in five runs, {rest} in the last");

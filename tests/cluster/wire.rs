@@ -46,7 +46,10 @@ impl Wire {
 
     pub fn receive(&mut self) -> Option<Answer> {
         let answer = self.stream.as_mut().and_then(read);
-        if answer.is_none() {
+        let goes_on = answer
+            .as_ref()
+            .is_some_and(|answer| answer.header("connection") != Some("close"));
+        if !goes_on {
             self.stream = None;
         }
         answer
@@ -81,7 +84,9 @@ fn read(stream: &mut TcpStream) -> Option<Answer> {
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-    lines.find(|line| line.0 == name).map(|line| line.1)
+    lines
+        .find(|line| line.0.eq_ignore_ascii_case(name))
+        .map(|line| line.1)
 }
 
 impl Answer {

@@ -7,6 +7,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/gateway.rs"]
+mod runner;
+
 /// Makes two tests of each of these functions, behind nginx and behind Caddy.
 macro_rules! behind_each_gateway {
     ($($name:ident),+ $(,)?) => {

@@ -87,6 +87,11 @@ impl Client {
     }
 
     pub fn send(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Reply {
+        self.try_send(method, path, body).expect("an answer")
+    }
+
+    /// `None` if there is no whole answer.
+    pub fn try_send(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Option<Reply> {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base));
@@ -94,13 +99,13 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.body(body.as_ref().to_vec()).expect("a request");
-        let mut response = self.agent.run(request).expect("an answer");
-        Reply {
+        let mut response = self.agent.run(request).ok()?;
+        let body = response.body_mut().read_to_vec().ok()?;
+        Some(Reply {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
-            body: String::from_utf8_lossy(&response.body_mut().read_to_vec().expect("a body"))
-                .into_owned(),
-        }
+            body: String::from_utf8_lossy(&body).into_owned(),
+        })
     }
 
     /// Makes an account with this address and [`PASSWORD`], and logs it in.

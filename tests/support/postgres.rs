@@ -2,11 +2,12 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpListener},
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Mutex, OnceLock},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -94,16 +95,21 @@ fn server() -> Option<&'static str> {
     SERVER
         .get_or_init(|| match std::env::var("TEST_DATABASE_URL") {
             Ok(url) => Some(url),
-            Err(_) => programs().map(|programs| Private::start(&programs, "").url),
+            Err(_) => programs().map(|programs| Server::start(&programs, "").kept().url.clone()),
         })
         .as_deref()
+}
+
+/// A server of our own, whatever `TEST_DATABASE_URL` says, since things are done to it.
+pub fn own_server() -> Option<Server> {
+    Some(Server::start(&programs()?, ""))
 }
 
 /// A server that speaks TLS, always one of our own: the URL of a database there, and the file of the
 /// certificate that vouches for `localhost`.
 pub fn with_tls() -> Option<(String, PathBuf)> {
-    let server = Private::start(&programs()?, TLS);
-    Some((server.url, server.folder.join("server.crt")))
+    let server = Server::start(&programs()?, TLS).kept();
+    Some((server.url.clone(), server.folder.join("server.crt")))
 }
 
 /// Where `initdb` and `postgres` are. `None`, with a word about it, if they are not there.
@@ -122,17 +128,27 @@ fn programs() -> Option<PathBuf> {
     found
 }
 
-/// A server of our own.
-struct Private {
-    url: String,
+/// A server of our own. It ends when this is dropped, or with this process: it is the child of a shell
+/// that does as it is told on its input, whose other end is ours, until that ends.
+pub struct Server {
+    /// Of a database there.
+    pub url: String,
     folder: PathBuf,
+    keeper: Child,
+    done: BufReader<ChildStdout>,
 }
 
-impl Private {
-    /// Starts a server that ends with this process: it is the child of a shell that waits for the end
-    /// of its input, whose other end is ours.
+/// How a server ends.
+#[derive(Debug, Clone, Copy)]
+pub enum End {
+    /// Connections are closed, and everything is written.
+    InOrder,
+    /// As in a crash.
+    AtOnce,
+}
+
+impl Server {
     fn start(programs: &Path, options: &str) -> Self {
-        static KEEPERS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
         let folder = tempfile::tempdir().expect("a folder").keep();
         let user = unprivileged_user();
         if let Some((uid, gid)) = user {
@@ -145,14 +161,14 @@ impl Private {
                 .expect("a free port")
                 .port();
             let mut keeper = Self::spawn(programs, &folder, port, options, user);
-            let url = format!("postgres://postgres@localhost:{port}/postgres");
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while Instant::now() < deadline && keeper.try_wait().expect("its state").is_none() {
-                if PgConnection::establish(&url).is_ok() {
-                    KEEPERS.lock().expect("the keepers").push(keeper);
-                    return Self { url, folder };
-                }
-                thread::sleep(Duration::from_millis(50));
+            let mut server = Self {
+                url: format!("postgres://postgres@localhost:{port}/postgres"),
+                folder: folder.clone(),
+                done: BufReader::new(keeper.stdout.take().expect("its output")),
+                keeper,
+            };
+            if server.comes_up() {
+                return server;
             }
         }
         let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
@@ -173,7 +189,7 @@ impl Private {
             .args([&port.to_string(), options])
             .current_dir(folder)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .process_group(0);
         if let Some((uid, gid)) = user {
@@ -181,14 +197,60 @@ impl Private {
         }
         shell.spawn().expect("a shell")
     }
+
+    /// Waits until it takes connections, or has ended.
+    fn comes_up(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline && self.keeper.try_wait().expect("its state").is_none() {
+            if PgConnection::establish(&self.url).is_ok() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        false
+    }
+
+    /// Lets it live as long as this process.
+    fn kept(self) -> &'static Self {
+        Box::leak(Box::new(self))
+    }
+
+    /// Ends it, and answers when it has ended.
+    pub fn stop(&mut self, end: End) {
+        self.tell(match end {
+            End::InOrder => "fast",
+            End::AtOnce => "immediate",
+        });
+    }
+
+    /// Once it was stopped, starts it where it was, with what it had.
+    pub fn start_again(&mut self) {
+        self.tell("start");
+        assert!(self.comes_up(), "PostgreSQL does not start again");
+    }
+
+    fn tell(&mut self, what: &str) {
+        let shell = self.keeper.stdin.as_mut().expect("its input");
+        writeln!(shell, "{what}").expect("a shell that listens");
+        let mut done = String::new();
+        self.done.read_line(&mut done).expect("its answer");
+        assert_eq!(done, "done\n", "{what}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Closes the shell's input first.
+        let _ = self.keeper.wait();
+    }
 }
 
 /// Relative to the data folder.
 const TLS: &str = "-c ssl=on -c ssl_cert_file=../server.crt -c ssl_key_file=../server.key";
 
-/// Not safe against a crash, which a test's database need not be; quick.
+/// Not safe against a crash of the machine, which a test's database need not be; quick.
 const SCRIPT: &str = r#"
-    exec >"$2/log" 2>&1
+    exec 3>&1 >"$2/log" 2>&1
     rm -rf "$2/data"
     "$1/initdb" -D "$2/data" -A trust -U postgres -E UTF8 --no-locale -N || exit 1
     case "$4" in *ssl=on*)
@@ -197,16 +259,24 @@ const SCRIPT: &str = r#"
             -keyout "$2/server.key" -out "$2/server.crt" || exit 1
         chmod 600 "$2/server.key"
     esac
-    "$1/pg_ctl" -D "$2/data" -w -o "-h localhost -p $3 -k $2 $4 -c fsync=off -c max_connections=400" \
-        start || exit 1
+    start() {
+        "$1/pg_ctl" -D "$2/data" -w \
+            -o "-h localhost -p $3 -k $2 $4 -c fsync=off -c max_connections=400" start 3>&-
+    }
+    start "$@" || exit 1
     # Ends with the process that holds the other end.
-    cat >/dev/null
+    while read -r what; do
+        case $what in
+            start) start "$@" && echo done >&3 ;;
+            *) "$1/pg_ctl" -D "$2/data" -w -m "$what" stop && echo done >&3 ;;
+        esac || echo failed >&3
+    done
     "$1/pg_ctl" -D "$2/data" -m immediate stop
     rm -rf "$2"
 "#;
 
 /// PostgreSQL refuses to run as root, so root runs a server as somebody else.
-pub(super) fn unprivileged_user() -> Option<(u32, u32)> {
+pub fn unprivileged_user() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| -> Option<u32> {
         let output = Command::new("id").args(arguments).output().ok()?;
         String::from_utf8(output.stdout).ok()?.trim().parse().ok()

@@ -91,6 +91,14 @@ impl Program {
         }
     }
 
+    /// Waits until it has printed this, and answers what stands behind it on that line.
+    pub fn said_after(&self, part: &str) -> String {
+        self.await_line(part);
+        let output = self.output.lock().expect("the output");
+        let after = output.split(part).nth(1).expect("said");
+        after.lines().next().unwrap_or_default().to_owned()
+    }
+
     /// How many times it has printed this.
     pub fn said(&self, part: &str) -> usize {
         let output = self.output.lock().expect("the output");
@@ -131,9 +139,14 @@ pub fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
 
 /// Runs it to its end.
 pub fn run_in(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    to_its_end(&mut Program::command(folder, arguments, settings))
+}
+
+/// Runs whatever it is to its end.
+pub fn to_its_end(command: &mut Command) -> Output {
     // Not a pipe, which holds so much and then lets it wait.
     let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-    let mut child = Program::command(folder, arguments, settings)
+    let mut child = command
         .stdout(stdout.try_clone().unwrap())
         .stderr(stderr.try_clone().unwrap())
         .spawn()

@@ -101,17 +101,7 @@ impl TestServer {
 
     /// Does something to the database behind the server's back.
     pub fn execute(&self, statement: &str) {
-        use diesel::{Connection as _, RunQueryDsl as _, sql_query};
-        let statement = sql_query(statement);
-        match self.database_url.strip_prefix("sqlite://") {
-            Some(file) => {
-                statement.execute(&mut diesel::SqliteConnection::establish(file).expect(file))
-            }
-            None => statement.execute(
-                &mut diesel::PgConnection::establish(&self.database_url).expect("PostgreSQL"),
-            ),
-        }
-        .expect("done");
+        execute_on(&self.database_url, statement);
     }
 
     /// The column `text` of what a query finds.
@@ -150,6 +140,27 @@ impl Drop for TestServer {
     }
 }
 
+/// Does something to a database behind the back of whoever serves it.
+pub fn execute_on(database_url: &str, statement: &str) {
+    use diesel::{Connection as _, RunQueryDsl as _, sql_query};
+    let statement = sql_query(statement);
+    match database_url.strip_prefix("sqlite://") {
+        Some(file) => statement.execute(&mut patient(file)),
+        None => statement
+            .execute(&mut diesel::PgConnection::establish(database_url).expect("PostgreSQL")),
+    }
+    .expect("done");
+}
+
+/// A connection that waits for a server that is writing, or that has just stopped and is tidying up.
+fn patient(file: &str) -> diesel::SqliteConnection {
+    use diesel::{Connection as _, connection::SimpleConnection as _};
+    let mut conn = diesel::SqliteConnection::establish(file).expect(file);
+    let wait = conn.batch_execute("PRAGMA busy_timeout = 10000");
+    wait.expect("a connection that waits");
+    conn
+}
+
 /// The column `text` of what a query finds in a database.
 pub fn query(database_url: &str, query: &str) -> Vec<String> {
     use diesel::{Connection as _, RunQueryDsl as _, sql_query, sql_types::Text};
@@ -160,12 +171,7 @@ pub fn query(database_url: &str, query: &str) -> Vec<String> {
     }
     let query = sql_query(query);
     let rows: Vec<Row> = match database_url.strip_prefix("sqlite://") {
-        Some(file) => {
-            let mut conn = diesel::SqliteConnection::establish(file).expect(file);
-            // A server that has just stopped is tidying up.
-            let wait = sql_query("PRAGMA busy_timeout = 5000").execute(&mut conn);
-            wait.and_then(|_| query.load(&mut conn))
-        }
+        Some(file) => query.load(&mut patient(file)),
         None => query.load(&mut diesel::PgConnection::establish(database_url).expect("PostgreSQL")),
     }
     .expect("rows");

@@ -9,10 +9,15 @@ use std::{
 };
 
 use diesel::{deserialize::FromSqlRow, expression::AsExpression};
+use opentelemetry::{KeyValue, trace::SpanKind};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::password::Password;
-use crate::core::{error::Error, turns::Turns};
+use crate::core::{
+    error::Error,
+    spans,
+    turns::{Queue, Turns},
+};
 
 /// Requests that may wait for their turn, and how long. Past either they are told 503.
 const MAX_WAITING: usize = 128;
@@ -81,6 +86,11 @@ impl PasswordHasher {
         self.threads
     }
 
+    /// How many hash, and wait for it.
+    pub fn queue(&self) -> Queue {
+        self.turns.queue()
+    }
+
     /// Waits for a turn.
     pub async fn turn(&self) -> Result<Turn, Error> {
         Ok(Turn {
@@ -123,12 +133,16 @@ impl Turn {
         work: impl FnOnce() -> bcrypt::BcryptResult<T> + Send + 'static,
     ) -> Result<T, Error> {
         let permit = self.permit.clone();
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            work()
-        })
-        .await
-        .map_err(|_| Error::Internal("a hashing thread panicked".into()))?
-        .map_err(Error::internal)
+        let hashed = async {
+            tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                work()
+            })
+            .await
+            .map_err(|_| Error::Internal("a hashing thread panicked".into()))?
+            .map_err(Error::internal)
+        };
+        let cost = || KeyValue::new("latchkey.bcrypt.cost", i64::from(self.cost));
+        spans::within(SpanKind::Internal, "bcrypt", cost, hashed).await
     }
 }

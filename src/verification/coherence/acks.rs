@@ -1,6 +1,6 @@
 //! Who has acknowledged what, and the wait for those who have not.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
@@ -9,6 +9,7 @@ use crate::{
         boot_clock::{BootClock, Tick},
         error::Error,
         id::InstanceId,
+        meter::{Durations, Measured},
     },
     models::instance::Instance,
     verification::guard::{Guard, holds},
@@ -24,7 +25,15 @@ const LAST_LOOK: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(super) struct Acks {
     told: watch::Sender<Told>,
+    /// From commits until nobody went by what was before.
+    propagation: Arc<Durations>,
 }
+
+/// Microseconds: from what an embedded database takes to the longest lease and its margin.
+const PROPAGATION: &[u64] = &[
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 65_000_000,
+];
 
 #[derive(Default)]
 struct Told {
@@ -63,6 +72,7 @@ impl Acks {
     pub(super) fn new() -> Self {
         Self {
             told: watch::Sender::new(Told::default()),
+            propagation: Arc::new(Durations::new(PROPAGATION)),
         }
     }
 
@@ -81,6 +91,11 @@ impl Acks {
     /// How often something was told by now.
     pub(super) fn told(&self) -> u64 {
         self.told.borrow().times
+    }
+
+    /// How long that took, of all changes so far.
+    pub(super) fn propagation(&self) -> Measured {
+        self.propagation.measured()
     }
 
     /// Waits until nobody answers any more from before the change: every instance has acknowledged it,
@@ -114,6 +129,7 @@ impl Acks {
             }
             let over = instances.iter().map(safe_lease).min();
             let Some(over) = over.map(|lease| committed.after(lease).since(now)) else {
+                self.propagation.observe(now.since(committed));
                 return;
             };
             let wait = boot.timer(look_after.min(over));

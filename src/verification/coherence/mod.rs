@@ -59,7 +59,10 @@ mod member;
 #[cfg(test)]
 mod simulation;
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::sync::Mutex;
 
@@ -78,6 +81,7 @@ use crate::{
         config::DatabaseConfig,
         error::Error,
         id::InstanceId,
+        meter::Measured,
     },
     db::{Aborted, Claim, Conn, Db},
     models::{
@@ -138,9 +142,19 @@ impl Coherence {
         }
     }
 
-    /// How many instances there are, as of the last renewal.
+    /// The same for those who ask often.
     pub(super) fn count(&self) -> Arc<AtomicUsize> {
         self.shared.count.clone()
+    }
+
+    /// How many instances there are, as of the last renewal.
+    pub fn instances(&self) -> usize {
+        self.shared.count.load(Ordering::Relaxed)
+    }
+
+    /// How long changes took from their commit until nobody went by what was before.
+    pub fn propagation(&self) -> Measured {
+        self.shared.acks.propagation()
     }
 
     /// Makes changes, in one transaction, and answers when no instance goes by what was before.

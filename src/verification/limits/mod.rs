@@ -143,6 +143,11 @@ impl Limits {
         self.shared.rates.store.as_ref()
     }
 
+    /// How many blocks of quotas were taken in the database so far.
+    pub fn quota_blocks_taken(&self) -> u64 {
+        self.shared.quotas.reservations.taken()
+    }
+
     /// Takes units of a key's limits, all of them or none.
     pub(super) async fn charge(
         &self,

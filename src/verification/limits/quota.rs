@@ -20,6 +20,7 @@ use crate::{
         error::Error,
         id::ApiKeyId,
         limit::Quota,
+        spans,
     },
     models::quota_usage::{Account, Demand},
 };
@@ -255,7 +256,7 @@ impl Supply for QuotaCounter {
     }
 
     fn spawn(&self, refill: impl Future<Output = ()> + Send + 'static) {
-        self.quotas.tasks.spawn(refill);
+        self.quotas.tasks.spawn(spans::carried(refill));
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     redis::{Draw, Store},
     registry::Counter,
 };
-use crate::core::{boot_clock::BootClock, clock::Clock, error::Error, limit::RateLimit};
+use crate::core::{boot_clock::BootClock, clock::Clock, error::Error, limit::RateLimit, spans};
 
 /// How long a request waits for where all count.
 pub(super) const PATIENCE: Duration = Duration::from_millis(50);
@@ -254,7 +254,7 @@ impl Supply for RateCounter {
 
     fn spawn(&self, refill: impl Future<Output = ()> + Send + 'static) {
         // If it does not come to its end, units are lost that would soon have been.
-        tokio::spawn(refill);
+        tokio::spawn(spans::carried(refill));
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry::{KeyValue, trace::SpanKind};
 use redis::{
     AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation, aio::MultiplexedConnection,
 };
@@ -18,7 +19,7 @@ use tokio::{
 
 use super::attempts::{Attempted, Attempts, Step};
 use crate::{
-    core::{config::RedisUrl, limit::RateLimit},
+    core::{config::RedisUrl, limit::RateLimit, spans},
     models::quota_usage::AHEAD_PART,
 };
 
@@ -61,6 +62,10 @@ struct Shared {
     away: AtomicBool,
     /// The how manieth connection the last one is.
     number: AtomicU64,
+    /// Requests that it did not answer, or not soon enough, and connections that could not be had.
+    errors: AtomicU64,
+    /// Units were taken this often.
+    leases: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -125,8 +130,25 @@ impl Store {
                 link: watch::Sender::new(Link::Connecting),
                 away: AtomicBool::new(false),
                 number: AtomicU64::new(0),
+                errors: AtomicU64::new(0),
+                leases: AtomicU64::new(0),
             }),
         })
+    }
+
+    /// Whether there is a connection that answers.
+    pub fn is_connected(&self) -> bool {
+        matches!(*self.shared.link.borrow(), Link::Up(..))
+    }
+
+    /// How often it failed to answer or could not be reached.
+    pub fn errors(&self) -> u64 {
+        self.shared.errors.load(Ordering::Relaxed)
+    }
+
+    /// How often units of a rate limit were taken there.
+    pub fn leases(&self) -> u64 {
+        self.shared.leases.load(Ordering::Relaxed)
     }
 
     /// Whether it is worth asking.
@@ -155,6 +177,9 @@ impl Store {
             .arg(draw.untold)
             .arg(u8::from(draw.raises));
         let ((units, used, leaked), link) = self.invoke(&take).await?;
+        if units > 0 {
+            self.shared.leases.fetch_add(1, Ordering::Relaxed);
+        }
         let drawn = Drawn {
             units,
             used,
@@ -164,6 +189,14 @@ impl Store {
     }
 
     async fn invoke<T: redis::FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<(T, u64), Away> {
+        let system = || KeyValue::new("db.system.name", "redis");
+        spans::within(SpanKind::Client, "redis", system, self.ask(script)).await
+    }
+
+    async fn ask<T: redis::FromRedisValue>(
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<(T, u64), Away> {
@@ -185,6 +218,7 @@ impl Store {
             Ok(Err(Some(error))) => error.to_string(),
             Err(_) => format!("no answer within {ANSWER_WITHIN:?}"),
         };
+        self.shared.errors.fetch_add(1, Ordering::Relaxed);
         if let Some(number) = number {
             self.shared.lose(number, cause);
         }
@@ -212,6 +246,7 @@ impl Store {
                     cause
                 }
                 Err(cause) => {
+                    self.shared.errors.fetch_add(1, Ordering::Relaxed);
                     self.shared.be_away(&cause);
                     cause
                 }
@@ -269,6 +304,7 @@ impl Shared {
                 return cause.clone();
             }
             if let Err(cause) = probe(&mut connection).await {
+                self.errors.fetch_add(1, Ordering::Relaxed);
                 self.lose(number, cause);
             }
         }

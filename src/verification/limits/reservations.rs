@@ -3,7 +3,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::oneshot;
@@ -30,6 +33,8 @@ struct Shared {
     db: Db,
     tasks: Tasks,
     orders: Mutex<Orders>,
+    /// Blocks that were taken.
+    taken: AtomicU64,
 }
 
 /// What waits, and whether somebody serves it.
@@ -66,6 +71,7 @@ impl Reservations {
                 db,
                 tasks,
                 orders: Mutex::default(),
+                taken: AtomicU64::new(0),
             }),
         }
     }
@@ -96,6 +102,11 @@ impl Reservations {
         }
         let given_up = |_| Error::Unavailable("a reservation was given up".into());
         reserved.await.map_err(given_up)?
+    }
+
+    /// How many blocks were taken so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.shared.taken.load(Ordering::Relaxed)
     }
 
     /// Gives units back, as soon as the database can be reached. If it fails then, they are not given back
@@ -215,6 +226,10 @@ impl Service {
         };
         match self.shared.db.write(reserve).await {
             Ok(reserved) => {
+                let blocks = reserved.iter().filter(|block| block.units > 0).count();
+                self.shared
+                    .taken
+                    .fetch_add(blocks as u64, Ordering::Relaxed);
                 for (order, reserved) in reservations.into_iter().zip(reserved) {
                     let account = order.account;
                     if let Err(Ok(Reserved { units, .. })) = order.answer.send(Ok(reserved)) {

@@ -113,7 +113,7 @@ impl Node {
         let delay = lock(&self.world).delay();
         sleep(delay).await;
         self.gate().await;
-        let found = self.lookup.find(digest(key)).await;
+        let found = self.lookup.find(digest(key)).await.map(|(found, _)| found);
         let request = Request {
             now: UtcTime(0),
             client_ip: None,

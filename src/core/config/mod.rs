@@ -3,16 +3,28 @@
 //! `latchkey --help` and the lines that a bad setting stops the start with are made from these
 //! definitions.
 
-use std::{fmt, ops::RangeInclusive, time::Duration};
+mod cors;
+mod http;
+mod log;
+mod parse;
+mod secrets;
+mod telemetry;
+mod usage;
+
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use secrecy::{ExposeSecret, SecretString};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+use self::parse::{seconds, whole_number};
+pub use self::{
+    cors::{AllowedOrigins, CorsConfig},
+    http::{BodyLimits, HttpConfig, TlsConfig},
+    log::{LogConfig, LogFormat},
+    secrets::{JwtSecret, RedisUrl},
+    telemetry::{OtlpEndpoint, OtlpHeaders, TelemetryConfig, TracesSampler},
+    usage::UsageConfig,
+};
 use super::{database_url::DatabaseUrl, limit::RateLimit, network::TrustedProxies};
-
-/// The largest body that a request may have, in bytes.
-pub const BODY_LIMIT: usize = 64 * 1024;
 
 /// What `serve` needs. Each field is an environment variable and a flag of the same name.
 #[derive(Debug, Clone, Args)]
@@ -24,6 +36,9 @@ pub struct Config {
     /// Port to listen on; 0 takes a free one, which the line that says the server listens names.
     #[arg(long, env = "PORT", default_value_t = 8000, value_parser = whole_number::<u16>(0..=65535))]
     pub port: u16,
+
+    #[command(flatten)]
+    pub http: HttpConfig,
 
     #[command(flatten)]
     pub database: DatabaseConfig,
@@ -68,13 +83,18 @@ pub struct Config {
     )]
     pub trusted_proxies: TrustedProxies,
 
+    #[command(flatten)]
+    pub cors: CorsConfig,
+
     /// Threads that answer requests [default: one per core].
     #[arg(long, env = "WORKERS", value_parser = whole_number::<u16>(1..=512))]
     pub workers: Option<u16>,
 
-    /// How often it is written when keys were last used. The contract allows a minute.
-    #[arg(skip = Duration::from_secs(15))]
-    pub last_used_interval: Duration,
+    #[command(flatten)]
+    pub usage: UsageConfig,
+
+    #[command(flatten)]
+    pub telemetry: TelemetryConfig,
 
     #[command(flatten)]
     pub log: LogConfig,
@@ -98,9 +118,10 @@ pub struct DatabaseConfig {
           value_parser = whole_number::<u32>(1..=1000))]
     pub pool_size: u32,
 
-    /// How long a request waits for the database, connection and answer together, before it is
-    /// told 503.
-    #[arg(skip = Duration::from_secs(5))]
+    /// How long a request waits for the database, connection and answer together, in seconds, before
+    /// it is told 503.
+    #[arg(long = "database-timeout-seconds", env = "DATABASE_TIMEOUT_SECONDS", default_value = "5",
+          value_parser = seconds(1..=60))]
     pub timeout: Duration,
 }
 
@@ -139,20 +160,6 @@ pub struct LimitConfig {
     pub signup_rate_limit: Option<RateLimit>,
 }
 
-/// What is logged, and how.
-#[derive(Debug, Clone, Args)]
-pub struct LogConfig {
-    /// Which lines are logged: `error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as
-    /// `info,latchkey=debug`.
-    #[arg(id = "log", long = "log", env = "LOG", default_value = "info", value_parser = parse_log_filter)]
-    pub filter: String,
-
-    /// How a line looks.
-    #[arg(id = "log_format", long = "log-format", env = "LOG_FORMAT", value_enum,
-          default_value_t = LogFormat::Text)]
-    pub format: LogFormat,
-}
-
 /// `SIGNUP`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Signup {
@@ -160,124 +167,4 @@ pub enum Signup {
     Open,
     /// Nobody may.
     Closed,
-}
-
-/// `LOG_FORMAT`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// A line for a person.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// A secret for signing tokens, checked for its length.
-#[derive(Clone)]
-pub struct JwtSecret(SecretString);
-
-impl JwtSecret {
-    /// As many bytes as HMAC-SHA256 puts out: RFC 7518 section 3.2 asks for no less.
-    pub const MIN_BYTES: usize = 32;
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.expose_secret().as_bytes()
-    }
-}
-
-impl std::str::FromStr for JwtSecret {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() < Self::MIN_BYTES {
-            return Err(format!(
-                "is {} bytes long; give at least {} random bytes, such as the output of `openssl rand -base64 32`",
-                text.len(),
-                Self::MIN_BYTES
-            ));
-        }
-        Ok(Self(text.to_owned().into()))
-    }
-}
-
-impl fmt::Debug for JwtSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JwtSecret([REDACTED])")
-    }
-}
-
-/// A URL that may have a password in it.
-#[derive(Clone)]
-pub struct RedisUrl(SecretString);
-
-impl RedisUrl {
-    pub(crate) fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
-impl std::str::FromStr for RedisUrl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let schemes = ["redis://", "rediss://"];
-        let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
-        let has_host = |rest: &str| {
-            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            let address = authority.rsplit('@').next().unwrap_or_default();
-            let (host, port) = match address.rsplit_once(':') {
-                Some((host, port)) if !port.ends_with(']') => (host, port),
-                _ => (address, "6379"),
-            };
-            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-        };
-        match rest.is_some_and(has_host) {
-            true => Ok(Self(text.to_owned().into())),
-            false => Err(
-                "must be redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS, with user \
-                 name and password percent-encoded",
-            ),
-        }
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RedisUrl([REDACTED])")
-    }
-}
-
-/// A parser for a number in this range.
-fn whole_number<T: TryFrom<i64>>(
-    range: RangeInclusive<i64>,
-) -> impl Fn(&str) -> Result<T, String> + Clone {
-    move |text| {
-        let number = text.parse().ok().filter(|number| range.contains(number));
-        number
-            .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| {
-                let (start, end) = (range.start(), range.end());
-                format!("must be a whole number from {start} to {end}")
-            })
-    }
-}
-
-/// A parser for a duration of so many seconds.
-fn seconds(range: RangeInclusive<i64>) -> impl Fn(&str) -> Result<Duration, String> + Clone {
-    let parse = whole_number::<u64>(range);
-    move |text| parse(text).map(Duration::from_secs)
-}
-
-fn parse_log_filter(text: &str) -> Result<String, String> {
-    // A word alone could also be a target, all of whose lines would be logged, and no other's: a
-    // mistyped level would silence everything.
-    let names_a_level = |directive: &str| {
-        let level = directive.rsplit('=').next().unwrap_or_default().trim();
-        !level.is_empty() && level.parse::<LevelFilter>().is_ok()
-    };
-    match EnvFilter::builder().parse(text) {
-        Ok(_) if text.split(',').all(names_a_level) => Ok(text.to_owned()),
-        _ => {
-            Err("is not a log filter; give a level such as `info`, or `info,latchkey=debug`".into())
-        }
-    }
 }

@@ -1,0 +1,90 @@
+//! deploy/nginx.conf, as nginx itself reads it.
+
+use std::{fs, process::Command};
+
+use super::{Compose, Help, compose::strings, read, seconds};
+use crate::runner;
+
+#[test]
+fn nginx_takes_its_configuration() {
+    let Some(nginx) = runner::NGINX.if_installed() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut conf = read("deploy/nginx.conf");
+    conf = conf.replace("/tmp/", &format!("{}/", folder.path().display()));
+    let compose = Compose::read();
+    // Names that only the container knows.
+    for host in strings(&compose.service("nginx")["extra_hosts"]) {
+        let (name, address) = host.split_once(':').expect(host);
+        conf = conf.replace(&format!(" {name}:"), &format!(" {address}:"));
+    }
+    fs::write(folder.path().join("nginx.conf"), conf).unwrap();
+    let output = Command::new(nginx)
+        .args(["-e", "stderr", "-t", "-p", ".", "-c", "nginx.conf"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("[warn]"), "{said}");
+}
+
+/// What this is set to where it comes first after that.
+fn directive(name: &str, after: &str) -> String {
+    let conf = read("deploy/nginx.conf");
+    let (_, rest) = conf.split_once(after).expect(after);
+    let mut lines = rest.lines().map(str::trim);
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_suffix(';'));
+    value.expect(name).trim().to_owned()
+}
+
+#[test]
+fn its_limits_fit_those_of_the_service() {
+    let help = Help::read();
+    let idle = seconds(&directive("keepalive_timeout", "upstream latchkey {"));
+    assert!(idle < help.default_seconds("KEEP_ALIVE_SECONDS"), "{idle}");
+    for (name, setting) in [
+        ("client_header_timeout", "HEAD_SECONDS"),
+        ("client_body_timeout", "BODY_SECONDS"),
+    ] {
+        let patience = seconds(&directive(name, "http {"));
+        assert_eq!(patience, help.default_seconds(setting), "{name}");
+    }
+    let connections: usize = directive("limit_conn clients", "http {").parse().unwrap();
+    let limit: usize = help
+        .default_of("MAX_CONNECTIONS_PER_ADDRESS")
+        .parse()
+        .unwrap();
+    assert!(connections <= limit, "{connections}");
+    // So that the service says itself that a body is too large.
+    let body = directive("client_max_body_size", "http {");
+    let body: usize = body.strip_suffix('k').expect("KiB").parse().unwrap();
+    let limit: usize = help.default_of("MAX_BODY_BYTES").parse().unwrap();
+    assert!(body * 1024 > limit, "{body}");
+    // Who asks about a key is told that the database is away before nginx asks the other instance.
+    let checks = seconds(&directive("proxy_read_timeout", "location /verify {"));
+    assert!(checks > 5, "{checks}");
+}
+
+#[test]
+fn each_part_of_the_api_has_its_word_in_the_log_of_requests() {
+    let document: serde_json::Value = serde_json::from_str(&read("openapi/openapi.json")).unwrap();
+    let conf = read("deploy/nginx.conf");
+    let (_, words) = conf.split_once("(?<known>").unwrap();
+    let words: Vec<_> = words.split_once(')').unwrap().0.split('|').collect();
+    for path in document["paths"].as_object().unwrap().keys() {
+        let first = path.split('/').nth(1).unwrap();
+        assert!(words.contains(&first), "{path}");
+    }
+}
+
+#[test]
+fn nothing_is_done_twice_but_asking_about_a_key() {
+    let elsewhere = directive("proxy_next_upstream ", "http {");
+    assert!(!elsewhere.contains("non_idempotent"), "{elsewhere}");
+    for location in ["location /verify {", "location /forward-auth {"] {
+        let here = directive("proxy_next_upstream ", location);
+        assert!(here.ends_with("non_idempotent"), "{location} {here}");
+    }
+}

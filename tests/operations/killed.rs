@@ -1,0 +1,68 @@
+//! Killed amid changes (`kill -9`, out of memory), the service starts again, and all holds that it had
+//! acknowledged.
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    keys::{Acknowledged, Changes, await_ready},
+    support::{Program, postgres, program::QUICK, server::query},
+};
+
+const ROUNDS: usize = 5;
+
+fn survives_being_killed(settings: &[(&str, &str)], folder: &Path) -> Acknowledged {
+    let mut all = Acknowledged::default();
+    for _ in 0..ROUNDS {
+        let mut program = Program::start(folder, settings);
+        // Of all rounds before.
+        all.assert_holds(&program.client());
+        let changes = Changes::at(&program.client(), 4);
+        let goal = changes.count() + 60;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while changes.count() < goal {
+            assert!(Instant::now() < deadline, "nothing is acknowledged");
+            thread::sleep(Duration::from_millis(1));
+        }
+        program.signal("KILL");
+        program.wait();
+        all.add(changes.stop());
+    }
+    let program = Program::start(folder, settings);
+    all.assert_holds(&program.client());
+    await_ready(&program.client());
+    eprintln!("{} made, {} revoked", all.good.len(), all.revoked.len());
+    drop(program.stop());
+    all
+}
+
+#[test]
+fn killed_on_sqlite_it_starts_again_and_has_lost_nothing_that_it_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/latchkey.db", folder.path().display());
+    let settings = [&QUICK[..], &[("DATABASE_URL", &url)]].concat();
+    survives_being_killed(&settings, folder.path());
+    assert_eq!(
+        query(
+            &url,
+            "SELECT integrity_check AS text FROM pragma_integrity_check"
+        ),
+        ["ok"]
+    );
+    let orphans = "SELECT \"table\" AS text FROM pragma_foreign_key_check";
+    assert!(query(&url, orphans).is_empty());
+}
+
+#[test]
+fn killed_on_postgres_it_starts_again_and_has_lost_nothing_that_it_acknowledged() {
+    let Some(database) = postgres::fresh_database() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
+    let settings = [&QUICK[..], &[("DATABASE_URL", &database.url), secret]].concat();
+    survives_being_killed(&settings, folder.path());
+}

@@ -1,0 +1,72 @@
+//! Stopped while the database is away: the end comes in time, and says what was lost.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    keys::text_of,
+    support::{Program, postgres, postgres::End, program::QUICK},
+};
+
+/// With what it says to whoever started it in the file `error`.
+fn start(folder: &Path, settings: &[(&str, &str)]) -> Program {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "exec \"$0\" 2> error"])
+        .arg(env!("CARGO_BIN_EXE_latchkey"))
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(settings.iter().copied());
+    Program::listening(&mut shell)
+}
+
+#[test]
+fn what_could_not_be_written_is_said_and_only_that() {
+    let Some(mut database) = postgres::own_server() else {
+        return;
+    };
+    let url = database.url.clone();
+    let more = [
+        ("DATABASE_URL", url.as_str()),
+        ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests"),
+        ("CACHE_LEASE_SECONDS", "30"),
+        ("SHUTDOWN_SECONDS", "30"),
+    ];
+    let settings = [&QUICK[..], &more].concat();
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [mut used, mut unused] = folders.each_ref().map(|f| start(f.path(), &settings));
+    let key = used.client().sign_up("ada@example.com").create_key();
+    let caller = used.client().with_key(text_of(&key));
+    assert_eq!(caller.get("/protected").status, 200);
+    database.stop(End::AtOnce);
+    for _ in 0..20 {
+        assert_eq!(caller.get("/protected").status, 200);
+    }
+    drop(caller);
+    let told = Instant::now();
+    for program in [&used, &unused] {
+        program.signal("TERM");
+    }
+    assert_eq!(unused.wait().code(), Some(0));
+    assert_eq!(used.wait().code(), Some(1));
+    assert!(told.elapsed() < Duration::from_secs(25));
+    // What PostgreSQL said at last, its library prints itself.
+    let own = |said: String| {
+        let own = said.lines().filter(|line| !line.starts_with("WARNING:"));
+        own.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let said = folders.map(|folder| own(fs::read_to_string(folder.path().join("error")).unwrap()));
+    assert_eq!(said[1], "");
+    assert_eq!(said[0].lines().count(), 1, "{}", said[0]);
+    assert!(said[0].starts_with("latchkey: lost "), "{}", said[0]);
+    assert!(said[0].contains("counted checks"), "{}", said[0]);
+    for program in [&used, &unused] {
+        program.await_line("stopped");
+        assert_eq!(program.said("SHUTDOWN_SECONDS"), 0);
+    }
+}

@@ -1,0 +1,49 @@
+//! What needs no database gets through nginx while the database is away.
+
+use std::{thread, time::Duration};
+
+use super::Topology;
+use crate::{
+    keys::text_of,
+    support::{path_of, proxy::Mode},
+};
+
+#[test]
+fn a_remembered_key_works_beside_requests_that_find_no_database() {
+    let settings = [
+        ("CACHE_LEASE_SECONDS", "60"),
+        ("DATABASE_TIMEOUT_SECONDS", "1"),
+    ];
+    let Some(topology) = Topology::start_with(&settings) else {
+        return;
+    };
+    let ada = topology.nginx.client().sign_up("ada@example.com");
+    let key = ada.create_key();
+    let callers: Vec<_> = topology
+        .everywhere()
+        .iter()
+        .map(|client| client.with_key(text_of(&key)))
+        .collect();
+    for caller in &callers {
+        for _ in 0..4 {
+            assert_eq!(caller.get("/protected").status, 200);
+        }
+    }
+    topology.way_to_database.set(Mode::Cut);
+    thread::scope(|threads| {
+        let others: Vec<_> = (0..10)
+            .map(|_| {
+                threads.spawn(|| {
+                    for _ in 0..3 {
+                        ada.get(&path_of(&key)).assert_problem(503, "unavailable");
+                    }
+                })
+            })
+            .collect();
+        while others.iter().any(|other| !other.is_finished()) {
+            let reply = callers[0].get("/protected");
+            assert_eq!(reply.status, 200, "{reply:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+}

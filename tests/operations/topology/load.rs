@@ -1,0 +1,154 @@
+//! Instances come and go under load, and nobody behind nginx notices.
+
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use super::Topology;
+use crate::{
+    keys::text_of,
+    load::Load,
+    support::{Client, program::run_in},
+};
+
+/// Clients of nginx, and what they were answered.
+struct Traffic {
+    seen: Arc<Mutex<Vec<Option<u16>>>>,
+    ada: Client,
+    bases: Vec<String>,
+    loads: Vec<Load>,
+}
+
+impl Traffic {
+    /// Who use a key, and ask about it as back ends do.
+    fn through(topology: &Topology) -> Self {
+        let ada = topology.nginx.client().sign_up("ada@example.com");
+        let mut traffic = Self {
+            seen: Arc::default(),
+            ada: ada.clone(),
+            bases: vec![format!("http://{}", topology.nginx.address()); 8],
+            loads: Vec::new(),
+        };
+        let key = ada.create_key();
+        let (noted, text) = (traffic.seen.clone(), text_of(&key).to_owned());
+        traffic.loads.push(Load::on(&traffic.bases, move |_, wire| {
+            let status = wire.ask(&text).map(|answer| answer.status);
+            noted.lock().unwrap().push(status);
+            thread::sleep(Duration::from_millis(4));
+        }));
+        let (verifier, body) = (back_end(topology, &ada), json!({"api_key": text_of(&key)}));
+        traffic.repeat(4, move || {
+            let reply = verifier.post_json("/verify", &body);
+            let is_good = reply.status == 200 && reply.json()["valid"] == true;
+            // 422 is nothing that anybody answers here.
+            if is_good || reply.status != 200 {
+                reply.status
+            } else {
+                422
+            }
+        });
+        traffic
+    }
+
+    /// And who make keys.
+    fn with_changes(mut self) -> Self {
+        let person = self.ada.clone();
+        self.repeat(20, move || person.post("/api-keys").status);
+        self
+    }
+
+    fn repeat(&mut self, pause: u64, work: impl Fn() -> u16 + Send + Sync + 'static) {
+        let noted = self.seen.clone();
+        self.loads.push(Load::on(&self.bases[..2], move |_, _| {
+            let status = work();
+            noted.lock().unwrap().push(Some(status));
+            thread::sleep(Duration::from_millis(pause));
+        }));
+    }
+
+    fn await_more(&self, count: usize) {
+        let goal = self.seen.lock().unwrap().len() + count;
+        await_that("there is load", || self.seen.lock().unwrap().len() >= goal);
+    }
+
+    /// Asserts that everybody was answered as they should be.
+    fn end(self, topology: &Topology) {
+        drop(self.loads);
+        let seen = self.seen.lock().unwrap();
+        let is_failed = |status: &&Option<u16>| !matches!(status, Some(200 | 201));
+        let failed: Vec<_> = seen.iter().filter(is_failed).collect();
+        eprintln!("{} requests, {} failed", seen.len(), failed.len());
+        let errors = topology.nginx.read("errors");
+        assert!(failed.is_empty(), "{failed:?}\n{errors}");
+    }
+}
+
+#[track_caller]
+fn await_that(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+impl Topology {
+    /// Starts an instance that has ended, and waits until nginx sends it requests.
+    fn start_again(&mut self, number: usize) {
+        self.instances[number].start(self.folder.path());
+        let before = self.passed_to(number);
+        await_that("it takes part again", || {
+            self.passed_to(number) > before + 20
+        });
+    }
+}
+
+/// As a new version is brought in: one instance after the other.
+#[test]
+fn each_instance_can_be_stopped_and_started_under_load_and_no_request_fails() {
+    let Some(mut topology) = Topology::start() else {
+        return;
+    };
+    let traffic = Traffic::through(&topology).with_changes();
+    for number in [0, 1, 0, 1] {
+        traffic.await_more(500);
+        let program = topology.instances[number].program.take();
+        let said = program.expect("it runs").stop();
+        assert!(said.contains("stopped"), "{said}");
+        traffic.await_more(500);
+        topology.start_again(number);
+    }
+    traffic.end(&topology);
+}
+
+/// But for those of which nobody knows whether it has carried them out.
+#[test]
+fn an_instance_that_is_killed_costs_no_request_that_can_be_asked_twice() {
+    let Some(mut topology) = Topology::start() else {
+        return;
+    };
+    let traffic = Traffic::through(&topology);
+    for number in [0, 1] {
+        traffic.await_more(500);
+        let mut program = topology.instances[number].program.take().expect("it runs");
+        program.signal("KILL");
+        program.wait();
+        traffic.await_more(500);
+        topology.start_again(number);
+    }
+    traffic.end(&topology);
+}
+
+/// Whoever asks about keys of others: with a key that only an admin can make, as ada becomes.
+fn back_end(topology: &Topology, ada: &Client) -> Client {
+    let settings = topology.instances[0].settings();
+    let arguments = ["admin", "grant", "ada@example.com"];
+    let granted = run_in(topology.folder.path(), &arguments, &settings);
+    assert!(granted.status.success(), "{granted:?}");
+    let key = ada.create_key_with(&json!({"scopes": ["keys:verify"]}));
+    topology.nginx.client().with_key(text_of(&key))
+}

@@ -1,0 +1,143 @@
+//! What compose.yaml puts together, as processes: two instances with the settings that it gives them,
+//! PostgreSQL, Redis, and nginx with the very configuration.
+
+mod answers;
+mod database_away;
+mod load;
+mod nginx_itself;
+
+use std::{fs, net::TcpListener, path::Path};
+
+use super::{
+    deployment::{Compose, SECRETS, make_secrets, read},
+    runner::{self, Gateway},
+    support::{Client, Program, postgres, proxy::Proxy, redis},
+};
+
+/// Fields are dropped in this order.
+struct Topology {
+    nginx: Gateway,
+    instances: Vec<Instance>,
+    folder: tempfile::TempDir,
+    way_to_database: Proxy,
+    _redis: redis::Redis,
+    _database: postgres::Database,
+}
+
+struct Instance {
+    program: Option<Program>,
+    settings: Vec<(String, String)>,
+}
+
+impl Instance {
+    fn start(&mut self, folder: &Path) {
+        self.program = Some(Program::start(folder, &self.settings()));
+    }
+
+    fn settings(&self) -> Vec<(&str, &str)> {
+        let settings = self.settings.iter();
+        settings
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
+    }
+
+    fn program(&self) -> &Program {
+        self.program.as_ref().expect("an instance that runs")
+    }
+}
+
+impl Topology {
+    /// `None`, with a word about it, where not all of it is installed.
+    fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// With settings beside those of the file.
+    fn start_with(more: &[(&str, &str)]) -> Option<Self> {
+        runner::NGINX.if_installed()?;
+        let (database, redis) = (postgres::fresh_database()?, redis::empty()?);
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = folder.path().join("secrets");
+        make_secrets(&secrets);
+        let way_to_database = Proxy::to(&database.url);
+        fs::write(secrets.join("database_url"), &way_to_database.url).unwrap();
+        let compose = Compose::read();
+        let mut instances = Vec::new();
+        for name in compose.instances() {
+            let mut settings = compose.environment(name);
+            for value in settings.values_mut() {
+                *value = value.replace(SECRETS, &format!("{}/", secrets.display()));
+            }
+            for (name, here) in [
+                ("HOST", "127.0.0.1"),
+                ("PORT", &free_port().to_string()),
+                ("REDIS_URL", &redis.url),
+                ("TRUSTED_PROXIES", "127.0.0.1"),
+            ] {
+                *settings.get_mut(name).expect(name) = here.to_owned();
+            }
+            // Hashes that a test does not wait for.
+            for (name, value) in [&[("BCRYPT_COST", "4")][..], more].concat() {
+                settings.insert(name.to_owned(), value.to_owned());
+            }
+            let mut instance = Instance {
+                program: None,
+                settings: settings.into_iter().collect(),
+            };
+            instance.start(folder.path());
+            instances.push(instance);
+        }
+        let bases: Vec<_> = instances.iter().map(|i| i.program().base.clone()).collect();
+        let names = compose.instances();
+        let nginx = runner::NGINX.start(|own, folder| {
+            let mut conf = read("deploy/nginx.conf");
+            let mut replace = |what: &str, by: &str| {
+                assert!(conf.contains(what), "no {what} in nginx.conf");
+                conf = conf.replace(what, by);
+            };
+            let folder = format!("{}/", folder.display());
+            replace("listen 8080", &format!("listen {own}"));
+            replace("/tmp/", &folder);
+            replace("/dev/stdout", &format!("{folder}access"));
+            replace("/dev/stderr", &format!("{folder}errors"));
+            for (name, base) in names.iter().zip(&bases) {
+                replace(&format!("{name}:8000"), base.trim_start_matches("http://"));
+            }
+            conf
+        });
+        Some(Self {
+            nginx,
+            instances,
+            folder,
+            way_to_database,
+            _redis: redis,
+            _database: database,
+        })
+    }
+
+    /// Somebody who comes by way of nginx, and the same at each instance.
+    fn everywhere(&self) -> Vec<Client> {
+        let instances = self.instances.iter().map(|i| i.program().client());
+        [self.nginx.client()].into_iter().chain(instances).collect()
+    }
+
+    /// How many requests nginx has sent to this instance.
+    fn passed_to(&self, number: usize) -> usize {
+        let address = self.instances[number]
+            .program()
+            .base
+            .trim_start_matches("http://")
+            .to_owned();
+        self.nginx
+            .read("access")
+            .matches(&format!("to={address} "))
+            .count()
+    }
+}
+
+/// Not one that the system gives to clients: while an instance is away, nobody else is to have it.
+fn free_port() -> u16 {
+    std::iter::repeat_with(|| rand::random_range(10_000..30_000))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
+}

@@ -1,0 +1,84 @@
+//! What was counted of keys, when the process ends without an order.
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Program, path_of, postgres, program::QUICK, server::query};
+
+/// How many good checks the database knows of.
+pub fn counted(database_url: &str) -> usize {
+    let hours = "SELECT CAST(count AS TEXT) AS text FROM usage_hours
+                 WHERE outcome = 'valid' AND subject_id =";
+    let service = match database_url.starts_with("sqlite://") {
+        true => "x'00000000000000000000000000000000'",
+        false => "decode('00000000000000000000000000000000', 'hex')",
+    };
+    let counts = query(database_url, &format!("{hours} {service}"));
+    counts
+        .iter()
+        .map(|count| count.parse::<usize>().unwrap())
+        .sum()
+}
+
+fn keeps_what_was_written(folder: &Path, database_url: &str) {
+    let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
+    let settings = [&QUICK[..], &[("DATABASE_URL", database_url), secret]].concat();
+    let mut program = Program::start(folder, &settings);
+    let mut ada = program.client().sign_up("ada@example.com");
+    let key = ada.create_key();
+    let (mut least, mut most) = (0, 0);
+    for _ in 0..3 {
+        let caller = program.client().with_key(key["api_key"].as_str().unwrap());
+        for _ in 0..50 {
+            assert_eq!(caller.get("/protected").status, 200);
+            most += 1;
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let usage = ada.get(&format!("{}/usage", path_of(&key))).json();
+            let total = usage["total"].as_u64().unwrap();
+            assert!(total <= most, "{usage}");
+            if total >= least + 50 {
+                least = total;
+                break;
+            }
+            assert!(Instant::now() < deadline, "{usage}");
+            thread::sleep(Duration::from_millis(10));
+        }
+        for _ in 0..10 {
+            assert_eq!(caller.get("/protected").status, 200);
+            most += 1;
+        }
+        program.signal("KILL");
+        program.wait();
+        program = Program::start(folder, &settings);
+        ada = program
+            .client()
+            .log_in("ada@example.com", crate::support::PASSWORD);
+        let usage = ada.get(&format!("{}/usage", path_of(&key))).json();
+        let total = usage["total"].as_u64().unwrap();
+        assert!((least..=most).contains(&total), "{total} of {most}");
+        least = total;
+    }
+    drop(program.stop());
+    assert_eq!(counted(database_url), usize::try_from(least).unwrap());
+}
+
+#[test]
+fn killed_on_sqlite_it_has_all_counts_that_were_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/latchkey.db", folder.path().display());
+    keeps_what_was_written(folder.path(), &url);
+}
+
+#[test]
+fn killed_on_postgres_it_has_all_counts_that_were_shown() {
+    let Some(database) = postgres::fresh_database() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    keeps_what_was_written(folder.path(), &database.url);
+}
