@@ -77,6 +77,12 @@ impl Outcome {
     }
 }
 
+/// The beginning of the day that was so many days ago.
+pub fn days_before(now: UtcTime, days: u32) -> UtcTime {
+    let today = Granularity::Day.start(now);
+    today.plus_seconds(-i64::from(days) * Granularity::Day.seconds())
+}
+
 /// How long a bucket of usage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

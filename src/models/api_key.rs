@@ -7,7 +7,9 @@ use diesel::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{contains, key_change::Changes, key_settings::KeySettings, of_owner_before};
+use super::{
+    contains, key_change::Changes, key_settings::KeySettings, of_owner_before, parameters,
+};
 use crate::{
     core::{
         clock::UtcTime,
@@ -266,19 +268,12 @@ pub fn set_last_used(conn: &mut Conn, uses: &[(ApiKeyId, UtcTime)]) -> QueryResu
             .for_update()
             .execute(conn)?;
     }
-    // SQLite would look each name up among all those before it.
-    let is_sqlite = matches!(conn, Conn::Sqlite(_));
-    let row = |row: usize| match is_sqlite {
-        true => "(?, ?)".to_owned(),
-        false => format!("(${}, ${})", 2 * row + 1, 2 * row + 2),
-    };
-    let rows: Vec<_> = (0..uses.len()).map(row).collect();
+    let rows = parameters(conn, uses.len(), 2);
     let mut update = diesel::sql_query(format!(
         "UPDATE api_keys SET last_used_at = uses.column2
-         FROM (VALUES {}) AS uses
+         FROM (VALUES {rows}) AS uses
          WHERE api_keys.id = uses.column1
-           AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < uses.column2)",
-        rows.join(", ")
+           AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < uses.column2)"
     ))
     .into_boxed();
     for (id, at) in uses {

@@ -13,6 +13,8 @@ pub mod role;
 pub mod usage;
 pub mod user;
 
+use crate::db::Conn;
+
 /// Those rows of one owner that were made before another, as bounds of the index over both columns.
 /// Ordered by these columns, no other index will do: PostgreSQL would rather walk all rows by their
 /// ids where it takes the owner's for many, however far back they are.
@@ -28,6 +30,21 @@ macro_rules! of_owner_before {
     };
 }
 use of_owner_before;
+
+/// So many rows of so many parameters each, as `VALUES` takes them.
+fn parameters(conn: &Conn, rows: usize, columns: usize) -> String {
+    // SQLite would look each name up among all those before it.
+    let is_sqlite = matches!(conn, Conn::Sqlite(_));
+    let parameter = |number: usize| match is_sqlite {
+        true => "?".to_owned(),
+        false => format!("${}", number + 1),
+    };
+    let row = |row: usize| {
+        let of_row = (row * columns..(row + 1) * columns).map(parameter);
+        format!("({})", of_row.collect::<Vec<_>>().join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
 
 /// A `LIKE` pattern, with `\` as its escape, for texts that have `part` in them.
 fn contains(part: &str) -> String {

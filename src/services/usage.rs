@@ -8,7 +8,7 @@ use crate::{
         config::UsageConfig,
         error::Error,
         id::{ApiKeyId, SubjectId, UserId},
-        usage::{Granularity, Outcome},
+        usage::{Granularity, Outcome, days_before},
     },
     db::{Conn, Db},
     models::{
@@ -118,11 +118,10 @@ impl UsageReports {
     }
 
     async fn hours_known_from(&self) -> Result<UtcTime, Error> {
-        let kept = -i64::from(self.hourly_retention_days) * Granularity::Day.seconds();
-        let today = Granularity::Day.start(self.clock.now());
+        let kept_from = days_before(self.clock.now(), self.hourly_retention_days);
         // They may have been kept for less than they are now.
         let known_from = self.db.read(roll_up::hours_known_from).await?;
-        Ok(known_from.max(today.plus_seconds(kept)))
+        Ok(known_from.max(kept_from))
     }
 }
 

@@ -9,6 +9,7 @@ use super::Count;
 use crate::{
     core::{clock::UtcTime, id::InstanceId, usage::Granularity},
     db::{Conn, schema::usage_writers},
+    models::parameters,
 };
 
 /// Rows of one statement: SQLite takes some 32,000 parameters.
@@ -37,19 +38,12 @@ pub(super) fn add(conn: &mut Conn, to: Granularity, counts: &[Count]) -> QueryRe
         Granularity::Hour => ("usage_hours", "hour_start"),
         Granularity::Day => ("usage_days", "day_start"),
     };
-    let is_sqlite = matches!(conn, Conn::Sqlite(_));
-    let row = |row: usize| match (is_sqlite, 4 * row) {
-        // SQLite would look each name up among all those before it.
-        (true, _) => "(?, ?, ?, ?)".to_owned(),
-        (false, n) => format!("(${}, ${}, ${}, ${})", n + 1, n + 2, n + 3, n + 4),
-    };
     for counts in counts.chunks(ROWS) {
-        let rows: Vec<_> = (0..counts.len()).map(row).collect();
+        let rows = parameters(conn, counts.len(), 4);
         let mut insert = diesel::sql_query(format!(
-            "INSERT INTO {table} (subject_id, {start}, outcome, count) VALUES {}
+            "INSERT INTO {table} (subject_id, {start}, outcome, count) VALUES {rows}
              ON CONFLICT (subject_id, {start}, outcome)
-             DO UPDATE SET count = {table}.count + excluded.count",
-            rows.join(", ")
+             DO UPDATE SET count = {table}.count + excluded.count"
         ))
         .into_boxed();
         for count in counts {

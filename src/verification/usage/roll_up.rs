@@ -9,7 +9,7 @@ use crate::{
         clock::{Clock, UtcTime},
         config::UsageConfig,
         error::Error,
-        usage::Granularity,
+        usage::days_before,
     },
     db::{Conn, Db},
     models::usage::{
@@ -57,10 +57,4 @@ async fn roll_up(db: &Db, now: UtcTime, config: &UsageConfig) -> Result<(), Erro
         .await?;
     tracing::info!(rows, "rolled usage up to days");
     Ok(())
-}
-
-/// The beginning of the day that was so many days ago.
-fn days_before(now: UtcTime, days: u32) -> UtcTime {
-    let today = Granularity::Day.start(now);
-    today.plus_seconds(-i64::from(days) * Granularity::Day.seconds())
 }

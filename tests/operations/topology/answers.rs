@@ -21,11 +21,7 @@ fn a_key_works_at_both_instances_and_revoked_at_none() {
     };
     let ada = topology.nginx.client().sign_up("ada@example.com");
     let key = ada.create_key();
-    let callers: Vec<_> = topology
-        .everywhere()
-        .iter()
-        .map(|c| c.with_key(text_of(&key)))
-        .collect();
+    let callers = topology.callers(&key);
     for caller in &callers {
         for _ in 0..10 {
             assert_eq!(caller.get("/protected").status, 200);

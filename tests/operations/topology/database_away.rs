@@ -3,10 +3,7 @@
 use std::{thread, time::Duration};
 
 use super::Topology;
-use crate::{
-    keys::text_of,
-    support::{path_of, proxy::Mode},
-};
+use crate::support::{path_of, proxy::Mode};
 
 #[test]
 fn a_remembered_key_works_beside_requests_that_find_no_database() {
@@ -19,11 +16,7 @@ fn a_remembered_key_works_beside_requests_that_find_no_database() {
     };
     let ada = topology.nginx.client().sign_up("ada@example.com");
     let key = ada.create_key();
-    let callers: Vec<_> = topology
-        .everywhere()
-        .iter()
-        .map(|client| client.with_key(text_of(&key)))
-        .collect();
+    let callers = topology.callers(&key);
     for caller in &callers {
         for _ in 0..4 {
             assert_eq!(caller.get("/protected").status, 200);

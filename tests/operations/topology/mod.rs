@@ -8,8 +8,11 @@ mod nginx_itself;
 
 use std::{fs, net::TcpListener, path::Path};
 
+use serde_json::Value;
+
 use super::{
     deployment::{Compose, SECRETS, make_secrets, read},
+    keys::text_of,
     runner::{self, Gateway},
     support::{Client, Program, postgres, proxy::Proxy, redis},
 };
@@ -119,6 +122,14 @@ impl Topology {
     fn everywhere(&self) -> Vec<Client> {
         let instances = self.instances.iter().map(|i| i.program().client());
         [self.nginx.client()].into_iter().chain(instances).collect()
+    }
+
+    /// Whoever uses this key, everywhere.
+    fn callers(&self, key: &Value) -> Vec<Client> {
+        let clients = self.everywhere().into_iter();
+        clients
+            .map(|client| client.with_key(text_of(key)))
+            .collect()
     }
 
     /// How many requests nginx has sent to this instance.
