@@ -9,7 +9,6 @@ use crate::{
     db::{
         ConnectError,
         copy::{self, CopyError},
-        migrations::MigrateError,
     },
     server::StartError,
 };
@@ -36,10 +35,10 @@ pub(super) fn run(options: Copy) -> Result<(), StartError> {
     let copied = copy::run(&from, &to).map_err(|error| match error {
         CopyError::Connect {
             side,
-            reason: ConnectError::Url,
-        } => StartError::Setting(format!("{side} {}", ConnectError::Url)),
-        CopyError::Migrate(MigrateError::Connect(ConnectError::Url)) => {
-            StartError::Setting(format!("the target {}", ConnectError::Url))
+            reason: reason @ (ConnectError::Url | ConnectError::Parameter(_)),
+        } => StartError::Setting(format!("{side} {reason}")),
+        CopyError::Migrate(error) if error.is_about_the_url() => {
+            StartError::Setting(format!("the target {error}"))
         }
         error => StartError::Environment(error.to_string()),
     })?;

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use secrecy::{ExposeSecret, SecretString};
+use super::postgres_url::PostgresUrl;
 
 /// A checked `DATABASE_URL`. A PostgreSQL one holds a password, so it is never shown.
 #[derive(Clone)]
@@ -14,7 +14,7 @@ pub enum DatabaseUrl {
     /// The file of the embedded database.
     Sqlite(PathBuf),
     /// A connection URI as libpq reads it.
-    Postgres(SecretString),
+    Postgres(PostgresUrl),
 }
 
 /// Why a `DATABASE_URL` was refused. Says nothing of the URL's content: it may hold a password.
@@ -43,82 +43,12 @@ impl DatabaseUrl {
     }
 
     /// The connection URI, if it is PostgreSQL's.
-    pub(crate) fn postgres_uri(&self) -> Option<&SecretString> {
+    pub(crate) fn postgres(&self) -> Option<&PostgresUrl> {
         match self {
             Self::Sqlite(_) => None,
-            Self::Postgres(uri) => Some(uri),
+            Self::Postgres(url) => Some(url),
         }
     }
-
-    /// The PostgreSQL URI with `parameters` added where it does not set them itself.
-    pub(crate) fn postgres_uri_with(
-        uri: &SecretString,
-        parameters: &[(&str, &str)],
-    ) -> SecretString {
-        let mut uri = uri.expose_secret().to_owned();
-        let query = PostgresParts::of(&uri).query.map(str::to_owned);
-        let is_set = |name: &str| {
-            let mut names = query.iter().flat_map(|query| query.split('&'));
-            names.any(|parameter| parameter.split('=').next() == Some(name))
-        };
-        let mut separator = match query.as_deref() {
-            None => "?",
-            Some("") => "",
-            Some(_) => "&",
-        };
-        for (name, value) in parameters {
-            if !is_set(name) {
-                uri.push_str(&format!("{separator}{name}={value}"));
-                separator = "&";
-            }
-        }
-        uri.into()
-    }
-}
-
-/// A PostgreSQL URI as libpq takes it apart: the user ends at the first `@` if that comes before the
-/// first `/`, whatever else stands there.
-struct PostgresParts<'a> {
-    hosts: &'a str,
-    path: &'a str,
-    query: Option<&'a str>,
-}
-
-impl<'a> PostgresParts<'a> {
-    fn of(uri: &'a str) -> Self {
-        let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
-        let after_user = match rest.find(['@', '/']) {
-            Some(at) if rest.as_bytes()[at] == b'@' => &rest[at + 1..],
-            _ => rest,
-        };
-        let (before_query, query) = match after_user.split_once('?') {
-            Some((before, query)) => (before, Some(query)),
-            None => (after_user, None),
-        };
-        let (hosts, path) = before_query.split_once('/').unwrap_or((before_query, ""));
-        Self { hosts, path, query }
-    }
-
-    /// Whether each host looks like one. Where a password is not encoded, a part of it would be taken
-    /// for a host, a port or a database, and named in an error.
-    fn is_plausible(&self) -> bool {
-        let host_is_plausible = |host: &str| {
-            let after_address = host.rfind(']').map_or(host, |end| &host[end..]);
-            let port = after_address.split_once(':').map(|(_, port)| port);
-            port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
-        };
-        !self.hosts.contains('@')
-            && !self.path.contains('@')
-            && self.hosts.split(',').all(host_is_plausible)
-    }
-}
-
-/// Whether every `%` begins an encoded byte.
-fn is_percent_encoded(uri: &str) -> bool {
-    uri.split('%').skip(1).all(|rest| {
-        let digits = rest.as_bytes().get(..2);
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    })
 }
 
 impl FromStr for DatabaseUrl {
@@ -126,10 +56,7 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(url: &str) -> Result<Self, Self::Err> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            if !PostgresParts::of(url).is_plausible() || !is_percent_encoded(url) {
-                return Err(InvalidDatabaseUrl::NotEncoded);
-            }
-            return Ok(Self::Postgres(url.to_owned().into()));
+            return PostgresUrl::parse(url).map(Self::Postgres);
         }
         match url.strip_prefix("sqlite://") {
             None => Err(InvalidDatabaseUrl::Scheme),
@@ -153,32 +80,6 @@ impl fmt::Debug for DatabaseUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn with_parameters(url: &str) -> String {
-        let url: DatabaseUrl = url.parse().unwrap();
-        let DatabaseUrl::Postgres(uri) = url else {
-            panic!("not PostgreSQL");
-        };
-        let uri = DatabaseUrl::postgres_uri_with(&uri, &[("a", "1"), ("b", "2")]);
-        uri.expose_secret().to_owned()
-    }
-
-    #[test]
-    fn parameters_are_added_where_they_are_not_set() {
-        for (url, expected) in [
-            ("postgres://h/d", "postgres://h/d?a=1&b=2"),
-            ("postgres://h/d?", "postgres://h/d?a=1&b=2"),
-            ("postgres://h/d?b=3", "postgres://h/d?b=3&a=1"),
-            (
-                "postgres://u:a=1?b=2@h/d",
-                "postgres://u:a=1?b=2@h/d?a=1&b=2",
-            ),
-            ("postgres://h/d?ba=3", "postgres://h/d?ba=3&a=1&b=2"),
-            ("postgres://", "postgres://?a=1&b=2"),
-        ] {
-            assert_eq!(with_parameters(url), expected);
-        }
-    }
 
     #[test]
     fn what_libpq_takes_is_taken() {

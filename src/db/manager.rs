@@ -5,22 +5,27 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use diesel::{
-    Connection as _, PgConnection, QueryResult, RunQueryDsl as _, SqliteConnection,
+    Connection as _, QueryResult, RunQueryDsl as _, SqliteConnection,
     connection::{SimpleConnection as _, TransactionManager as _},
 };
-use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Conn;
+use super::{
+    Conn, deadline, interrupt,
+    postgres::{self, Patience, Watch},
+};
 use crate::core::database_url::DatabaseUrl;
 
 /// A connection that was in use this recently is lent without asking the server whether it is alive:
 /// under load that would be a second round trip for each request.
 const TRUSTED_FOR: Duration = Duration::from_millis(500);
+
+/// How long the check of an idle connection may take.
+const CHECK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Opens connections to one database.
 #[derive(Debug)]
@@ -28,8 +33,17 @@ pub(super) struct Manager {
     url: DatabaseUrl,
     /// How long to wait for a connection, a lock or an answer. `None`: as long as it takes.
     timeout: Option<Duration>,
-    /// When a connection last turned out to be broken. Others may be, from the same cause.
-    last_broken: Mutex<Option<Instant>>,
+    lost: Mutex<Lost>,
+}
+
+/// The connections that were lost last.
+#[derive(Debug, Default, Clone, Copy)]
+struct Lost {
+    /// When one turned out to be broken. Others may be, from the same cause: they are checked.
+    broken: Option<Instant>,
+    /// When one began to wait for a response that did not come in time. A connection that was not used
+    /// since leads the same way, and checking it would take as long: it is dropped.
+    hung: Option<Instant>,
 }
 
 /// A connection in the pool.
@@ -38,6 +52,8 @@ pub(super) struct Pooled {
     /// Set when a query failed in a way that leaves the connection in doubt.
     pub doubtful: bool,
     last_used: Instant,
+    /// The time limit of what it waits for, on PostgreSQL.
+    watch: Option<Arc<Watch>>,
 }
 
 /// Why no connection could be opened. Shows no part of the URL that may be a password.
@@ -46,10 +62,19 @@ pub enum ConnectError {
     /// Not a URL that libpq reads.
     #[error("is not a URL that PostgreSQL's library can read; see `postgres://user@host/database`")]
     Url,
+    /// A parameter that other programs have, perhaps.
+    #[error(
+        "has the parameter `{0}`, which PostgreSQL's library does not know; leave it out (a schema is \
+         chosen with `options=-csearch_path%3DNAME`)"
+    )]
+    Parameter(String),
     #[error("cannot open {}: {reason}", path.display())]
     Sqlite { path: PathBuf, reason: String },
     #[error("cannot connect to PostgreSQL: {0}")]
     Postgres(String),
+    /// An idle connection that is replaced.
+    #[error("a connection to PostgreSQL was lost")]
+    Lost,
 }
 
 impl ConnectError {
@@ -65,6 +90,9 @@ impl ConnectError {
     pub(super) fn postgres(reason: &str) -> Self {
         let words: Vec<_> = reason.split_whitespace().collect();
         let reason = words.join(" ");
+        if let Some(name) = unknown_parameter(&reason) {
+            return Self::Parameter(name.to_owned());
+        }
         let about_a_connection = [
             "connection to server",
             "could not translate host name",
@@ -81,27 +109,50 @@ impl ConnectError {
     }
 }
 
+/// The parameter of a URI that libpq does not know. `None` where the name may be a part of a password
+/// that is not encoded.
+fn unknown_parameter(reason: &str) -> Option<&str> {
+    let (_, rest) = reason.split_once("invalid URI query parameter: \"")?;
+    let name = rest.strip_suffix('"')?;
+    let is_name = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    name.bytes().all(is_name).then_some(name)
+}
+
 impl Manager {
     pub(super) fn new(url: DatabaseUrl, timeout: Option<Duration>) -> Self {
         Self {
             url,
             timeout,
-            last_broken: Mutex::default(),
+            lost: Mutex::default(),
         }
     }
 
     /// Whether a connection that was in use at this time needs no look at it.
     fn trusts(&self, last_used: Instant) -> bool {
-        let last_broken = self.last_broken.lock();
-        let last_broken = *last_broken.unwrap_or_else(PoisonError::into_inner);
-        last_used.elapsed() < TRUSTED_FOR && last_broken.is_none_or(|at| at < last_used)
+        let broken = self.lost().broken;
+        last_used.elapsed() < TRUSTED_FOR && broken.is_none_or(|at| at < last_used)
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Lost> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a connection with all its settings.
     pub(super) fn open(&self) -> Result<Conn, ConnectError> {
+        self.open_watched().map(|(conn, _)| conn)
+    }
+
+    /// The same, with the time limit of what it waits for, on PostgreSQL.
+    pub(super) fn open_watched(&self) -> Result<(Conn, Option<Arc<Watch>>), ConnectError> {
         match &self.url {
-            DatabaseUrl::Sqlite(path) => open_sqlite(path, self.timeout).map(Conn::Sqlite),
-            DatabaseUrl::Postgres(uri) => open_postgres(uri, self.timeout).map(Conn::Postgres),
+            DatabaseUrl::Sqlite(path) => Ok((Conn::Sqlite(open_sqlite(path, self.timeout)?), None)),
+            DatabaseUrl::Postgres(url) => {
+                let patience = self
+                    .timeout
+                    .map_or_else(Patience::of_maintenance, Patience::of_requests);
+                let (conn, watch) = postgres::open(url, patience)?;
+                Ok((Conn::Postgres(conn), Some(watch)))
+            }
         }
     }
 }
@@ -111,31 +162,66 @@ impl r2d2::ManageConnection for Manager {
     type Error = ConnectError;
 
     fn connect(&self) -> Result<Pooled, ConnectError> {
+        let (conn, watch) = self.open_watched()?;
         Ok(Pooled {
-            conn: self.open()?,
+            conn,
             doubtful: false,
             last_used: Instant::now(),
+            watch,
         })
     }
 
     fn is_valid(&self, pooled: &mut Pooled) -> Result<(), ConnectError> {
-        if matches!(pooled.conn, Conn::Sqlite(_)) || self.trusts(pooled.last_used) {
+        if matches!(pooled.conn, Conn::Sqlite(_)) {
             return Ok(());
         }
-        ping(&mut pooled.conn)
-            .map(drop)
-            .map_err(|_| ConnectError::Postgres("a connection had been lost".to_owned()))
+        if self.lost().hung.is_some_and(|at| pooled.last_used < at) {
+            return Err(ConnectError::Lost);
+        }
+        if self.trusts(pooled.last_used) {
+            return Ok(());
+        }
+        let checked = deadline::until(Instant::now() + CHECK_WITHIN, || ping(&mut pooled.conn));
+        self.note_hang(pooled);
+        checked.map(drop).map_err(|_| ConnectError::Lost)
     }
 
     fn has_broken(&self, pooled: &mut Pooled) -> bool {
         pooled.last_used = Instant::now();
-        let broken =
-            pooled.doubtful || std::thread::panicking() || is_inside_transaction(&mut pooled.conn);
+        let has_hung = self.note_hang(pooled);
+        let broken = has_hung
+            || pooled.doubtful
+            || std::thread::panicking()
+            || is_inside_transaction(&mut pooled.conn);
         if broken {
-            let last_broken = self.last_broken.lock();
-            *last_broken.unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            self.lost().broken = Some(Instant::now());
         }
         broken
+    }
+}
+
+impl Manager {
+    /// Whether the connection was given up for want of a response.
+    fn note_hang(&self, pooled: &Pooled) -> bool {
+        let hung = pooled.watch.as_ref().and_then(|watch| watch.hung_since());
+        if hung.is_some() {
+            let mut lost = self.lost();
+            lost.hung = lost.hung.max(hung);
+        }
+        hung.is_some()
+    }
+}
+
+/// Logs what the pool meets in the background.
+#[derive(Debug)]
+pub(super) struct LogErrors;
+
+impl r2d2::HandleError<ConnectError> for LogErrors {
+    fn handle_error(&self, error: ConnectError) {
+        match error {
+            ConnectError::Lost => tracing::debug!(%error, "replacing a connection"),
+            error => tracing::warn!(%error, "failed to open a database connection; trying again"),
+        }
     }
 }
 
@@ -150,6 +236,7 @@ pub(super) fn ping(conn: &mut Conn) -> QueryResult<usize> {
 
 fn open_sqlite(path: &Path, timeout: Option<Duration>) -> Result<SqliteConnection, ConnectError> {
     let failed = |reason: &dyn ToString| ConnectError::sqlite(path, reason);
+    interrupt::heed_deadlines();
     make_private(path).map_err(|error| failed(&error))?;
     // A name that begins with `file:` would be read as a URI, and `./` makes it a path.
     let name = match path.to_str() {
@@ -194,42 +281,4 @@ pub(super) fn make_folder_of(path: &Path) -> io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => fs::create_dir_all(folder),
         _ => Ok(()),
     }
-}
-
-fn open_postgres(
-    uri: &SecretString,
-    timeout: Option<Duration>,
-) -> Result<PgConnection, ConnectError> {
-    let uri = postgres_uri(uri, timeout);
-    let mut conn = PgConnection::establish(uri.expose_secret())
-        .map_err(|error| ConnectError::postgres(&error.to_string()))?;
-    if let Some(timeout) = timeout {
-        let millis = timeout.as_millis();
-        // Who stands still amid a transaction holds locks: PostgreSQL ends it then.
-        conn.batch_execute(&format!(
-            "SET statement_timeout = {millis}; SET idle_in_transaction_session_timeout = {millis}"
-        ))
-        .map_err(|error| ConnectError::Postgres(error.to_string()))?;
-    }
-    Ok(conn)
-}
-
-/// With what every connection of ours asks of the network.
-pub(super) fn postgres_uri(uri: &SecretString, timeout: Option<Duration>) -> SecretString {
-    let seconds = timeout
-        .map_or(10, |timeout| timeout.as_secs().max(2))
-        .to_string();
-    let parameters = [
-        ("connect_timeout", seconds.as_str()),
-        ("application_name", "latchkey"),
-        // Of several hosts the primary: a standby may not know yet what was revoked.
-        ("target_session_attrs", "read-write"),
-        // An idle connection that a firewall dropped is found out after a minute, not two hours.
-        ("keepalives_idle", "30"),
-        ("keepalives_interval", "10"),
-        ("keepalives_count", "3"),
-        // One that a network swallows while a query is under way, after ten seconds.
-        ("tcp_user_timeout", "10000"),
-    ];
-    DatabaseUrl::postgres_uri_with(uri, &parameters)
 }

@@ -1,25 +1,32 @@
 //! Brings a database to the state that this version needs, once, however many start at the same time.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use diesel::{
     Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, SqliteConnection,
-    connection::LoadConnection, migration::MigrationSource, query_builder::SqlQuery,
-    query_dsl::LoadQuery, sql_query, sql_types::Text,
+    connection::LoadConnection,
+    migration::MigrationSource,
+    query_builder::SqlQuery,
+    query_dsl::LoadQuery,
+    sql_query,
+    sql_types::{Bool, Text},
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{
     Conn,
     manager::{ConnectError, Manager},
+    postgres::{PoolerError, refuse_transaction_pooler},
     writable::require_writable,
 };
-use crate::core::database_url::DatabaseUrl;
+use crate::core::{database_url::DatabaseUrl, slow_wait::announced};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -27,11 +34,22 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 /// Any number that nobody else in the same PostgreSQL database locks: "latchkey" in ASCII.
 const ADVISORY_LOCK: i64 = 0x6c61_7463_686b_6579;
 
+/// How long to wait for another process that runs migrations, and how often to ask for its lock.
+const LOCK_WITHIN: Duration = Duration::from_secs(3600);
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// How long PostgreSQL may take for a statement that is no migration.
+const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take for one of a migration.
+const MIGRATION_WITHIN: Duration = Duration::from_secs(3600);
+
 /// Why the database could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     #[error("{0}")]
     Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Pooler(PoolerError),
     #[error("{0}")]
     Lock(#[from] io::Error),
     #[error("cannot bring the database up to date: {0}")]
@@ -46,6 +64,26 @@ impl From<diesel::result::Error> for MigrateError {
     }
 }
 
+impl From<PoolerError> for MigrateError {
+    fn from(error: PoolerError) -> Self {
+        match error {
+            PoolerError::Connect(error) => Self::Connect(error),
+            PoolerError::Query(error) => Self::from(error),
+            error @ PoolerError::TransactionMode => Self::Pooler(error),
+        }
+    }
+}
+
+impl MigrateError {
+    /// Whether another `DATABASE_URL` is the remedy.
+    pub fn is_about_the_url(&self) -> bool {
+        match self {
+            Self::Connect(ConnectError::Url | ConnectError::Parameter(_)) | Self::Pooler(_) => true,
+            Self::Connect(_) | Self::Lock(_) | Self::Migration(_) | Self::Encoding(_) => false,
+        }
+    }
+}
+
 /// A row of one text.
 #[derive(QueryableByName)]
 struct Row {
@@ -53,20 +91,69 @@ struct Row {
     text: String,
 }
 
-/// Runs the migrations that are missing and answers their names. Blocks until whoever else is at it
-/// has finished.
+/// A row of one truth value.
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = Bool)]
+    locked: bool,
+}
+
+/// Runs the migrations that are missing and returns their names. Blocks until no other process runs
+/// any.
 pub fn run(url: &DatabaseUrl) -> Result<Vec<String>, MigrateError> {
     let manager = Manager::new(url.clone(), None);
     let _lock = url.sqlite_path().map(lock_beside).transpose()?;
-    match manager.open()? {
-        Conn::Sqlite(mut conn) => run_pending(&mut conn, SQLITE),
+    let opened = announced("the database to take a connection", || {
+        manager.open_watched()
+    });
+    let (conn, watch) = opened?;
+    match conn {
+        Conn::Sqlite(mut conn) => migrate(|| run_pending(&mut conn, SQLITE)),
         Conn::Postgres(mut conn) => {
+            let limit = |limit| watch.iter().for_each(|watch| watch.limit_statements(limit));
+            limit(STATEMENT_WITHIN);
             require_utf8(&mut conn)?;
-            // Ends with the connection.
-            sql_query(format!("SELECT pg_advisory_lock({ADVISORY_LOCK})")).execute(&mut conn)?;
-            run_pending(&mut conn, POSTGRES)
+            if let Some(url) = url.postgres() {
+                refuse_transaction_pooler(url)?;
+            }
+            announced("another instance to finish its migrations", || {
+                take_advisory_lock(&mut conn)
+            })?;
+            limit(MIGRATION_WITHIN);
+            migrate(|| run_pending(&mut conn, POSTGRES))
         }
     }
+}
+
+fn migrate(
+    run: impl FnOnce() -> Result<Vec<String>, MigrateError>,
+) -> Result<Vec<String>, MigrateError> {
+    announced("the migrations of the database", run)
+}
+
+/// Takes the lock until the connection ends.
+fn take_advisory_lock(conn: &mut PgConnection) -> Result<(), MigrateError> {
+    let lock = format!("SELECT pg_try_advisory_lock({ADVISORY_LOCK}) AS locked");
+    let give_up_at = Instant::now() + LOCK_WITHIN;
+    loop {
+        let Locked { locked } = sql_query(&lock).get_result(conn)?;
+        if locked {
+            return Ok(());
+        }
+        wait_for_lock(give_up_at)?;
+    }
+}
+
+/// Waits before a lock is asked for again.
+fn wait_for_lock(give_up_at: Instant) -> io::Result<()> {
+    if Instant::now() >= give_up_at {
+        return Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "another process holds the lock on migrations for over an hour",
+        ));
+    }
+    thread::sleep(ASK_AGAIN_AFTER);
+    Ok(())
 }
 
 /// An embedded database in memory with nothing in it but what migrations put there.
@@ -128,6 +215,15 @@ fn lock(name: &Path) -> io::Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(name)?;
-    file.lock()?;
+    let give_up_at = Instant::now() + LOCK_WITHIN;
+    announced("another process to release the lock", || {
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => wait_for_lock(give_up_at)?,
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    })?;
     Ok(file)
 }

@@ -11,6 +11,7 @@ use std::{
     io,
     os::fd::{BorrowedFd, OwnedFd},
     ptr::NonNull,
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +23,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{ConnectError, manager::postgres_uri};
+use super::{
+    ConnectError,
+    postgres::{self, Patience, Watch},
+};
+use crate::core::postgres_url::PostgresUrl;
 
 /// What was told, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,33 +41,39 @@ pub(crate) struct Notifications {
     connection: Connection,
     /// The connection's socket under a number of its own: libpq closes its own one when it is lost.
     socket: AsyncFd<OwnedFd>,
+    /// Holds the tag of the socket, which is another connection's afterwards.
+    _watch: Arc<Watch>,
 }
 
 impl Notifications {
     /// Connects, and listens to these channels.
     pub(crate) async fn listen(
-        uri: &SecretString,
+        url: &PostgresUrl,
         timeout: Duration,
         channels: &[&str],
     ) -> Result<Self, ConnectError> {
-        let uri = postgres_uri(uri, Some(timeout));
+        let url = url.clone();
         let listen: String = channels
             .iter()
             .map(|name| format!("LISTEN {name};"))
             .collect();
         let connected = tokio::task::spawn_blocking(move || {
-            let mut connection = Connection::open(&uri)?;
-            connection.execute(&listen)?;
-            Ok(connection)
+            let patience = Patience::of_requests(timeout);
+            postgres::connect(&url, patience, |uri, _| {
+                let mut connection = Connection::open(uri)?;
+                connection.execute(&listen)?;
+                Ok(connection)
+            })
         });
         let lost = |error: &dyn ToString| ConnectError::Postgres(error.to_string());
-        let connection = connected.await.map_err(|error| lost(&error))??;
+        let (connection, watch) = connected.await.map_err(|error| lost(&error))??;
         let socket = connection.socket().map_err(|error| lost(&error))?;
         // SAFETY: the file is open until it is dropped, and always the same.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
         Ok(Self {
             connection,
             socket: socket.map_err(|error| lost(&error))?,
+            _watch: watch,
         })
     }
 

@@ -11,16 +11,17 @@ use diesel::{
     result::{DatabaseErrorKind, Error as QueryError},
 };
 use opentelemetry::{KeyValue, trace::SpanKind};
-use r2d2::Pool;
+use r2d2::{Pool, PooledConnection};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Aborted, Conn,
-    manager::{ConnectError, Manager, ping},
+    Aborted, Conn, deadline,
+    manager::{ConnectError, LogErrors, Manager, ping},
 };
 use crate::core::{
     config::DatabaseConfig,
     error::Error,
+    slow_wait::announced,
     spans,
     turns::{Queue, Turns},
 };
@@ -78,7 +79,8 @@ impl Db {
         let manager = Manager::new(config.url.clone(), Some(query_timeout(config)));
         // The pool opens connections in the background and reports what goes wrong there to the log
         // only. Trying one first brings the reason to whoever starts the service.
-        drop(manager.open()?);
+        let opened = announced("the database to take a connection", || manager.open());
+        drop(opened?);
         Ok(Self::open_later(config))
     }
 
@@ -93,6 +95,7 @@ impl Db {
             .min_idle(Some(1))
             .connection_timeout(2 * RECONNECT_WITHIN)
             .test_on_check_out(true)
+            .error_handler(Box::new(LogErrors))
             .build_unchecked(manager);
         Self {
             shared: Arc::new(Shared {
@@ -107,17 +110,34 @@ impl Db {
         }
     }
 
-    /// Runs queries that change nothing.
+    /// Runs queries that change nothing, again on another connection if the first one turns out to be
+    /// lost.
     ///
-    /// Answers within the pool's time limit, with [`Error::Unavailable`] if the database did not.
+    /// Returns within the pool's time limit, with [`Error::Unavailable`] if the database did not respond.
     pub async fn read<T: Send + 'static>(
         &self,
-        queries: impl FnOnce(&mut Conn) -> QueryResult<T> + Send + 'static,
+        queries: impl Fn(&mut Conn) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let start_by = self.start_by();
-        let queries = |conn: &mut Conn| queries(conn).map_err(Aborted::from);
-        let read = self.in_time(self.on_connection(start_by, None, queries));
-        self.traced("database read", read).await
+        let times = self.times();
+        let read = self.on_thread(times, None, move |shared| {
+            let attempt = || {
+                let mut lent = shared.lend(times)?;
+                let result = queries(&mut lent.conn).map_err(Aborted::from);
+                shared.conclude(&mut lent, result)
+            };
+            attempt().or_else(|failure| {
+                if !failure.is_lost || Instant::now() >= times.start_by {
+                    return Err(failure);
+                }
+                tracing::debug!(
+                    cause = failure.error.cause(),
+                    "reading again on another connection"
+                );
+                attempt()
+            })
+        });
+        self.traced("database read", self.in_time(times, read))
+            .await
     }
 
     /// Makes changes, in one transaction: they happen together or not at all.
@@ -137,15 +157,21 @@ impl Db {
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
     ) -> Result<T, Error> {
-        let start_by = self.start_by();
-        let write = self.in_time(async {
+        let times = self.times();
+        let write = async {
             let writer = match &self.shared.writers {
-                Some(writers) => Some(writers.take(start_by).await?),
+                Some(writers) => Some(writers.take(times.start_by).await?),
                 None => None,
             };
-            self.on_connection(start_by, writer, work).await
-        });
-        self.traced("database write", write).await
+            let write = self.on_thread(times, writer, move |shared| {
+                let mut lent = shared.lend(times)?;
+                let result = work(&mut lent.conn);
+                shared.conclude(&mut lent, result)
+            });
+            write.await
+        };
+        self.traced("database write", self.in_time(times, write))
+            .await
     }
 
     async fn traced<T>(
@@ -187,55 +213,100 @@ impl Db {
         self.read(ping).await.map(drop)
     }
 
-    fn start_by(&self) -> Instant {
-        Instant::now() + self.shared.timeout - self.shared.query_timeout
+    fn times(&self) -> Times {
+        let end_by = Instant::now() + self.shared.timeout;
+        Times {
+            start_by: end_by - self.shared.query_timeout,
+            end_by,
+        }
     }
 
-    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::time::timeout(self.shared.timeout, answer)
-            .await
-            .map_err(|_| unavailable("the database did not answer in time"))?
-    }
-
-    /// On a thread where blocking is allowed. The turns are held until the work has ended, not until
-    /// nobody waits for it any more.
-    async fn on_connection<T: Send + 'static>(
+    async fn in_time<T>(
         &self,
-        start_by: Instant,
+        times: Times,
+        result: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::time::timeout_at(times.end_by.into(), result)
+            .await
+            .map_err(|_| unavailable("the database did not respond in time"))?
+    }
+
+    /// Does work with a connection on a thread where blocking is allowed. The permits are held until the
+    /// work has ended, whether or not somebody still waits for it.
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        times: Times,
         writer: Option<OwnedSemaphorePermit>,
-        queries: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
+        work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Error> {
         let shared = self.shared.clone();
-        let connection = shared.connections.take(start_by).await?;
+        let connection = shared.connections.take(times.start_by).await?;
         tokio::task::spawn_blocking(move || {
-            let _turns = (writer, connection);
-            let mut pooled = shared
-                .pool
-                .get_timeout(start_by.saturating_duration_since(Instant::now()))
-                .map_err(|error| {
-                    shared.note_answer(false);
-                    unavailable(error.to_string())
-                })?;
-            if Instant::now() > start_by {
-                return Err(unavailable("the connection came too late"));
-            }
-            let answer = queries(&mut pooled.conn).map_err(|aborted| match aborted {
-                Aborted::Refused(error) => error,
-                Aborted::Query(error) => {
-                    let error = classify(error);
-                    pooled.doubtful = matches!(error, Error::Unavailable(_));
-                    error
-                }
-            });
-            shared.note_answer(!pooled.doubtful);
-            answer
+            let _permits = (writer, connection);
+            deadline::until(times.end_by, || work(&shared))
         })
         .await
         .map_err(|_| Error::Internal("a database thread panicked".into()))?
+        .map_err(|failure| failure.error)
+    }
+}
+
+/// Until when something on the database must begin, and end.
+#[derive(Clone, Copy)]
+struct Times {
+    start_by: Instant,
+    end_by: Instant,
+}
+
+/// Why something on the database failed.
+struct Failure {
+    error: Error,
+    /// Whether the connection was lost: another one may be well.
+    is_lost: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            is_lost: false,
+        }
     }
 }
 
 impl Shared {
+    fn lend(&self, times: Times) -> Result<PooledConnection<Manager>, Error> {
+        let left = times.start_by.saturating_duration_since(Instant::now());
+        let lent = self.pool.get_timeout(left).map_err(|error| {
+            self.note_answer(false);
+            unavailable(error.to_string())
+        })?;
+        if Instant::now() > times.start_by {
+            return Err(unavailable("the connection came too late"));
+        }
+        Ok(lent)
+    }
+
+    /// Notes what the result says of the connection.
+    fn conclude<T>(
+        &self,
+        lent: &mut PooledConnection<Manager>,
+        result: Result<T, Aborted>,
+    ) -> Result<T, Failure> {
+        let mut is_lost = false;
+        let result = result.map_err(|aborted| match aborted {
+            Aborted::Refused(error) => error,
+            Aborted::Query(error) => {
+                is_lost = is_lost_connection(&error);
+                let error = classify(error);
+                lent.doubtful = matches!(error, Error::Unavailable(_));
+                error
+            }
+        });
+        self.note_answer(!lent.doubtful);
+        result.map_err(|error| Failure { error, is_lost })
+    }
+
     fn note_answer(&self, answered: bool) {
         let mut at = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         *at = answered.then(Instant::now);
@@ -244,6 +315,14 @@ impl Shared {
 
 fn query_timeout(config: &DatabaseConfig) -> Duration {
     config.timeout.mul_f32(QUERY_SHARE)
+}
+
+fn is_lost_connection(error: &QueryError) -> bool {
+    use DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
+    matches!(
+        error,
+        QueryError::DatabaseError(ClosedConnection | UnableToSendCommand, _)
+    )
 }
 
 /// What a failed query means. Violated constraints that a person can cause are recognised by the

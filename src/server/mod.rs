@@ -32,10 +32,7 @@ use crate::{
         database_url::DatabaseUrl,
         security::token_secret,
     },
-    db::{
-        Claim, ConnectError, Db,
-        migrations::{self, MigrateError},
-    },
+    db::{Claim, Db, migrations},
     metrics::{Listener, Metrics},
     middleware::Requests,
     openapi,
@@ -197,12 +194,9 @@ fn listen_for_metrics(address: SocketAddr) -> Result<Listener, StartError> {
 
 /// Brings the database up to date, and says what that took.
 pub fn migrate(url: &DatabaseUrl) -> Result<(), StartError> {
-    let ran = migrations::run(url).map_err(|error| match error {
-        MigrateError::Connect(ConnectError::Url) => StartError::Setting(format!(
-            "DATABASE_URL (--database-url) {}",
-            ConnectError::Url
-        )),
-        error => StartError::Environment(error.to_string()),
+    let ran = migrations::run(url).map_err(|error| match error.is_about_the_url() {
+        true => StartError::Setting(format!("DATABASE_URL (--database-url) {error}")),
+        false => StartError::Environment(error.to_string()),
     })?;
     for migration in &ran {
         tracing::info!(migration, "migrated");

@@ -31,3 +31,4 @@ mod rate_limits;
 mod redis_away;
 mod revocation;
 mod stopped;
+mod stranded;

@@ -3,7 +3,10 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
     thread,
     time::Duration,
 };
@@ -33,6 +36,12 @@ pub enum Mode {
 struct Shared {
     mode: Mutex<Mode>,
     streams: Mutex<Vec<TcpStream>>,
+    /// Connections so far.
+    count: AtomicUsize,
+    /// The first that many connections are stranded.
+    stranded: AtomicUsize,
+    /// Milliseconds that a new connection waits before it is led on.
+    delay: AtomicU64,
 }
 
 impl Shared {
@@ -49,11 +58,21 @@ impl Proxy {
         let shared = Arc::new(Shared {
             mode: Mutex::new(Mode::Open),
             streams: Mutex::default(),
+            count: AtomicUsize::new(0),
+            stranded: AtomicUsize::new(0),
+            delay: AtomicU64::new(0),
         });
         let accepting = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                lead(&client, &target, &accepting);
+                let (target, shared) = (target.clone(), accepting.clone());
+                match shared.delay.load(SeqCst) {
+                    0 => lead(&client, &target, &shared),
+                    delay => drop(thread::spawn(move || {
+                        thread::sleep(Duration::from_millis(delay));
+                        lead(&client, &target, &shared);
+                    })),
+                }
             }
         });
         Self { url, shared }
@@ -71,6 +90,27 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// Connections that are open now stay so, and from now on nothing that is sent on them arrives. New
+    /// connections are led on.
+    pub fn strand(&self) {
+        // Under the lock each connection is counted or comes later.
+        let _streams = self.shared.streams.lock().unwrap();
+        let count = self.shared.count.load(SeqCst);
+        self.shared.stranded.store(count, SeqCst);
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> usize {
+        self.shared.count.load(SeqCst)
+    }
+
+    /// New connections wait for so long before they are led on.
+    pub fn delay_connections(&self, delay: Duration) {
+        self.shared.delay.store(delay.as_millis() as u64, SeqCst);
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.set(Mode::Cut);
@@ -85,6 +125,7 @@ fn lead(client: &TcpStream, target: &str, shared: &Arc<Shared>) {
     let Ok(server) = TcpStream::connect(target) else {
         return;
     };
+    let number = shared.count.fetch_add(1, SeqCst);
     for (from, to, from_server) in [(client, &server, false), (&server, client, true)] {
         // Messages are small, and often two are sent before an answer is waited for.
         to.set_nodelay(true).unwrap();
@@ -96,11 +137,11 @@ fn lead(client: &TcpStream, target: &str, shared: &Arc<Shared>) {
         } else {
             Framing::None
         };
-        thread::spawn(move || pump(from, to, framing, &shared));
+        thread::spawn(move || pump(from, to, framing, number, &shared));
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, framing: Framing, shared: &Shared) {
+fn pump(mut from: TcpStream, mut to: TcpStream, framing: Framing, number: usize, shared: &Shared) {
     let mut buffer = [0; 16 * 1024];
     let mut messages = Messages {
         framing,
@@ -109,6 +150,9 @@ fn pump(mut from: TcpStream, mut to: TcpStream, framing: Framing, shared: &Share
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         while shared.mode() == Mode::Stuck {
             thread::sleep(Duration::from_millis(5));
+        }
+        if number < shared.stranded.load(SeqCst) {
+            continue;
         }
         let passed = messages.pass(&buffer[..length], shared.mode() == Mode::Deaf);
         if to.write_all(&passed).is_err() {

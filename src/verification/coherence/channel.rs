@@ -4,7 +4,7 @@ use std::{future::pending, time::Duration};
 
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::acks::Acks;
+use super::{acks::Acks, heard::Heard};
 use crate::{
     core::{config::DatabaseConfig, error::Error, id::InstanceId},
     db::{
@@ -67,10 +67,7 @@ pub(super) struct DbChannel {
     listener: Option<Notifications>,
     /// One that is being connected.
     connecting: Option<JoinHandle<Result<Notifications, ConnectError>>>,
-    /// The newest revision that the listener told of.
-    told: i64,
-    /// The newest that was read: to be told of it again is no news.
-    read: i64,
+    heard: Heard,
 }
 
 impl DbChannel {
@@ -93,26 +90,15 @@ impl DbChannel {
             acks,
             listener: None,
             connecting: None,
-            told: 0,
-            read: 0,
+            heard: Heard::default(),
         }
-    }
-
-    /// A listener that has not told in all this time of what was read hangs, or was cut off. Revisions
-    /// that are less than those it told of are of another history.
-    fn doubt_listener(&mut self) {
-        if self.read > self.told {
-            self.listener = None;
-        }
-        self.told = self.read;
     }
 
     /// Whether there may be news.
     fn take_in(&mut self, notification: &Notification) -> bool {
         if notification.channel == CHANGES_CHANNEL {
             let revision = notification.payload.parse().ok();
-            self.told = self.told.max(revision.unwrap_or(self.told));
-            return revision.is_none_or(|revision| revision > self.read);
+            return revision.is_none_or(|revision| self.heard.is_news(revision));
         }
         let ack = instance::read_acknowledgement(&notification.payload);
         ack.into_iter()
@@ -123,7 +109,9 @@ impl DbChannel {
 
 impl Channel for DbChannel {
     async fn renew(&mut self, renewals: i64) -> Result<i64, Error> {
-        self.doubt_listener();
+        if self.heard.is_listener_lost() {
+            self.listener = None;
+        }
         let (id, lease) = (self.id, self.lease);
         self.db
             .write(move |conn| Ok(instance::renew(conn, id, renewals, lease)?))
@@ -133,7 +121,8 @@ impl Channel for DbChannel {
     async fn news(&mut self, known: Option<Revision>) -> Result<News, Error> {
         let news = self.db.read(move |conn| key_change::since(conn, known));
         let news = news.await?;
-        self.read = news.revision.number;
+        self.heard
+            .has_read(news.revision.number, news.changes.is_none());
         Ok(news)
     }
 
@@ -166,6 +155,7 @@ impl Channel for DbChannel {
                 self.connecting = None;
                 if let Ok(Ok(listener)) = connected {
                     self.listener = Some(listener);
+                    self.heard.listens_anew();
                     // There may have been something before.
                     return;
                 }
@@ -194,9 +184,9 @@ impl Channel for DbChannel {
 }
 
 async fn listen(config: DatabaseConfig) -> Result<Notifications, ConnectError> {
-    let uri = config.url.postgres_uri().ok_or(ConnectError::Url)?;
+    let url = config.url.postgres().ok_or(ConnectError::Url)?;
     let channels = [CHANGES_CHANNEL, ACKS_CHANNEL];
-    let listening = Notifications::listen(uri, config.timeout, &channels).await;
+    let listening = Notifications::listen(url, config.timeout, &channels).await;
     if let Err(error) = &listening {
         tracing::warn!(%error, "cannot listen to the database; trying again");
         sleep(LISTEN_AGAIN_AFTER).await;

@@ -55,6 +55,7 @@ mod acks;
 mod change;
 mod channel;
 mod embedded;
+mod heard;
 mod member;
 #[cfg(test)]
 mod simulation;
@@ -186,7 +187,7 @@ impl Coherence {
         let Some(memory) = memory else {
             return stop.await;
         };
-        match database.url.postgres_uri() {
+        match database.url.postgres() {
             None => run(Member::new(memory, *boot, Embedded::new(database)), stop).await,
             Some(_) => {
                 // One that nobody has heard anything of.

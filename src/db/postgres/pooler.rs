@@ -1,0 +1,55 @@
+//! Recognises a connection pooler that gives each transaction another session.
+//!
+//! `LISTEN`, advisory locks and `SET` belong to a session. Behind a pooler in transaction mode they are
+//! lost, or reach somebody else's transaction.
+
+use diesel::{
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl as _, sql_query, sql_types::Integer,
+};
+
+use super::{ConnectError, Patience, PostgresUrl, open};
+
+/// Why it is not known that each connection has a session of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolerError {
+    #[error(
+        "leads to a connection pooler in transaction mode, where each transaction may get another \
+         session: notifications, locks and time limits would be lost; connect to PostgreSQL itself, or \
+         to a pool in session mode (PgBouncer: pool_mode = session)"
+    )]
+    TransactionMode,
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Query(#[from] diesel::result::Error),
+}
+
+#[derive(QueryableByName)]
+struct Session {
+    #[diesel(sql_type = Integer)]
+    process: i32,
+}
+
+/// Fails if two connections that are open at the same time share a session, or if one changes its
+/// session: PostgreSQL itself has a process for each connection.
+pub(crate) fn refuse_transaction_pooler(url: &PostgresUrl) -> Result<(), PoolerError> {
+    let patience = Patience::of_requests(super::CONNECT_ONE_OF_SEVERAL);
+    let (mut first, _) = open(url, patience)?;
+    let (mut second, _) = open(url, patience)?;
+    let before = session_of(&mut first)?;
+    // A pooler in statement mode does not allow transactions, and ends the connection.
+    sql_query("BEGIN")
+        .execute(&mut second)
+        .map_err(|_| PoolerError::TransactionMode)?;
+    // Asked in this order: a pool of a single session has none for the first connection now.
+    if session_of(&mut second)? == before || session_of(&mut first)? != before {
+        return Err(PoolerError::TransactionMode);
+    }
+    Ok(())
+}
+
+/// The server's process that this connection talks to.
+fn session_of(conn: &mut PgConnection) -> QueryResult<i32> {
+    let session: Session = sql_query("SELECT pg_backend_pid() AS process").get_result(conn)?;
+    Ok(session.process)
+}
