@@ -51,6 +51,7 @@ mod secret_files;
 mod secrets;
 mod settings;
 mod signup_limits;
+mod slow_queries;
 mod starts;
 mod stops;
 mod tokens;

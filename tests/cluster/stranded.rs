@@ -93,7 +93,8 @@ fn connections_over_a_unix_socket_that_hang_are_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::to(&database.url);
     let url = over_a_unix_socket(folder.path(), &proxy.url);
-    let program = start(folder.path(), &[SECRET, ("DATABASE_URL", &url)]);
+    let own = [SECRET, ("DATABASE_URL", &url), ("DATABASE_POOL_SIZE", "2")];
+    let program = start(folder.path(), &own);
     let ada = program.client().sign_up("ada@example.com");
     assert_eq!(ada.get("/api-keys").status, 200);
     proxy.strand();

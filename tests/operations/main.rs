@@ -36,6 +36,8 @@ mod killed;
 mod metrics;
 mod metrics_documents;
 mod metrics_listener;
+mod poolers;
+mod postgres_settings;
 mod read_only;
 mod readiness;
 mod slow_clients;

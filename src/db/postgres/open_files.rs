@@ -14,14 +14,20 @@ use rustix::fs::fstat;
 ///
 /// A copy refers to the same socket, whatever happens to the number that it was made of.
 pub(super) fn sockets() -> impl Iterator<Item = (u64, OwnedFd)> {
-    let listed = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let listed = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
     // All are looked at before the first is copied: a copy may get a number that was listed.
     let sockets: Vec<(RawFd, u64)> = listed
         .filter_map(|entry| {
             let number = entry.file_name().to_str()?.parse().ok()?;
             // A file's descriptor must not be copied: closing the copy would drop SQLite's locks on it.
             let target = fs::read_link(entry.path()).ok()?;
-            let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            let inode = target
+                .to_str()?
+                .strip_prefix("socket:[")?
+                .strip_suffix(']')?;
             Some((number, inode.parse().ok()?))
         })
         .collect();
