@@ -11,7 +11,7 @@ use std::{
 };
 
 use diesel::{
-    Connection as _, PgConnection,
+    Connection as _, ConnectionError, PgConnection,
     connection::{Instrumentation, InstrumentationEvent, SimpleConnection as _},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -91,8 +91,7 @@ pub(super) fn open(
     patience: Patience,
 ) -> Result<(PgConnection, Arc<Watch>), ConnectError> {
     connect(url, patience, |uri, watch| {
-        let mut conn = PgConnection::establish(uri.expose_secret())
-            .map_err(|error| ConnectError::postgres(&error.to_string()))?;
+        let mut conn = PgConnection::establish(uri.expose_secret()).map_err(not_established)?;
         // A database or role may have it off. Then a backslash in a text of ours would mean something.
         let mut settings = String::from("SET standard_conforming_strings = on;");
         if let Some(limit) = patience.statement {
@@ -107,6 +106,16 @@ pub(super) fn open(
         conn.set_instrumentation(StatementLimits(watch.clone()));
         Ok(conn)
     })
+}
+
+fn not_established(error: ConnectionError) -> ConnectError {
+    match error {
+        // There was a connection: the message has nothing of the URL.
+        ConnectionError::CouldntSetupConfiguration(error) => {
+            ConnectError::Postgres(error.to_string())
+        }
+        error => ConnectError::postgres(&error.to_string()),
+    }
 }
 
 /// Makes a connection to the first of the hosts that takes one.

@@ -155,8 +155,10 @@ impl Watchdog {
 
     /// Fires the watches that are late at `now`. Returns the earliest deadline of the others.
     fn look(&self, now: u64) -> u64 {
-        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        let watches: Vec<_> = watches.iter().filter_map(Weak::upgrade).collect();
+        let watches: Vec<_> = {
+            let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+            watches.iter().filter_map(Weak::upgrade).collect()
+        };
         let mut earliest = NEVER;
         for watch in watches {
             let deadline = watch.deadline.load(SeqCst);
