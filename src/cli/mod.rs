@@ -10,7 +10,7 @@ mod secret_files;
 mod serve;
 mod settings;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -50,7 +50,8 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("latchkey: {error}");
+            // Not `eprintln`, which panics if nobody reads it any more.
+            let _ = writeln!(std::io::stderr(), "latchkey: {error}");
             match error {
                 StartError::Setting(_) => ExitCode::from(USAGE),
                 StartError::Environment(_) => ExitCode::FAILURE,

@@ -2,7 +2,7 @@
 
 use crate::{
     core::{clock::Clock, config::Config, spans, telemetry},
-    server::{Server, StartError},
+    server::{self, Server, StartError},
 };
 
 /// Below this bcrypt is too quick to keep anybody from guessing.
@@ -19,6 +19,7 @@ pub(super) fn run(config: &Config) -> Result<(), StartError> {
             "BCRYPT_COST is below {LOWEST_SAFE_COST}: for tests only"
         );
     }
+    server::survive_harmless().map_err(|error| StartError::Environment(error.to_string()))?;
     let server = Server::prepare(config, Clock::default())?;
     server
         .run_until_signalled()

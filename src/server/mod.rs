@@ -5,6 +5,7 @@ mod connection;
 mod http;
 mod listen;
 mod refusal;
+mod signals;
 mod stop;
 mod tls;
 mod transport;
@@ -17,6 +18,7 @@ use std::{
 
 use actix_web::{dev::ServerHandle, web};
 
+pub use self::signals::survive_harmless;
 use self::{
     admission::Admission,
     http::{Edge, Threads},
@@ -131,6 +133,7 @@ impl Server {
         let document = web::Data::new(openapi::document());
         let requests = self.metrics.is_some().then(|| Requests::of(&document));
         let connections = self.edge.refusals.connections.clone();
+        let admission = self.edge.admission.clone();
         let server = http::serve(
             self.edge,
             self.listener,
@@ -148,6 +151,7 @@ impl Server {
         let (serving, stopped) = tokio::sync::oneshot::channel::<()>();
         let serve = async {
             let ended = server.await;
+            stop::connections_dropped(&admission).await;
             drop(serving);
             ended
         };

@@ -38,28 +38,6 @@ fn told_to_stop_it_finishes_what_it_is_answering_and_exits_0() {
 }
 
 #[test]
-fn told_to_stop_twice_it_stops_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut program = Program::start(folder.path(), &QUICK);
-    // A client that never ends its request.
-    let mut stream = TcpStream::connect(program.base.trim_start_matches("http://")).unwrap();
-    let head = "POST /auth/signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-                content-length: 10\r\nexpect: 100-continue\r\n\r\n";
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.read_exact(&mut [0; 25]).unwrap();
-    program.signal("TERM");
-    program.await_line("stopping");
-    let told = Instant::now();
-    program.signal("TERM");
-    assert_eq!(program.wait().code(), Some(1));
-    assert!(
-        told.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        told.elapsed()
-    );
-}
-
-#[test]
 fn told_to_stop_it_does_not_wait_for_idle_connections_for_long() {
     let folder = tempfile::tempdir().unwrap();
     let mut program = Program::start(folder.path(), &QUICK);

@@ -42,6 +42,7 @@ mod read_only;
 mod readiness;
 mod slow_clients;
 mod starts_and_stops;
+mod stops_told_twice;
 mod stops_under_load;
 mod stops_without_database;
 mod tls;

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::Path,
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,13 @@ fn start(folder: &Path, settings: &[(&str, &str)]) -> Program {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .envs(settings.iter().copied());
     Program::listening(&mut shell)
+}
+
+/// What it said to whoever started it. What PostgreSQL said at last, its library prints itself.
+fn own_words(folder: &Path) -> String {
+    let said = fs::read_to_string(folder.join("error")).unwrap();
+    let own = said.lines().filter(|line| !line.starts_with("WARNING:"));
+    own.map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
@@ -55,12 +63,7 @@ fn what_could_not_be_written_is_said_and_only_that() {
     assert_eq!(unused.wait().code(), Some(0));
     assert_eq!(used.wait().code(), Some(1));
     assert!(told.elapsed() < Duration::from_secs(25));
-    // What PostgreSQL said at last, its library prints itself.
-    let own = |said: String| {
-        let own = said.lines().filter(|line| !line.starts_with("WARNING:"));
-        own.map(|line| format!("{line}\n")).collect::<String>()
-    };
-    let said = folders.map(|folder| own(fs::read_to_string(folder.path().join("error")).unwrap()));
+    let said = folders.each_ref().map(|folder| own_words(folder.path()));
     assert_eq!(said[1], "");
     assert_eq!(said[0].lines().count(), 1, "{}", said[0]);
     assert!(said[0].starts_with("latchkey: lost "), "{}", said[0]);
@@ -69,4 +72,48 @@ fn what_could_not_be_written_is_said_and_only_that() {
         program.await_line("stopped");
         assert_eq!(program.said("SHUTDOWN_SECONDS"), 0);
     }
+}
+
+#[test]
+fn ended_at_once_without_a_database_it_says_how_many_counts_are_lost() {
+    let Some(mut database) = postgres::own_server() else {
+        return;
+    };
+    let url = database.url.clone();
+    let more = [
+        ("DATABASE_URL", url.as_str()),
+        ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests"),
+        ("CACHE_LEASE_SECONDS", "30"),
+        ("SHUTDOWN_SECONDS", "60"),
+        ("DRAIN_SECONDS", "30"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = start(folder.path(), &[&QUICK[..], &more].concat());
+    let key = program.client().sign_up("ada@example.com").create_key();
+    let caller = program.client().with_key(text_of(&key));
+    assert_eq!(caller.get("/protected").status, 200);
+    database.stop(End::AtOnce);
+    for _ in 0..20 {
+        assert_eq!(caller.get("/protected").status, 200);
+    }
+    drop(caller);
+    program.signal("TERM");
+    program.await_line("stopping");
+    // Before that it would be a repeat.
+    thread::sleep(Duration::from_secs(1));
+    let told = Instant::now();
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(1));
+    assert!(
+        told.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        told.elapsed()
+    );
+    let said = own_words(folder.path());
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("latchkey: stopped at once"), "{said}");
+    let lost = said.split("lost up to ").nth(1).expect(&said);
+    let lost: u64 = lost.split(' ').next().unwrap().parse().unwrap();
+    // The first one may have been written.
+    assert!((20..=21).contains(&lost), "{said}");
 }

@@ -127,6 +127,12 @@ impl Usage {
         self.shared.unwritten.load(Ordering::Relaxed)
     }
 
+    /// How many counts are not written, collected or not: what is lost if the process ends now.
+    pub fn left(&self) -> u64 {
+        self.shared.collect();
+        self.unwritten()
+    }
+
     /// How many counts were lost.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
