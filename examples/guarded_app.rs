@@ -13,9 +13,9 @@
 use std::io;
 
 use actix_web::{App, HttpResponse, HttpServer, get, middleware::from_fn, web};
-use clap::{Args as _, Command, FromArgMatches as _};
 use latchkey::{
-    core::{clock::Clock, config::Config, telemetry},
+    cli,
+    core::{clock::Clock, telemetry},
     middleware::{RequireApiKey, request_context},
     verification::engine::{Engine, VerifiedKey},
 };
@@ -43,9 +43,7 @@ fn routes(app: &mut web::ServiceConfig) {
 
 #[actix_web::main]
 async fn main() -> io::Result<()> {
-    let _ = dotenvy::dotenv();
-    let arguments = Config::augment_args(Command::new("guarded_app")).get_matches();
-    let config = Config::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
+    let config = cli::settings_of("guarded_app").map_err(io::Error::other)?;
     let _logs = telemetry::start(&config.log);
 
     let engine = Engine::open(

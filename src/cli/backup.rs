@@ -5,7 +5,7 @@ use std::{io::Write as _, path::PathBuf};
 use clap::Args;
 
 use crate::{
-    core::{database_url::DatabaseUrl, security::token_secret},
+    core::{database_url::DatabaseUrl, file_name::file_path, security::token_secret},
     db::backup::{self, BackupError},
     server::StartError,
 };
@@ -13,6 +13,7 @@ use crate::{
 #[derive(Args)]
 pub(super) struct Backup {
     /// The file to make. It must not be there yet.
+    #[arg(value_parser = file_path())]
     file: PathBuf,
 
     /// `sqlite://path`: the embedded database to copy.

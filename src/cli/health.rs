@@ -71,9 +71,7 @@ impl Health {
             name => name.to_owned(),
         };
         Ok(ServerUrl {
-            tls: self
-                .tls_cert
-                .is_some_and(|file| !file.as_os_str().is_empty()),
+            tls: self.tls_cert.is_some(),
             host,
             port: self.port,
         })

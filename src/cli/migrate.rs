@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::misspelt::{self, Misspelt};
 use crate::{
     core::{
         config::{DatabaseConfig, LogConfig},
@@ -18,7 +19,8 @@ pub(super) struct Migrate {
     log: LogConfig,
 }
 
-pub(super) fn run(options: &Migrate) -> Result<(), StartError> {
+pub(super) fn run(options: &Migrate, misspelt: &[Misspelt]) -> Result<(), StartError> {
     let _logs = telemetry::start(&options.log);
+    misspelt::warn(misspelt);
     server::migrate(&options.database.url)
 }

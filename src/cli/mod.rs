@@ -3,8 +3,11 @@
 mod admin;
 mod backup;
 mod copy;
+mod env_file;
+mod environment;
 mod health;
 mod migrate;
+mod misspelt;
 mod openapi;
 mod secret_files;
 mod serve;
@@ -12,8 +15,9 @@ mod settings;
 
 use std::{io::Write as _, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
 
+use self::environment::Environment;
 use crate::{core::config::Config, server::StartError};
 
 /// A setting or an argument is wrong.
@@ -61,11 +65,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), StartError> {
-    settings::read_env_file()?;
-    match parse()?.command {
-        None => serve::run(&settings::of_serve()?),
-        Some(Command::Serve(config)) => serve::run(&config),
-        Some(Command::Migrate(options)) => migrate::run(&options),
+    let environment = Environment::read()?;
+    let command = Cli::command().after_help(settings::help());
+    let misspelt = misspelt::find(&environment, &settings::known(&command));
+    let cli: Cli = settings::read(command, std::env::args_os().collect(), &environment)?;
+    match cli.command {
+        None => serve::run(&settings::of_serve(&environment)?, &misspelt),
+        Some(Command::Serve(config)) => serve::run(&config, &misspelt),
+        Some(Command::Migrate(options)) => migrate::run(&options, &misspelt),
         Some(Command::Openapi) => openapi::run(),
         Some(Command::Admin(options)) => admin::run(options),
         Some(Command::Backup(options)) => backup::run(&options),
@@ -74,7 +81,12 @@ fn run() -> Result<(), StartError> {
     }
 }
 
-fn parse() -> Result<Cli, StartError> {
-    let command = Cli::command().after_help(settings::help());
-    settings::read(command, std::env::args_os().collect())
+/// The settings of `serve` for a program of one's own: from its flags, the environment and `.env`.
+pub fn settings_of(program: &'static str) -> Result<Config, StartError> {
+    let command = Config::augment_args(clap::Command::new(program));
+    settings::read(
+        command,
+        std::env::args_os().collect(),
+        &Environment::read()?,
+    )
 }

@@ -1,5 +1,6 @@
 //! `latchkey serve`, and `latchkey` alone.
 
+use super::misspelt::{self, Misspelt};
 use crate::{
     core::{clock::Clock, config::Config, spans, telemetry},
     server::{self, Server, StartError},
@@ -8,9 +9,10 @@ use crate::{
 /// Below this bcrypt is too quick to keep anybody from guessing.
 const LOWEST_SAFE_COST: u32 = 10;
 
-pub(super) fn run(config: &Config) -> Result<(), StartError> {
+pub(super) fn run(config: &Config, misspelt: &[Misspelt]) -> Result<(), StartError> {
     // Dropped last: what becomes of traces at the end is logged.
     let _logs = telemetry::start(&config.log);
+    misspelt::warn(misspelt);
     let _traces =
         spans::start(&config.telemetry).map_err(|error| StartError::Setting(error.to_string()))?;
     if config.bcrypt_cost < LOWEST_SAFE_COST {

@@ -1,79 +1,171 @@
 //! The settings on the command line: how they are read, listed and complained about.
 
-use std::ffi::OsString;
+use std::{borrow::Cow, collections::BTreeSet, ffi::OsString};
 
 use clap::{
     Arg, ArgMatches, Args as _, Command, FromArgMatches,
+    builder::Resettable,
     error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
 
-use super::secret_files::{self, FromFile};
+use super::{
+    environment::{Environment, normalized},
+    secret_files::{self, FromFile},
+};
 use crate::{core::config::Config, server::StartError};
 
-/// Reads `.env` in the working folder, if there is one. What is set already stays.
-pub(super) fn read_env_file() -> Result<(), StartError> {
-    match dotenvy::from_path(".env") {
-        Ok(()) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
-        Err(dotenvy::Error::LineParse(line, _)) => {
-            // Which line, not what it says: that may be a secret.
-            let file = std::fs::read_to_string(".env").unwrap_or_default();
-            let number = file.lines().position(|l| l.trim() == line.trim());
-            let place = number.map_or_else(|| "a line".to_owned(), |n| format!("line {}", n + 1));
-            Err(StartError::Setting(format!(
-                ".env: cannot read {place}; write NAME=value, and quote a value with blanks"
-            )))
-        }
-        Err(error) => Err(StartError::Setting(format!(".env: {error}"))),
-    }
-}
-
 /// The settings of `serve` where no command is given: from the environment alone.
-pub(super) fn of_serve() -> Result<Config, StartError> {
-    read(serve_command(), vec!["latchkey".into()])
+pub(super) fn of_serve(environment: &Environment) -> Result<Config, StartError> {
+    read(serve_command(), vec!["latchkey".into()], environment)
 }
 
-/// What the arguments, the environment and the files that it names say.
+/// Reads what the arguments, the environment and the files that it names say.
+///
+/// All of them become arguments, in one form, before any is interpreted: so each value is subject to the
+/// same rule about blanks, and only here is decided which source counts.
 pub(super) fn read<T: FromArgMatches>(
-    mut command: Command,
-    mut arguments: Vec<OsString>,
+    command: Command,
+    arguments: Vec<OsString>,
+    environment: &Environment,
 ) -> Result<T, StartError> {
-    command.build();
-    let parse = |arguments: &[OsString], from_files: &[FromFile]| {
-        let matches = command.clone().try_get_matches_from(arguments);
-        matches.map_err(|error| explain(error, &command, from_files))
-    };
-    let mut matches = parse(&arguments, &[])?;
-    let (chosen, given, depth) = chosen(&command, &matches);
-    let from_files = secret_files::flags(chosen, given)?;
-    if !from_files.is_empty() {
-        let flags = from_files.iter().map(|from_file| from_file.flag.clone());
-        // Behind the command's name, where no `--` makes them anything else.
-        arguments.splice(depth..depth, flags);
-        matches = parse(&arguments, &from_files)?;
-    }
-    T::from_arg_matches(&matches).map_err(|error| explain(error, &command, &from_files))
+    let mut named = command.clone();
+    named.build();
+    let given = as_given(command.clone())
+        .try_get_matches_from(&arguments)
+        .map_err(|error| {
+            if is_request(&error) {
+                show(command.clone(), &arguments);
+            }
+            explain(error, &named, &[])
+        })?;
+    let mut from_files = Vec::new();
+    let arguments = collect(&named, &given, arguments, environment, &mut from_files)?;
+    let matches = by_arguments_alone(command).try_get_matches_from(arguments);
+    matches
+        .and_then(|matches| T::from_arg_matches(&matches))
+        .map_err(|error| explain(error, &named, &from_files))
 }
 
-/// The command that was chosen, what is said to it, and how many words name it.
-fn chosen<'a>(
-    mut command: &'a Command,
-    mut matches: &'a ArgMatches,
-) -> (&'a Command, &'a ArgMatches, usize) {
-    let mut words = 1;
-    while let Some((name, rest)) = matches.subcommand() {
-        let Some(next) = command.find_subcommand(name) else {
-            break;
-        };
-        (command, matches, words) = (next, rest, words + 1);
+/// Arguments that say all that is set: the command's name, then each setting as a flag.
+fn collect(
+    command: &Command,
+    given: &ArgMatches,
+    arguments: Vec<OsString>,
+    environment: &Environment,
+    from_files: &mut Vec<FromFile>,
+) -> Result<Vec<OsString>, StartError> {
+    let mut words: Vec<OsString> = arguments.into_iter().take(1).collect();
+    let (mut command, mut given) = (command, given);
+    while let Some((name, below)) = given.subcommand()
+        && let Some(next) = command.find_subcommand(name)
+    {
+        words.push(name.into());
+        (command, given) = (next, below);
     }
-    (command, matches, words)
+    let mut positional = Vec::new();
+    for argument in command.get_arguments() {
+        let id = argument.get_id().as_str();
+        let is_typed = given.value_source(id) == Some(ValueSource::CommandLine);
+        if !argument.get_action().takes_values() {
+            words.extend(is_typed.then(|| flag(argument).into()));
+            continue;
+        }
+        let typed = given.get_raw(id).into_iter().flatten().last();
+        let typed = typed.and_then(normalized);
+        if argument.get_long().is_none() {
+            positional.extend(typed);
+            continue;
+        }
+        let variable = argument.get_env().and_then(|name| environment.get(name));
+        let value = match (typed, variable) {
+            // A flag comes before the environment, and that before a file: both are an error.
+            (Some(typed), _) => Some(typed),
+            (None, variable) => match secret_files::read(argument, environment)? {
+                Some(from_file) => {
+                    let value = from_file.value.clone();
+                    from_files.push(from_file);
+                    Some(value)
+                }
+                None => variable.map(ToOwned::to_owned),
+            },
+        };
+        if let Some(value) = value {
+            let mut word = OsString::from(format!("{}=", flag(argument)));
+            word.push(value);
+            words.push(word);
+        }
+    }
+    if !positional.is_empty() {
+        words.push("--".into());
+        words.extend(positional);
+    }
+    Ok(words)
+}
+
+/// The command for which every value is good, and nothing is set but by its arguments.
+fn as_given(command: Command) -> Command {
+    by_arguments_alone(command)
+        .mut_args(|argument| match argument.get_action().takes_values() {
+            true => argument
+                .value_parser(clap::value_parser!(OsString))
+                .default_value(Resettable::Reset)
+                .required(false),
+            false => argument,
+        })
+        .mut_subcommands(as_given)
+}
+
+/// The command to which the environment means nothing.
+fn by_arguments_alone(command: Command) -> Command {
+    command
+        .mut_args(|argument| argument.env(Resettable::Reset))
+        .mut_subcommands(by_arguments_alone)
+}
+
+/// Whether somebody asked for help or the version.
+fn is_request(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::DisplayVersion
+    )
+}
+
+/// Shows what was asked for, with defaults and without what is set: that may be a secret.
+fn show(command: Command, arguments: &[OsString]) {
+    if let Err(error) = without_env_values(command).try_get_matches_from(arguments)
+        && is_request(&error)
+    {
+        error.exit();
+    }
+}
+
+fn without_env_values(command: Command) -> Command {
+    command
+        .mut_args(|argument| argument.hide_env_values(true))
+        .mut_subcommands(without_env_values)
+}
+
+/// The names of all variables that any command reads, those of files among them.
+pub(super) fn known(command: &Command) -> BTreeSet<String> {
+    let own = command.get_arguments().flat_map(|argument| {
+        let variable = argument.get_env().map(|name| name.to_string_lossy());
+        variable
+            .map(Cow::into_owned)
+            .into_iter()
+            .chain(secret_files::variable(argument))
+    });
+    let below = command.get_subcommands().flat_map(known);
+    own.chain(below).collect()
 }
 
 /// Every setting with its default, for `latchkey --help`.
 pub(super) fn help() -> String {
     let mut text = String::from(
-        "Settings, as environment variables (a .env file is read) or as flags of `serve`:\n",
+        "Settings, as environment variables (a .env file is read) or as flags of `serve`. A value that is empty is as if \
+         it were not set; blanks at its ends do not count:\n",
     );
     for setting in serve_command().get_arguments() {
         let (Some(variable), Some(help)) = (setting.get_env(), setting.get_help()) else {
@@ -99,12 +191,7 @@ pub(super) fn help() -> String {
 
 /// One line that names the setting and says what would do, never its value: it may be a secret.
 fn explain(error: clap::Error, command: &Command, from_files: &[FromFile]) -> StartError {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp
-            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-            | ErrorKind::DisplayVersion
-    ) {
+    if is_request(&error) {
         error.exit();
     }
     if let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) {
@@ -167,3 +254,7 @@ fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.trim_start_matches("error: ").to_owned()
 }
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

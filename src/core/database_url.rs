@@ -6,7 +6,10 @@ use std::{
     str::FromStr,
 };
 
-use super::postgres_url::PostgresUrl;
+use super::{
+    file_name::{self, UnlikelyName},
+    postgres_url::{self, PostgresUrl},
+};
 
 /// A checked `DATABASE_URL`. A PostgreSQL one holds a password, so it is never shown.
 #[derive(Clone)]
@@ -18,7 +21,7 @@ pub enum DatabaseUrl {
 }
 
 /// Why a `DATABASE_URL` was refused. Says nothing of the URL's content: it may hold a password.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDatabaseUrl {
     #[error("is neither `sqlite://path` nor `postgres://user@host/database`")]
     Scheme,
@@ -26,6 +29,18 @@ pub enum InvalidDatabaseUrl {
     NoFile,
     #[error("asks for a database in memory, which no two connections share; give a file")]
     InMemory,
+    #[error(transparent)]
+    Unlikely(#[from] UnlikelyName),
+    #[error(
+        "has a `?` or a `#`: a `sqlite://` URL has no parameters; give the path alone, such as \
+         sqlite://data/latchkey.db"
+    )]
+    Parameters,
+    #[error(
+        "has a percent-encoded character, such as `%20`, which is not decoded in a `sqlite://` URL; write the \
+         character itself"
+    )]
+    Encoded,
     #[error(
         "is not a URL that PostgreSQL's library reads as you mean it; in user name and password, \
          percent-encode every character besides letters and digits (`@` is `%40`, `/` is `%2F`)"
@@ -56,15 +71,34 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(url: &str) -> Result<Self, Self::Err> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            if url.contains(file_name::is_invisible) {
+                return Err(UnlikelyName::Invisible.into());
+            }
             return PostgresUrl::parse(url).map(Self::Postgres);
         }
         match url.strip_prefix("sqlite://") {
             None => Err(InvalidDatabaseUrl::Scheme),
-            Some("") => Err(InvalidDatabaseUrl::NoFile),
-            Some(path) if path.ends_with('/') => Err(InvalidDatabaseUrl::NoFile),
-            Some(path) if path.starts_with(":memory:") => Err(InvalidDatabaseUrl::InMemory),
-            Some(path) => Ok(Self::Sqlite(path.into())),
+            Some(path) => Ok(Self::Sqlite(sqlite_file(path)?)),
         }
+    }
+}
+
+/// The file that `sqlite://path` names. The path is taken as it is written, so what stands for something
+/// else in other programs' URLs would be a part of the name of another, empty database.
+fn sqlite_file(path: &str) -> Result<PathBuf, InvalidDatabaseUrl> {
+    if path.starts_with(":memory:") {
+        return Err(InvalidDatabaseUrl::InMemory);
+    }
+    file_name::check(path)?;
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if path.contains(['?', '#']) {
+        Err(InvalidDatabaseUrl::Parameters)
+    } else if path.split('%').skip(1).any(postgres_url::begins_with_byte) {
+        Err(InvalidDatabaseUrl::Encoded)
+    } else if ["", ".", ".."].contains(&name) {
+        Err(InvalidDatabaseUrl::NoFile)
+    } else {
+        Ok(path.into())
     }
 }
 
@@ -94,6 +128,31 @@ mod tests {
     }
 
     #[test]
+    fn sqlite_url_that_nobody_means_is_rejected() {
+        use InvalidDatabaseUrl::{Encoded, InMemory, NoFile, Parameters, Unlikely};
+        for (path, why) in [
+            ("", NoFile),
+            ("data/", NoFile),
+            ("data/..", NoFile),
+            (":memory:", InMemory),
+            ("data/x.db?mode=rwc", Parameters),
+            ("data/x.db#fragment", Parameters),
+            ("data/my%20keys.db", Encoded),
+            ("data/x.db\r", Unlikely(UnlikelyName::Invisible)),
+            ("~/x.db", Unlikely(UnlikelyName::Home)),
+            ("/C:/x.db", Unlikely(UnlikelyName::Windows)),
+            (" data/x.db", Unlikely(UnlikelyName::Blank)),
+        ] {
+            let read = format!("sqlite://{path}").parse::<DatabaseUrl>();
+            assert_eq!(read.err(), Some(why), "{path:?}");
+        }
+        for path in ["data/my keys.db", "100%.db", "50%off.db", "/abs/x.db"] {
+            let read = format!("sqlite://{path}").parse::<DatabaseUrl>().unwrap();
+            assert_eq!(read.sqlite_path(), Some(Path::new(path)));
+        }
+    }
+
+    #[test]
     fn a_password_that_would_be_taken_for_something_else_is_refused() {
         for url in [
             "postgres://u:hunter%zz22@h/d",
@@ -101,6 +160,8 @@ mod tests {
             "postgres://u:hunt/er22@h/d",
             "postgres://u:hunt@er22@h/d",
             "postgres://u:hunter22",
+            "postgres://u:hunter22@h/d\r",
+            "postgres://u:hunter\n22@h/d",
         ] {
             assert!(url.parse::<DatabaseUrl>().is_err(), "{url}");
         }

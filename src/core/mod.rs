@@ -7,6 +7,7 @@ pub mod connections;
 pub mod conversation;
 pub mod database_url;
 pub mod error;
+pub mod file_name;
 pub mod id;
 pub mod json_object;
 pub mod limit;

@@ -163,10 +163,13 @@ impl<'a> Parts<'a> {
 
 /// Whether every `%` begins an encoded byte.
 fn is_percent_encoded(uri: &str) -> bool {
-    uri.split('%').skip(1).all(|rest| {
-        let digits = rest.as_bytes().get(..2);
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    })
+    uri.split('%').skip(1).all(begins_with_byte)
+}
+
+/// Whether what follows a `%` is a byte in hexadecimal.
+pub(super) fn begins_with_byte(rest: &str) -> bool {
+    let digits = rest.as_bytes().get(..2);
+    digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 #[cfg(test)]

@@ -83,14 +83,16 @@ fn a_file_that_is_no_good_stops_the_start_with_one_line_that_names_it() {
     let short = file("short", b"hunter22\n");
     let binary = file("binary", &[0xff; 40]);
     let empty = file("empty", b"");
+    let blank = file("blank", b"\xef\xbb\xbf \r\n");
     let long = file("long", &[b'x'; 70_000]);
     let here = folder.path().to_str().unwrap();
     for (name, path, remedy) in [
         ("JWT_SECRET_FILE", &*missing, "cannot be read"),
         ("JWT_SECRET_FILE", here, "cannot be read"),
-        ("JWT_SECRET_FILE", "", "cannot be read"),
         ("JWT_SECRET_FILE", &short, "at least 32"),
-        ("JWT_SECRET_FILE", &empty, "at least 32"),
+        ("JWT_SECRET_FILE", &empty, "is empty"),
+        ("JWT_SECRET_FILE", &blank, "is empty"),
+        ("REDIS_URL_FILE", &empty, "is empty"),
         ("JWT_SECRET_FILE", &binary, "UTF-8"),
         ("JWT_SECRET_FILE", &long, "65536"),
         ("JWT_SECRET_PREVIOUS_FILE", &short, "at least 32"),
@@ -106,6 +108,8 @@ fn a_file_that_is_no_good_stops_the_start_with_one_line_that_names_it() {
             assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
         }
     }
+    let output = run(&[], &[("JWT_SECRET_FILE", "~/secret"), ("PORT", "0")]);
+    assert_refused(&output, 2, &["JWT_SECRET_FILE", "write the folder out"]);
     for arguments in [
         &["migrate"][..],
         &["backup", "x"],

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::parse::{seconds, whole_number};
+use crate::core::file_name::file_path;
 
 /// How HTTP is served.
 #[derive(Debug, Clone, Args)]
@@ -73,11 +74,11 @@ pub struct HttpConfig {
 pub struct TlsConfig {
     /// Certificates in PEM, the server's first: HTTPS is served instead of HTTP. Read again on SIGHUP
     /// [default: none].
-    #[arg(long = "tls-cert", env = "TLS_CERT")]
+    #[arg(long = "tls-cert", env = "TLS_CERT", value_parser = file_path())]
     pub certificate: Option<PathBuf>,
 
     /// The certificate's private key in PEM [default: none].
-    #[arg(long = "tls-key", env = "TLS_KEY")]
+    #[arg(long = "tls-key", env = "TLS_KEY", value_parser = file_path())]
     pub key: Option<PathBuf>,
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::core::file_name::is_invisible;
+
 /// A secret for signing tokens, checked for its length.
 #[derive(Clone)]
 pub struct JwtSecret(SecretString);
@@ -63,7 +65,9 @@ impl std::str::FromStr for RedisUrl {
             };
             !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
         };
-        match rest.is_some_and(has_host) {
+        // The client's library would leave out line breaks, and so use another password.
+        let is_visible = !text.contains(is_invisible);
+        match is_visible && rest.is_some_and(has_host) {
             true => Ok(Self(text.to_owned().into())),
             false => Err(
                 "must be redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS, with user \
