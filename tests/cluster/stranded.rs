@@ -185,8 +185,11 @@ fn lost_listener_is_replaced_once_while_changes_go_on() {
     };
     let listeners = "SELECT pid::text AS text FROM pg_stat_activity \
         WHERE datname = current_database() AND query LIKE 'LISTEN%'";
-    let before = query(fleet.database_url(), listeners);
-    assert_eq!(before.len(), 3);
+    let mut before = Vec::new();
+    await_that("three listeners", Duration::from_secs(20), || {
+        before = query(fleet.database_url(), listeners);
+        before.len() == 3
+    });
     // Longer than a renewal.
     for instance in &fleet.instances {
         instance.proxy.delay_connections(Duration::from_millis(800));
