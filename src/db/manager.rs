@@ -5,27 +5,36 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use diesel::{
-    Connection as _, PgConnection, QueryResult, RunQueryDsl as _, SqliteConnection,
+    Connection as _, PgConnection, QueryResult, RunQueryDsl as _,
     connection::{SimpleConnection as _, TransactionManager as _},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Conn;
+use super::{
+    Conn,
+    embedded::{EmbeddedFile, open_existing, settle},
+    writable::is_writable,
+};
 use crate::core::database_url::DatabaseUrl;
 
 /// A connection that was in use this recently is lent without asking the server whether it is alive:
 /// under load that would be a second round trip for each request.
 const TRUSTED_FOR: Duration = Duration::from_millis(500);
 
+/// How long a command that has no timeout waits for a lock on the embedded database.
+const NO_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Opens connections to one database.
 #[derive(Debug)]
 pub(super) struct Manager {
     url: DatabaseUrl,
+    /// The files that each connection has to open, if others have opened them.
+    embedded: Option<Arc<EmbeddedFile>>,
     /// How long to wait for a connection, a lock or an answer. `None`: as long as it takes.
     timeout: Option<Duration>,
     /// When a connection last turned out to be broken. Others may be, from the same cause.
@@ -38,6 +47,11 @@ pub(super) struct Pooled {
     /// Set when a query failed in a way that leaves the connection in doubt.
     pub doubtful: bool,
     last_used: Instant,
+    /// How many times the embedded database's files had been lost when it was opened.
+    losses: u64,
+    /// Set when the embedded database could not be written when it was opened. SQLite only reads through such a
+    /// connection for ever.
+    reads_only: bool,
 }
 
 /// Why no connection could be opened. Shows no part of the URL that may be a password.
@@ -53,7 +67,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    fn sqlite(path: &Path, reason: &dyn ToString) -> Self {
+    pub(super) fn sqlite(path: &Path, reason: &dyn ToString) -> Self {
         Self::Sqlite {
             path: path.to_owned(),
             reason: reason.to_string(),
@@ -85,9 +99,15 @@ impl Manager {
     pub(super) fn new(url: DatabaseUrl, timeout: Option<Duration>) -> Self {
         Self {
             url,
+            embedded: None,
             timeout,
             last_broken: Mutex::default(),
         }
+    }
+
+    /// The same for connections to files that stay open, and for these alone.
+    pub(super) fn to(self, embedded: Option<Arc<EmbeddedFile>>) -> Self {
+        Self { embedded, ..self }
     }
 
     /// Whether a connection that was in use at this time needs no look at it.
@@ -97,11 +117,44 @@ impl Manager {
         last_used.elapsed() < TRUSTED_FOR && last_broken.is_none_or(|at| at < last_used)
     }
 
-    /// Opens a connection with all its settings.
+    /// Opens a connection with all its settings. An embedded database has to be there.
     pub(super) fn open(&self) -> Result<Conn, ConnectError> {
-        match &self.url {
-            DatabaseUrl::Sqlite(path) => open_sqlite(path, self.timeout).map(Conn::Sqlite),
-            DatabaseUrl::Postgres(uri) => open_postgres(uri, self.timeout).map(Conn::Postgres),
+        let (path, timeout) = match &self.url {
+            DatabaseUrl::Sqlite(path) => (path, self.timeout.unwrap_or(NO_TIMEOUT)),
+            DatabaseUrl::Postgres(uri) => {
+                return open_postgres(uri, self.timeout).map(Conn::Postgres);
+            }
+        };
+        let conn = match &self.embedded {
+            Some(file) => open_existing(path, timeout, || file.require()),
+            None => {
+                settle(path).map_err(|error| ConnectError::sqlite(path, &error))?;
+                open_existing(path, timeout, || Ok(()))
+            }
+        };
+        conn.map(Conn::Sqlite)
+    }
+
+    /// The same where an embedded database is made if it is missing, with its folder.
+    pub(super) fn open_or_create(&self) -> Result<Conn, ConnectError> {
+        if let Some(path) = self.url.sqlite_path() {
+            settle(path).map_err(|error| ConnectError::sqlite(path, &error))?;
+            make_private(path).map_err(|error| ConnectError::sqlite(path, &error))?;
+        }
+        self.open()
+    }
+
+    /// Requires of a connection to the embedded database that it is one to the files as they are now.
+    fn require_current(&self, pooled: &Pooled) -> Result<(), ConnectError> {
+        let (Some(path), Some(file)) = (self.url.sqlite_path(), &self.embedded) else {
+            return Ok(());
+        };
+        if pooled.losses != file.losses() {
+            return Err(ConnectError::sqlite(path, &"it was lost meanwhile"));
+        }
+        match pooled.reads_only && is_writable(path) {
+            true => Err(ConnectError::sqlite(path, &"it could not be written")),
+            false => Ok(()),
         }
     }
 }
@@ -111,15 +164,23 @@ impl r2d2::ManageConnection for Manager {
     type Error = ConnectError;
 
     fn connect(&self) -> Result<Pooled, ConnectError> {
+        let losses = self.embedded.as_ref().map_or(0, |file| file.losses());
+        let path = self.url.sqlite_path();
+        let reads_only = path.is_some_and(|path| !is_writable(path));
         Ok(Pooled {
             conn: self.open()?,
             doubtful: false,
             last_used: Instant::now(),
+            losses,
+            reads_only,
         })
     }
 
     fn is_valid(&self, pooled: &mut Pooled) -> Result<(), ConnectError> {
-        if matches!(pooled.conn, Conn::Sqlite(_)) || self.trusts(pooled.last_used) {
+        if matches!(pooled.conn, Conn::Sqlite(_)) {
+            return self.require_current(pooled);
+        }
+        if self.trusts(pooled.last_used) {
             return Ok(());
         }
         ping(&mut pooled.conn)
@@ -146,28 +207,6 @@ fn is_inside_transaction(conn: &mut Conn) -> bool {
 /// One round trip.
 pub(super) fn ping(conn: &mut Conn) -> QueryResult<usize> {
     diesel::sql_query("SELECT 1").execute(conn)
-}
-
-fn open_sqlite(path: &Path, timeout: Option<Duration>) -> Result<SqliteConnection, ConnectError> {
-    let failed = |reason: &dyn ToString| ConnectError::sqlite(path, reason);
-    make_private(path).map_err(|error| failed(&error))?;
-    // A name that begins with `file:` would be read as a URI, and `./` makes it a path.
-    let name = match path.to_str() {
-        Some(name) if path.is_relative() => format!("./{name}"),
-        Some(name) => name.to_owned(),
-        None => return Err(failed(&"the path is not UTF-8")),
-    };
-    let mut conn = SqliteConnection::establish(&name).map_err(|error| failed(&error))?;
-    // FULL, because NORMAL can lose a commit when the power fails.
-    let busy = timeout.unwrap_or(Duration::from_secs(60)).as_millis();
-    conn.batch_execute(&format!(
-        "PRAGMA busy_timeout = {busy};
-         PRAGMA journal_mode = WAL;
-         PRAGMA synchronous = FULL;
-         PRAGMA foreign_keys = ON;"
-    ))
-    .map_err(|error| failed(&error))?;
-    Ok(conn)
 }
 
 /// Makes the file and its folder where they are missing: password hashes are nobody else's to read.

@@ -58,7 +58,7 @@ struct Row {
 pub fn run(url: &DatabaseUrl) -> Result<Vec<String>, MigrateError> {
     let manager = Manager::new(url.clone(), None);
     let _lock = url.sqlite_path().map(lock_beside).transpose()?;
-    match manager.open()? {
+    match manager.open_or_create()? {
         Conn::Sqlite(mut conn) => run_pending(&mut conn, SQLITE),
         Conn::Postgres(mut conn) => {
             require_utf8(&mut conn)?;

@@ -1,9 +1,12 @@
 //! One code base on two databases. Nothing above this room asks which one it is on.
 
 pub mod backup;
+mod changes;
 mod claim;
 mod conn;
 pub mod copy;
+mod embedded;
+mod files;
 mod manager;
 pub mod migrations;
 pub(crate) mod notifications;
@@ -11,6 +14,7 @@ mod pool;
 pub(crate) mod schema;
 mod types;
 mod writable;
+mod write_proof;
 
 pub use claim::{Claim, ClaimError};
 pub use conn::{Aborted, Conn};
@@ -18,3 +22,4 @@ pub(crate) use conn::{InsertResult, for_update};
 pub use manager::ConnectError;
 pub use pool::{Db, PoolUse};
 pub use writable::NotWritable;
+pub use write_proof::NoChanges;

@@ -15,8 +15,10 @@ use r2d2::Pool;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Aborted, Conn,
+    Aborted, Conn, NoChanges,
+    embedded::EmbeddedFile,
     manager::{ConnectError, Manager, ping},
+    write_proof::WriteProof,
 };
 use crate::core::{
     config::DatabaseConfig,
@@ -40,10 +42,10 @@ const RECONNECT_WITHIN: Duration = Duration::from_millis(500);
 /// A pool of connections. Clones share it.
 #[derive(Clone)]
 pub struct Db {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     pool: Pool<Manager>,
     /// One turn per connection.
     connections: Turns,
@@ -54,6 +56,9 @@ struct Shared {
     query_timeout: Duration,
     /// When it last answered, unless it has failed since.
     answered: Mutex<Option<Instant>>,
+    pub(super) changes: WriteProof,
+    /// The files of the embedded database.
+    pub(super) embedded: Option<Arc<EmbeddedFile>>,
     /// What it is called in traces.
     system: &'static str,
 }
@@ -75,17 +80,24 @@ pub struct PoolUse {
 impl Db {
     /// Opens the pool. Its connections are made when they are first needed.
     pub fn open(config: &DatabaseConfig) -> Result<Self, ConnectError> {
+        let path = config.url.sqlite_path();
+        let embedded = path.map(EmbeddedFile::open).transpose()?;
         let manager = Manager::new(config.url.clone(), Some(query_timeout(config)));
         // The pool opens connections in the background and reports what goes wrong there to the log
         // only. Trying one first brings the reason to whoever starts the service.
-        drop(manager.open()?);
-        Ok(Self::open_later(config))
+        drop(manager.to(embedded.clone()).open()?);
+        Ok(Self::with(config, embedded))
     }
 
     /// The same for whoever goes on whether or not the database can be reached by now.
     pub fn open_later(config: &DatabaseConfig) -> Self {
+        Self::with(config, None)
+    }
+
+    /// Another pool to the same database.
+    pub(super) fn with(config: &DatabaseConfig, embedded: Option<Arc<EmbeddedFile>>) -> Self {
         let query_timeout = query_timeout(config);
-        let manager = Manager::new(config.url.clone(), Some(query_timeout));
+        let manager = Manager::new(config.url.clone(), Some(query_timeout)).to(embedded.clone());
         let sqlite = config.url.sqlite_path().is_some();
         let turns = |what, at_once| Turns::new(what, at_once, MAX_WAITING);
         let pool = Pool::builder()
@@ -102,6 +114,8 @@ impl Db {
                 timeout: config.timeout,
                 query_timeout,
                 answered: Mutex::default(),
+                changes: WriteProof::default(),
+                embedded,
                 system: if sqlite { "sqlite" } else { "postgresql" },
             }),
         }
@@ -139,16 +153,24 @@ impl Db {
     ) -> Result<T, Error> {
         let start_by = self.start_by();
         let write = self.in_time(async {
-            let writer = match &self.shared.writers {
-                Some(writers) => Some(writers.take(start_by).await?),
-                None => None,
-            };
-            self.on_connection(start_by, writer, work).await
+            let writer = self.writer(start_by).await?;
+            self.on_connection(start_by, writer, noting(self, work))
+                .await
         });
         self.traced("database write", write).await
     }
 
-    async fn traced<T>(
+    pub(super) async fn writer(
+        &self,
+        start_by: Instant,
+    ) -> Result<Option<Arc<OwnedSemaphorePermit>>, Error> {
+        match &self.shared.writers {
+            Some(writers) => Ok(Some(Arc::new(writers.take(start_by).await?))),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn traced<T>(
         &self,
         name: &'static str,
         work: impl Future<Output = Result<T, Error>>,
@@ -187,11 +209,14 @@ impl Db {
         self.read(ping).await.map(drop)
     }
 
-    fn start_by(&self) -> Instant {
+    pub(super) fn start_by(&self) -> Instant {
         Instant::now() + self.shared.timeout - self.shared.query_timeout
     }
 
-    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub(super) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         tokio::time::timeout(self.shared.timeout, answer)
             .await
             .map_err(|_| unavailable("the database did not answer in time"))?
@@ -199,16 +224,18 @@ impl Db {
 
     /// On a thread where blocking is allowed. The turns are held until the work has ended, not until
     /// nobody waits for it any more.
-    async fn on_connection<T: Send + 'static>(
+    pub(super) async fn on_connection<T: Send + 'static>(
         &self,
         start_by: Instant,
-        writer: Option<OwnedSemaphorePermit>,
+        writer: Option<Arc<OwnedSemaphorePermit>>,
         queries: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
     ) -> Result<T, Error> {
         let shared = self.shared.clone();
         let connection = shared.connections.take(start_by).await?;
         tokio::task::spawn_blocking(move || {
+            let is_change = writer.is_some();
             let _turns = (writer, connection);
+            shared.require_files()?;
             let mut pooled = shared
                 .pool
                 .get_timeout(start_by.saturating_duration_since(Instant::now()))
@@ -222,13 +249,20 @@ impl Db {
             let answer = queries(&mut pooled.conn).map_err(|aborted| match aborted {
                 Aborted::Refused(error) => error,
                 Aborted::Query(error) => {
+                    let is_read_only = NoChanges::of(&error) == Some(NoChanges::ReadOnly);
                     let error = classify(error);
-                    pooled.doubtful = matches!(error, Error::Unavailable(_));
+                    let is_embedded = shared.embedded.is_some();
+                    pooled.doubtful =
+                        matches!(error, Error::Unavailable(_)) && (is_embedded || !is_read_only);
                     error
                 }
             });
             shared.note_answer(!pooled.doubtful);
-            answer
+            match is_change {
+                // What went into a file that is not at its path any more is lost at the next start.
+                true => answer.and_then(|done| shared.require_files().map(|()| done)),
+                false => answer,
+            }
         })
         .await
         .map_err(|_| Error::Internal("a database thread panicked".into()))?
@@ -236,10 +270,25 @@ impl Db {
 }
 
 impl Shared {
+    /// Requires that the embedded database's files are where they were when they were opened.
+    fn require_files(&self) -> Result<(), Error> {
+        let required = self.embedded.as_ref().map_or(Ok(()), |file| file.require());
+        required.inspect_err(|_| self.note_answer(false))
+    }
+
     fn note_answer(&self, answered: bool) {
         let mut at = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         *at = answered.then(Instant::now);
     }
+}
+
+/// Has the pool note how a change ends.
+pub(super) fn noting<T, W: FnOnce(&mut Conn) -> Result<T, Aborted>>(
+    db: &Db,
+    work: W,
+) -> impl FnOnce(&mut Conn) -> Result<T, Aborted> + use<T, W> {
+    let shared = db.shared.clone();
+    move |conn| shared.changes.note(work(conn))
 }
 
 fn query_timeout(config: &DatabaseConfig) -> Duration {

@@ -33,6 +33,7 @@ mod deployment;
 mod full_disk;
 mod health;
 mod killed;
+mod log_size;
 mod metrics;
 mod metrics_documents;
 mod metrics_listener;
