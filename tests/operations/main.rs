@@ -41,6 +41,7 @@ mod metrics_listener;
 mod read_only;
 mod readiness;
 mod readiness_for;
+mod reserve;
 mod restored_file;
 mod slow_clients;
 mod starts_and_stops;
