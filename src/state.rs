@@ -75,7 +75,7 @@ impl State {
             roles: Roles::new(db.clone(), clock.clone()),
             audit: Audit::new(db.clone()),
             usage: UsageReports::new(db.clone(), clock.clone(), usage),
-            readiness: Readiness::new(db.clone(), engine.clone(), stopping.clone()),
+            readiness: Readiness::new(db.clone(), engine.clone(), clock.clone(), stopping.clone()),
             engine,
             trusted_proxies: config.trusted_proxies.clone(),
             allowed_origins: config.cors.allowed_origins.clone(),

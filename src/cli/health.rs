@@ -3,7 +3,7 @@
 
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{
     core::probe::{self, ServerUrl},
@@ -15,6 +15,10 @@ pub(super) struct Health {
     /// Ask whether the process lives, and not whether it can answer.
     #[arg(long)]
     live: bool,
+
+    /// Ask whether it can answer these requests, and not whether it can answer all.
+    #[arg(long = "for", value_enum, conflicts_with = "live")]
+    purpose: Option<Purpose>,
 
     /// The server, as http://HOST:PORT or https://HOST:PORT [default: that of HOST and PORT on this
     /// machine, with TLS if TLS_CERT is set].
@@ -38,11 +42,18 @@ pub(super) struct Health {
     tls_cert: Option<PathBuf>,
 }
 
+/// A kind of requests.
+#[derive(Clone, Copy, ValueEnum)]
+enum Purpose {
+    /// Checks of keys.
+    Checks,
+}
+
 pub(super) fn run(options: Health) -> Result<(), StartError> {
-    let path = if options.live {
-        "/health/live"
-    } else {
-        "/health/ready"
+    let path = match options.purpose {
+        Some(Purpose::Checks) => "/health/ready?for=checks",
+        None if options.live => "/health/live",
+        None => "/health/ready",
     };
     let within = Duration::from_secs(options.timeout_seconds);
     let server = options.server()?;

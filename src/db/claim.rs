@@ -7,7 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::writable::{NotWritable, real_path, require_writable};
+use super::{
+    Db,
+    embedded::{SERVING, beside, settle_unserved},
+    writable::{NotWritable, require_writable},
+};
 use crate::core::database_url::DatabaseUrl;
 
 /// Instances on PostgreSQL tell one another what changes, so any number of them may serve it. An
@@ -15,7 +19,7 @@ use crate::core::database_url::DatabaseUrl;
 /// the process ends, however it does.
 #[derive(Debug)]
 pub struct Claim {
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 /// Why a database cannot be served.
@@ -30,13 +34,24 @@ pub enum ClaimError {
     NotWritable(#[from] NotWritable),
     #[error("cannot lock {}: {reason}", path.display())]
     Lock { path: PathBuf, reason: io::Error },
+    #[error("cannot use {}: {reason}", path.display())]
+    Unfit { path: PathBuf, reason: String },
 }
 
 impl Claim {
     /// Takes it, if nobody has it.
     pub fn take(url: &DatabaseUrl) -> Result<Self, ClaimError> {
         let lock = url.sqlite_path().map(lock).transpose()?;
-        Ok(Self { _lock: lock })
+        Ok(Self { lock })
+    }
+
+    /// Watches over the files of the database that is served through this pool, and notes which they are: a log
+    /// that is left behind is not brought into another database.
+    pub fn keep(&self, db: &Db) -> io::Result<()> {
+        match &self.lock {
+            Some(lock) => db.keep_files(lock),
+            None => Ok(()),
+        }
     }
 }
 
@@ -49,10 +64,7 @@ fn lock(database: &Path) -> Result<File, ClaimError> {
         });
     }
     require_writable(database)?;
-    // The same file may have several names.
-    let mut path = real_path(database).into_os_string();
-    path.push(".serving");
-    let path = PathBuf::from(path);
+    let path = beside(database, SERVING);
     let open = || {
         OpenOptions::new()
             .write(true)
@@ -65,8 +77,13 @@ fn lock(database: &Path) -> Result<File, ClaimError> {
         file.try_lock()?;
         Ok(file)
     });
-    locked.map_err(|error| match error {
+    let locked = locked.map_err(|error| match error {
         TryLockError::WouldBlock => ClaimError::Taken(database.to_owned()),
         TryLockError::Error(reason) => ClaimError::Lock { path, reason },
-    })
+    })?;
+    settle_unserved(database, &locked).map_err(|error| ClaimError::Unfit {
+        path: database.to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(locked)
 }

@@ -10,13 +10,14 @@ use std::{
 };
 
 use diesel::{
-    Connection as _, QueryResult, RunQueryDsl as _, SqliteConnection,
-    connection::{SimpleConnection as _, TransactionManager as _},
+    QueryResult, RunQueryDsl as _, SqliteConnection, connection::TransactionManager as _,
 };
 
 use super::{
-    Conn, deadline, interrupt,
+    Conn, deadline,
+    embedded::{EmbeddedFile, open_existing, settle},
     postgres::{self, Patience, Watch},
+    writable::is_writable,
 };
 use crate::core::database_url::DatabaseUrl;
 
@@ -27,10 +28,15 @@ const TRUSTED_FOR: Duration = Duration::from_millis(500);
 /// How long the check of an idle connection may take.
 const CHECK_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long a command that has no timeout waits for a lock on the embedded database.
+const NO_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Opens connections to one database.
 #[derive(Debug)]
 pub(super) struct Manager {
     url: DatabaseUrl,
+    /// The files that each connection has to open, if others have opened them.
+    embedded: Option<Arc<EmbeddedFile>>,
     /// How long to wait for a connection, a lock or an answer. `None`: as long as it takes.
     timeout: Option<Duration>,
     lost: Mutex<Lost>,
@@ -54,6 +60,11 @@ pub(super) struct Pooled {
     last_used: Instant,
     /// The time limit of what it waits for, on PostgreSQL.
     watch: Option<Arc<Watch>>,
+    /// How many times the embedded database's files had been lost when it was opened.
+    losses: u64,
+    /// Set when the embedded database could not be written when it was opened. SQLite only reads through such a
+    /// connection for ever.
+    reads_only: bool,
 }
 
 /// Why no connection could be opened. Shows no part of the URL that may be a password.
@@ -73,12 +84,12 @@ pub enum ConnectError {
     #[error("cannot connect to PostgreSQL: {0}")]
     Postgres(String),
     /// An idle connection that is replaced.
-    #[error("a connection to PostgreSQL was lost")]
+    #[error("a database connection was lost")]
     Lost,
 }
 
 impl ConnectError {
-    fn sqlite(path: &Path, reason: &dyn ToString) -> Self {
+    pub(super) fn sqlite(path: &Path, reason: &dyn ToString) -> Self {
         Self::Sqlite {
             path: path.to_owned(),
             reason: reason.to_string(),
@@ -122,9 +133,15 @@ impl Manager {
     pub(super) fn new(url: DatabaseUrl, timeout: Option<Duration>) -> Self {
         Self {
             url,
+            embedded: None,
             timeout,
             lost: Mutex::default(),
         }
+    }
+
+    /// The same for connections to files that stay open, and for these alone.
+    pub(super) fn to(self, embedded: Option<Arc<EmbeddedFile>>) -> Self {
+        Self { embedded, ..self }
     }
 
     /// Whether a connection that was in use at this time needs no look at it.
@@ -137,7 +154,7 @@ impl Manager {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a connection with all its settings.
+    /// Opens a connection with all its settings. An embedded database has to be there.
     pub(super) fn open(&self) -> Result<Conn, ConnectError> {
         self.open_watched().map(|(conn, _)| conn)
     }
@@ -145,7 +162,7 @@ impl Manager {
     /// The same, with the time limit of what it waits for, on PostgreSQL.
     pub(super) fn open_watched(&self) -> Result<(Conn, Option<Arc<Watch>>), ConnectError> {
         match &self.url {
-            DatabaseUrl::Sqlite(path) => Ok((Conn::Sqlite(open_sqlite(path, self.timeout)?), None)),
+            DatabaseUrl::Sqlite(path) => Ok((Conn::Sqlite(self.open_embedded(path)?), None)),
             DatabaseUrl::Postgres(url) => {
                 let patience = self
                     .timeout
@@ -155,6 +172,40 @@ impl Manager {
             }
         }
     }
+
+    fn open_embedded(&self, path: &Path) -> Result<SqliteConnection, ConnectError> {
+        let timeout = self.timeout.unwrap_or(NO_TIMEOUT);
+        match &self.embedded {
+            Some(file) => open_existing(path, timeout, || file.require()),
+            None => {
+                settle(path).map_err(|error| ConnectError::sqlite(path, &error))?;
+                open_existing(path, timeout, || Ok(()))
+            }
+        }
+    }
+
+    /// The same where an embedded database is made if it is missing, with its folder.
+    pub(super) fn open_or_create(&self) -> Result<(Conn, Option<Arc<Watch>>), ConnectError> {
+        if let Some(path) = self.url.sqlite_path() {
+            settle(path).map_err(|error| ConnectError::sqlite(path, &error))?;
+            make_private(path).map_err(|error| ConnectError::sqlite(path, &error))?;
+        }
+        self.open_watched()
+    }
+
+    /// Requires of a connection to the embedded database that it is one to the files as they are now.
+    fn require_current(&self, pooled: &Pooled) -> Result<(), ConnectError> {
+        let (Some(path), Some(file)) = (self.url.sqlite_path(), &self.embedded) else {
+            return Ok(());
+        };
+        if pooled.losses != file.losses() {
+            return Err(ConnectError::Lost);
+        }
+        match pooled.reads_only && is_writable(path) {
+            true => Err(ConnectError::Lost),
+            false => Ok(()),
+        }
+    }
 }
 
 impl r2d2::ManageConnection for Manager {
@@ -162,18 +213,23 @@ impl r2d2::ManageConnection for Manager {
     type Error = ConnectError;
 
     fn connect(&self) -> Result<Pooled, ConnectError> {
+        let losses = self.embedded.as_ref().map_or(0, |file| file.losses());
+        let path = self.url.sqlite_path();
+        let reads_only = path.is_some_and(|path| !is_writable(path));
         let (conn, watch) = self.open_watched()?;
         Ok(Pooled {
             conn,
             doubtful: false,
             last_used: Instant::now(),
             watch,
+            losses,
+            reads_only,
         })
     }
 
     fn is_valid(&self, pooled: &mut Pooled) -> Result<(), ConnectError> {
         if matches!(pooled.conn, Conn::Sqlite(_)) {
-            return Ok(());
+            return self.require_current(pooled);
         }
         if self.lost().hung.is_some_and(|at| pooled.last_used < at) {
             return Err(ConnectError::Lost);
@@ -232,29 +288,6 @@ fn is_inside_transaction(conn: &mut Conn) -> bool {
 /// One round trip.
 pub(super) fn ping(conn: &mut Conn) -> QueryResult<usize> {
     diesel::sql_query("SELECT 1").execute(conn)
-}
-
-fn open_sqlite(path: &Path, timeout: Option<Duration>) -> Result<SqliteConnection, ConnectError> {
-    let failed = |reason: &dyn ToString| ConnectError::sqlite(path, reason);
-    interrupt::heed_deadlines();
-    make_private(path).map_err(|error| failed(&error))?;
-    // A name that begins with `file:` would be read as a URI, and `./` makes it a path.
-    let name = match path.to_str() {
-        Some(name) if path.is_relative() => format!("./{name}"),
-        Some(name) => name.to_owned(),
-        None => return Err(failed(&"the path is not UTF-8")),
-    };
-    let mut conn = SqliteConnection::establish(&name).map_err(|error| failed(&error))?;
-    // FULL, because NORMAL can lose a commit when the power fails.
-    let busy = timeout.unwrap_or(Duration::from_secs(60)).as_millis();
-    conn.batch_execute(&format!(
-        "PRAGMA busy_timeout = {busy};
-         PRAGMA journal_mode = WAL;
-         PRAGMA synchronous = FULL;
-         PRAGMA foreign_keys = ON;"
-    ))
-    .map_err(|error| failed(&error))?;
-    Ok(conn)
 }
 
 /// Makes the file and its folder where they are missing: password hashes are nobody else's to read.

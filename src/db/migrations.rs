@@ -104,7 +104,7 @@ pub fn run(url: &DatabaseUrl) -> Result<Vec<String>, MigrateError> {
     let manager = Manager::new(url.clone(), None);
     let _lock = url.sqlite_path().map(lock_beside).transpose()?;
     let opened = announced("the database to take a connection", || {
-        manager.open_watched()
+        manager.open_or_create()
     });
     let (conn, watch) = opened?;
     match conn {

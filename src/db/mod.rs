@@ -1,10 +1,13 @@
 //! One code base on two databases. Nothing above this room asks which one it is on.
 
 pub mod backup;
+mod changes;
 mod claim;
 mod conn;
 pub mod copy;
 mod deadline;
+mod embedded;
+mod files;
 mod interrupt;
 mod manager;
 pub mod migrations;
@@ -14,6 +17,7 @@ mod postgres;
 pub(crate) mod schema;
 mod types;
 mod writable;
+mod write_proof;
 
 pub use claim::{Claim, ClaimError};
 pub use conn::{Aborted, Conn};
@@ -22,3 +26,4 @@ pub use manager::ConnectError;
 pub use pool::{Db, PoolUse};
 pub use postgres::PoolerError;
 pub use writable::NotWritable;
+pub use write_proof::NoChanges;

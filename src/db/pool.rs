@@ -15,8 +15,10 @@ use r2d2::{Pool, PooledConnection};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Aborted, Conn, deadline,
+    Aborted, Conn, NoChanges, deadline,
+    embedded::EmbeddedFile,
     manager::{ConnectError, LogErrors, Manager, ping},
+    write_proof::WriteProof,
 };
 use crate::core::{
     config::DatabaseConfig,
@@ -41,10 +43,10 @@ const RECONNECT_WITHIN: Duration = Duration::from_millis(500);
 /// A pool of connections. Clones share it.
 #[derive(Clone)]
 pub struct Db {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     pool: Pool<Manager>,
     /// One turn per connection.
     connections: Turns,
@@ -55,6 +57,9 @@ struct Shared {
     query_timeout: Duration,
     /// When it last answered, unless it has failed since.
     answered: Mutex<Option<Instant>>,
+    pub(super) changes: WriteProof,
+    /// The files of the embedded database.
+    pub(super) embedded: Option<Arc<EmbeddedFile>>,
     /// What it is called in traces.
     system: &'static str,
 }
@@ -76,18 +81,26 @@ pub struct PoolUse {
 impl Db {
     /// Opens the pool. Its connections are made when they are first needed.
     pub fn open(config: &DatabaseConfig) -> Result<Self, ConnectError> {
+        let path = config.url.sqlite_path();
+        let embedded = path.map(EmbeddedFile::open).transpose()?;
         let manager = Manager::new(config.url.clone(), Some(query_timeout(config)));
+        let manager = manager.to(embedded.clone());
         // The pool opens connections in the background and reports what goes wrong there to the log
         // only. Trying one first brings the reason to whoever starts the service.
         let opened = announced("the database to take a connection", || manager.open());
         drop(opened?);
-        Ok(Self::open_later(config))
+        Ok(Self::with(config, embedded))
     }
 
     /// The same for whoever goes on whether or not the database can be reached by now.
     pub fn open_later(config: &DatabaseConfig) -> Self {
+        Self::with(config, None)
+    }
+
+    /// Another pool to the same database.
+    pub(super) fn with(config: &DatabaseConfig, embedded: Option<Arc<EmbeddedFile>>) -> Self {
         let query_timeout = query_timeout(config);
-        let manager = Manager::new(config.url.clone(), Some(query_timeout));
+        let manager = Manager::new(config.url.clone(), Some(query_timeout)).to(embedded.clone());
         let sqlite = config.url.sqlite_path().is_some();
         let turns = |what, at_once| Turns::new(what, at_once, MAX_WAITING);
         let pool = Pool::builder()
@@ -105,6 +118,8 @@ impl Db {
                 timeout: config.timeout,
                 query_timeout,
                 answered: Mutex::default(),
+                changes: WriteProof::default(),
+                embedded,
                 system: if sqlite { "sqlite" } else { "postgresql" },
             }),
         }
@@ -159,22 +174,42 @@ impl Db {
     ) -> Result<T, Error> {
         let times = self.times();
         let write = async {
-            let writer = match &self.shared.writers {
-                Some(writers) => Some(writers.take(times.start_by).await?),
-                None => None,
-            };
-            let write = self.on_thread(times, writer, move |shared| {
-                let mut lent = shared.lend(times)?;
-                let result = work(&mut lent.conn);
-                shared.conclude(&mut lent, result)
-            });
-            write.await
+            let writer = self.writer(times).await?;
+            self.on_connection(times, writer, noting(self, work)).await
         };
         self.traced("database write", self.in_time(times, write))
             .await
     }
 
-    async fn traced<T>(
+    pub(super) async fn writer(
+        &self,
+        times: Times,
+    ) -> Result<Option<Arc<OwnedSemaphorePermit>>, Error> {
+        match &self.shared.writers {
+            Some(writers) => Ok(Some(Arc::new(writers.take(times.start_by).await?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes changes on a connection.
+    pub(super) async fn on_connection<T: Send + 'static>(
+        &self,
+        times: Times,
+        writer: Option<Arc<OwnedSemaphorePermit>>,
+        work: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
+    ) -> Result<T, Error> {
+        let work = move |shared: &Shared| {
+            let mut lent = shared.lend(times)?;
+            let result = work(&mut lent.conn);
+            let done = shared.conclude(&mut lent, result)?;
+            // What went into a file that is not at its path any more is lost at the next start.
+            shared.require_files()?;
+            Ok(done)
+        };
+        self.on_thread(times, writer, work).await
+    }
+
+    pub(super) async fn traced<T>(
         &self,
         name: &'static str,
         work: impl Future<Output = Result<T, Error>>,
@@ -213,7 +248,7 @@ impl Db {
         self.read(ping).await.map(drop)
     }
 
-    fn times(&self) -> Times {
+    pub(super) fn times(&self) -> Times {
         let end_by = Instant::now() + self.shared.timeout;
         Times {
             start_by: end_by - self.shared.query_timeout,
@@ -221,7 +256,7 @@ impl Db {
         }
     }
 
-    async fn in_time<T>(
+    pub(super) async fn in_time<T>(
         &self,
         times: Times,
         result: impl Future<Output = Result<T, Error>>,
@@ -236,7 +271,7 @@ impl Db {
     async fn on_thread<T: Send + 'static>(
         &self,
         times: Times,
-        writer: Option<OwnedSemaphorePermit>,
+        writer: Option<Arc<OwnedSemaphorePermit>>,
         work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Error> {
         let shared = self.shared.clone();
@@ -253,7 +288,7 @@ impl Db {
 
 /// Until when something on the database must begin, and end.
 #[derive(Clone, Copy)]
-struct Times {
+pub(super) struct Times {
     start_by: Instant,
     end_by: Instant,
 }
@@ -276,6 +311,7 @@ impl From<Error> for Failure {
 
 impl Shared {
     fn lend(&self, times: Times) -> Result<PooledConnection<Manager>, Error> {
+        self.require_files()?;
         let left = times.start_by.saturating_duration_since(Instant::now());
         let lent = self.pool.get_timeout(left).map_err(|error| {
             self.note_answer(false);
@@ -293,24 +329,42 @@ impl Shared {
         lent: &mut PooledConnection<Manager>,
         result: Result<T, Aborted>,
     ) -> Result<T, Failure> {
-        let mut is_lost = false;
+        let (mut is_lost, mut is_read_only) = (false, false);
         let result = result.map_err(|aborted| match aborted {
             Aborted::Refused(error) => error,
             Aborted::Query(error) => {
                 is_lost = is_lost_connection(&error);
+                is_read_only = NoChanges::of(&error) == Some(NoChanges::ReadOnly);
                 let error = classify(error);
                 lent.doubtful = matches!(error, Error::Unavailable(_));
                 error
             }
         });
-        self.note_answer(!lent.doubtful);
+        // A session may stay read-only when the server is not any more: it is replaced all the same.
+        let has_answered = is_read_only && self.embedded.is_none();
+        self.note_answer(!lent.doubtful || has_answered);
         result.map_err(|error| Failure { error, is_lost })
+    }
+
+    /// Requires that the embedded database's files are where they were when they were opened.
+    fn require_files(&self) -> Result<(), Error> {
+        let required = self.embedded.as_ref().map_or(Ok(()), |file| file.require());
+        required.inspect_err(|_| self.note_answer(false))
     }
 
     fn note_answer(&self, answered: bool) {
         let mut at = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         *at = answered.then(Instant::now);
     }
+}
+
+/// Has the pool note how a change ends.
+pub(super) fn noting<T, W: FnOnce(&mut Conn) -> Result<T, Aborted>>(
+    db: &Db,
+    work: W,
+) -> impl FnOnce(&mut Conn) -> Result<T, Aborted> + use<T, W> {
+    let shared = db.shared.clone();
+    move |conn| shared.changes.note(work(conn))
 }
 
 fn query_timeout(config: &DatabaseConfig) -> Duration {

@@ -43,6 +43,11 @@ pub(super) fn require_writable(database: &Path) -> Result<(), NotWritable> {
     }
 }
 
+/// Whether a file that is there can be written. Makes nothing.
+pub(super) fn is_writable(file: &Path) -> bool {
+    access(file, Access::READ_OK | Access::WRITE_OK).is_ok()
+}
+
 /// Where a file is, or will be.
 pub(super) fn real_path(file: &Path) -> PathBuf {
     let in_real_folder = || {

@@ -96,7 +96,7 @@ impl From<NewKeySettings> for KeySettings {
 }
 
 /// A checked merge patch of the settings (RFC 7396). What is cleared has its default again.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct KeyPatch {
     pub name: Patch<String>,
     pub enabled: Option<bool>,
@@ -106,6 +106,25 @@ pub struct KeyPatch {
     pub rate_limit: Patch<RateLimitPatch>,
     pub quota: Patch<QuotaPatch>,
     pub metadata: Patch<Map<String, Value>>,
+}
+
+impl KeyPatch {
+    /// Whether it disables the key and does nothing else.
+    pub fn only_disables(&self) -> bool {
+        matches!(
+            self,
+            Self {
+                name: Patch::Keep,
+                enabled: Some(false),
+                scopes: Patch::Keep,
+                expires_at: Patch::Keep,
+                ip_allowlist: Patch::Keep,
+                rate_limit: Patch::Keep,
+                quota: Patch::Keep,
+                metadata: Patch::Keep,
+            }
+        )
+    }
 }
 
 /// A checked patch of a rate limit. A member that is left out stays, if there is one.

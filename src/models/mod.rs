@@ -12,6 +12,7 @@ pub mod quota_usage;
 pub mod role;
 pub mod usage;
 pub mod user;
+pub mod write_probe;
 
 use crate::db::Conn;
 

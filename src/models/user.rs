@@ -80,6 +80,13 @@ pub struct UserChange {
     pub active: Option<bool>,
 }
 
+impl UserChange {
+    /// Whether it locks the account and does nothing else.
+    pub fn only_deactivates(&self) -> bool {
+        self.role.is_none() && self.active == Some(false)
+    }
+}
+
 /// Which accounts a list shows.
 #[derive(Debug, Default)]
 pub struct UserFilter {

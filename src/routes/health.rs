@@ -4,7 +4,8 @@ use actix_web::{HttpResponse, get, web};
 
 use crate::{
     core::error::Error,
-    schemas::health::{Health, OK},
+    extract::QueryString,
+    schemas::health::{Health, OK, Purpose, ReadyFor},
     state::State,
 };
 
@@ -20,14 +21,25 @@ pub(crate) async fn live() -> HttpResponse {
 
 /// Can it answer
 ///
-/// 503 while the database is out of reach, while the lease is missing by which it may answer from memory,
-/// and once it is stopping; `detail` says which.
+/// 503 while the database is out of reach or takes no changes (its disk is full, it is read-only), while its file
+/// was moved away or replaced, while the instance has no lease to answer from its cache, and once it is stopping;
+/// `detail` says which.
+///
+/// With `for=checks` it is 200 as long as keys can be checked, from the cache or in the database, whether or not
+/// anything can be changed: for load balancers and gateways that send checks of keys.
 #[utoipa::path(
     tag = "health",
+    params(ReadyFor),
     responses((status = 200, description = "It can", body = Health)),
 )]
 #[get("/health/ready")]
-pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Error> {
-    state.readiness.check().await?;
+pub(crate) async fn ready(
+    state: web::Data<State>,
+    query: QueryString,
+) -> Result<HttpResponse, Error> {
+    match query.read::<ReadyFor>()?.purpose {
+        None => state.readiness.require_all().await?,
+        Some(Purpose::Checks) => state.readiness.require_checks().await?,
+    }
     Ok(HttpResponse::Ok().json(OK))
 }

@@ -76,12 +76,17 @@ impl Server {
         let jwt_secret = jwt_secret(config)?;
         migrate(&config.database.url)?;
         let db = Db::open(&config.database).map_err(|e| StartError::Environment(e.to_string()))?;
+        claim
+            .keep(&db)
+            .map_err(|error| StartError::Environment(OpenError::Files(error).to_string()))?;
         let listener = listen::listen(&addresses)?;
         let metrics = config.telemetry.metrics_addr.map(listen_for_metrics);
         let metrics = metrics.transpose()?;
         let state = State::new(config, &jwt_secret, claim, db, clock).map_err(|e| match e {
             OpenError::Redis(_) => StartError::Setting(e.to_string()),
-            OpenError::Claim(_) | OpenError::Connect(_) => StartError::Environment(e.to_string()),
+            OpenError::Claim(_) | OpenError::Connect(_) | OpenError::Files(_) => {
+                StartError::Environment(e.to_string())
+            }
         })?;
         let connections = admission::room_for_connections(config);
         let trusted = config.trusted_proxies.clone();
@@ -161,6 +166,7 @@ impl Server {
         if let Some(metrics) = metrics {
             metrics.stop().await;
         }
+        state.db.finish().await;
         tracing::info!("stopped");
         ended?;
         kept.map_err(io::Error::other)

@@ -214,7 +214,7 @@ impl Accounts {
     pub async fn log_out(&self, caller: Caller) -> Result<(), Error> {
         let now = self.clock.now();
         self.db
-            .write(move |conn| {
+            .write_closing(move |conn| {
                 caller.authority_now(conn)?;
                 user::end_sessions(conn, caller.user.id)?;
                 record(conn, now, &caller.user, &caller.origin, Action::LoggedOut)?;

@@ -100,35 +100,39 @@ impl ApiKeys {
         patch: KeyPatch,
     ) -> Result<OwnedKey, Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
-        self.coherence
-            .write(move |conn, key_changes| {
-                let authority = caller.authority_now(conn)?;
-                let (Lineage { key, siblings }, now) = changeable(conn, &clock, &caller, id)?;
-                let before = &key.settings;
-                let after = patch
-                    .apply(before)
-                    .map_err(|wrong| Error::Validation(vec![wrong]))?;
-                let is_new = |scope: &&str| before.scopes.iter().all(|known| known != *scope);
-                may_give(authority, after.scopes.iter().filter(is_new))?;
-                // `None` is later than any time.
-                let end = |settings: &KeySettings| settings.expires_at.map_or(i64::MAX, |at| at.0);
-                if end(&after) > end(before) && api_key::is_rotated(conn, id)? {
-                    return Err(Error::Conflict(IN_GRACE.into()).into());
-                }
-                let Some(changes) = audit::changes(before, &after)? else {
-                    return Ok(owned(key));
-                };
-                api_key::set_settings(conn, key_changes, id, &after)?;
-                record(conn, now, &caller, Action::KeyUpdated, &key, changes)?;
-                for sibling in siblings.iter().filter(|_| after.limits != before.limits) {
-                    share_limits(conn, key_changes, &caller, now, sibling, after.limits)?;
-                }
-                Ok(owned(ApiKey {
-                    settings: after,
-                    ..key
-                }))
-            })
-            .await
+        let closes = patch.only_disables();
+        let make = move |conn: &mut Conn, key_changes: &mut Changes| {
+            let authority = caller.authority_now(conn)?;
+            let (Lineage { key, siblings }, now) = changeable(conn, &clock, &caller, id)?;
+            let before = &key.settings;
+            let after = patch
+                .clone()
+                .apply(before)
+                .map_err(|wrong| Error::Validation(vec![wrong]))?;
+            let is_new = |scope: &&str| before.scopes.iter().all(|known| known != *scope);
+            may_give(authority, after.scopes.iter().filter(is_new))?;
+            // `None` is later than any time.
+            let end = |settings: &KeySettings| settings.expires_at.map_or(i64::MAX, |at| at.0);
+            if end(&after) > end(before) && api_key::is_rotated(conn, id)? {
+                return Err(Error::Conflict(IN_GRACE.into()).into());
+            }
+            let Some(changes) = audit::changes(before, &after)? else {
+                return Ok(owned(key));
+            };
+            api_key::set_settings(conn, key_changes, id, &after)?;
+            record(conn, now, &caller, Action::KeyUpdated, &key, changes)?;
+            for sibling in siblings.iter().filter(|_| after.limits != before.limits) {
+                share_limits(conn, key_changes, &caller, now, sibling, after.limits)?;
+            }
+            Ok(owned(ApiKey {
+                settings: after,
+                ..key
+            }))
+        };
+        match closes {
+            true => self.coherence.write_closing(make).await,
+            false => self.coherence.write(make).await,
+        }
     }
 
     /// Makes a successor with everything of a key of the caller's. The old key stops working after the
@@ -183,7 +187,7 @@ impl ApiKeys {
     ) -> Result<OwnedKey, Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
         self.coherence
-            .write(move |conn, key_changes| {
+            .write_closing(move |conn, key_changes| {
                 match reach {
                     Reach::Own(_) => caller.authority_now(conn)?,
                     Reach::Everybody => caller.authority_for(conn, Permission::KeysWrite)?,

@@ -79,21 +79,25 @@ impl Users {
         change: UserChange,
     ) -> Result<User, Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
-        self.coherence
-            .write(move |conn, key_changes| {
-                role::hold(conn)?;
-                let authority = caller.authority_for(conn, Permission::UsersWrite)?;
-                let user = user::find_for_update(conn, id)?.ok_or(Error::NotFound)?;
-                require_covered(authority, role::authority(conn, &user.role)?)?;
-                if let Some(name) = &change.role {
-                    let remedy = "must be the name of a role";
-                    let given = role::find(conn, name)?
-                        .ok_or_else(|| Error::invalid_field("/role", remedy))?;
-                    require_covered(authority, given.authority())?;
-                }
-                apply(conn, key_changes, clock.now(), caller.by(), user, change)
-            })
-            .await
+        let closes = change.only_deactivates();
+        let make = move |conn: &mut Conn, key_changes: &mut Changes| {
+            role::hold(conn)?;
+            let authority = caller.authority_for(conn, Permission::UsersWrite)?;
+            let user = user::find_for_update(conn, id)?.ok_or(Error::NotFound)?;
+            require_covered(authority, role::authority(conn, &user.role)?)?;
+            if let Some(name) = &change.role {
+                let remedy = "must be the name of a role";
+                let given =
+                    role::find(conn, name)?.ok_or_else(|| Error::invalid_field("/role", remedy))?;
+                require_covered(authority, given.authority())?;
+            }
+            let change = change.clone();
+            apply(conn, key_changes, clock.now(), caller.by(), user, change)
+        };
+        match closes {
+            true => self.coherence.write_closing(make).await,
+            false => self.coherence.write(make).await,
+        }
     }
 
     /// Gives an account the role `admin`, or `member` again, from the command line. `None` if no account
@@ -101,24 +105,26 @@ impl Users {
     pub async fn set_admin(&self, email: EmailKey, admin: bool) -> Result<Option<User>, Error> {
         let clock = self.clock.clone();
         let role = if admin { role::ADMIN } else { role::MEMBER };
-        self.coherence
-            .write(move |conn, key_changes| {
-                role::hold(conn)?;
-                let Some(found) = user::find_by_email(conn, &email)? else {
-                    return Ok(None);
-                };
-                let found = user::find_for_update(conn, found.id)?.ok_or(Error::NotFound)?;
-                if !admin && found.role != role::ADMIN {
-                    return Ok(Some(found));
-                }
-                let change = UserChange {
-                    role: Some(role.to_owned()),
-                    active: None,
-                };
-                let now = clock.now();
-                apply(conn, key_changes, now, By::CommandLine, found, change).map(Some)
-            })
-            .await
+        let make = move |conn: &mut Conn, key_changes: &mut Changes| {
+            role::hold(conn)?;
+            let Some(found) = user::find_by_email(conn, &email)? else {
+                return Ok(None);
+            };
+            let found = user::find_for_update(conn, found.id)?.ok_or(Error::NotFound)?;
+            if !admin && found.role != role::ADMIN {
+                return Ok(Some(found));
+            }
+            let change = UserChange {
+                role: Some(role.to_owned()),
+                active: None,
+            };
+            let now = clock.now();
+            apply(conn, key_changes, now, By::CommandLine, found, change).map(Some)
+        };
+        match admin {
+            true => self.coherence.write(make).await,
+            false => self.coherence.write_closing(make).await,
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub enum OpenError {
     Claim(#[from] ClaimError),
     #[error("{0}")]
     Connect(#[from] ConnectError),
+    #[error("cannot watch over the database's files: {0}")]
+    Files(#[from] std::io::Error),
     #[error("REDIS_URL (--redis-url) {0}")]
     Redis(#[from] NoStore),
 }
@@ -112,6 +114,7 @@ impl Engine {
     ) -> Result<Self, OpenError> {
         let claim = Claim::take(&database.url)?;
         let db = Db::open(database)?;
+        claim.keep(&db)?;
         Self::new(claim, db, database, cache, limits, usage, clock)
     }
 

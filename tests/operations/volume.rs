@@ -62,6 +62,18 @@ impl Volume {
         mount(&["-o", "remount,ro"], self.path())
     }
 
+    /// Mounts it in another folder as well.
+    pub fn also_at(&self, folder: &Path) {
+        let from = self.path().to_str().expect("UTF-8");
+        assert!(mount(&["--bind", from], folder));
+    }
+
+    /// Unmounts it there, also while something in it is open.
+    pub fn no_longer_at(folder: &Path) {
+        let output = Command::new("umount").arg("-l").arg(folder).output();
+        assert!(output.is_ok_and(|output| output.status.success()));
+    }
+
     pub fn make_writable(&self) {
         assert!(mount(&["-o", "remount,rw"], self.path()));
     }

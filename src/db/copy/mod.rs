@@ -83,15 +83,17 @@ pub fn run(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<Copied>, CopyErro
     // Until the end nobody else serves either of them.
     let _claims = (Claim::take(from)?, Claim::take(to)?);
     let layout = Layout::of_this_version()?;
-    let mut source = open(from, "the source")?;
+    let mut source = open(from, "the source", Manager::open)?;
     refuse_served(&mut source, "source").map_err(refused)?;
     begin_reading(&mut source, &layout).map_err(refused)?;
     {
-        let mut target = open(to, "the target")?;
+        let mut target = open(to, "the target", |manager| {
+            manager.open_or_create().map(|(conn, _)| conn)
+        })?;
         refuse_served(&mut target, "target").map_err(refused)?;
     }
     migrations::run(to)?;
-    let mut target = open(to, "the target")?;
+    let mut target = open(to, "the target", Manager::open)?;
     target
         .write(|target| fill(&mut source, &layout, target))
         .map_err(refused)
@@ -136,8 +138,12 @@ impl Layout {
     }
 }
 
-fn open(url: &DatabaseUrl, side: &'static str) -> Result<Conn, CopyError> {
-    let opened = Manager::new(url.clone(), None).open();
+fn open(
+    url: &DatabaseUrl,
+    side: &'static str,
+    open: impl FnOnce(&Manager) -> Result<Conn, ConnectError>,
+) -> Result<Conn, CopyError> {
+    let opened = open(&Manager::new(url.clone(), None));
     opened.map_err(|reason| CopyError::Connect { side, reason })
 }
 

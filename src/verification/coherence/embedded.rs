@@ -6,35 +6,55 @@ use crate::{
     core::{config::DatabaseConfig, error::Error},
     db::Db,
     models::key_change::{News, Revision},
+    verification::memory::Memory,
 };
 
 /// Nobody else to talk to.
-pub(super) struct Embedded {
+pub(super) struct Embedded<'a> {
     /// On a connection of its own: requests may keep the others busy for longer than a lease.
     db: Db,
+    memory: &'a Memory,
+    /// How many times the database's files had been lost when the news were last asked for.
+    losses: u64,
 }
 
-impl Embedded {
-    pub(super) fn new(config: &DatabaseConfig) -> Self {
+impl<'a> Embedded<'a> {
+    pub(super) fn new(db: &Db, config: &DatabaseConfig, memory: &'a Memory) -> Self {
         let config = DatabaseConfig {
             pool_size: 1,
             ..config.clone()
         };
         Self {
-            db: Db::open_later(&config),
+            db: db.beside(&config),
+            memory,
+            losses: db.losses(),
         }
     }
 }
 
-impl Channel for Embedded {
+impl Channel for Embedded<'_> {
     async fn renew(&mut self, _: i64) -> Result<i64, Error> {
         self.db.ping().await.map(|()| -1)
     }
 
+    /// There are none, but after the database's files were lost: whoever had them meanwhile may have changed
+    /// anything.
     async fn news(&mut self, known: Option<Revision>) -> Result<News, Error> {
+        if let Some(loss) = self.db.lost_files() {
+            // The lease ends now.
+            self.memory.distrust();
+            return Err(Error::Unavailable(loss.into()));
+        }
+        let losses = self.db.losses();
+        let is_known = losses == self.losses;
+        self.losses = losses;
         Ok(News {
             revision: Revision { number: 0, tag: 0 },
-            changes: known.map(|_| Vec::new()),
+            changes: known.filter(|_| is_known).map(|_| Vec::new()),
         })
+    }
+
+    async fn notified(&mut self) {
+        self.db.files_lost().await;
     }
 }

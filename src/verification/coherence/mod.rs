@@ -173,6 +173,19 @@ impl Coherence {
         carry_out(commit, list, self.shared.boot, &self.shared.acks).await?
     }
 
+    /// The same for changes that close a door, which a full disk does not stop: see
+    /// [`Db::as_closing_writer`].
+    pub async fn write_closing<T: Send + 'static>(
+        &self,
+        make: impl Fn(&mut Conn, &mut Changes) -> Result<T, Aborted> + Send + Sync + 'static,
+    ) -> Result<T, Error> {
+        let shared = self.shared.clone();
+        let work = move |conn: &mut Conn| shared.commit(conn, &make);
+        let commit = async || self.shared.db.as_closing_writer(work).await;
+        let list = async |as_of| self.shared.list(as_of).await;
+        carry_out(commit, list, self.shared.boot, &self.shared.acks).await?
+    }
+
     /// Keeps the lease on this instance's memory until `stop`, then gives it up. Without memory there
     /// is nothing to keep.
     pub(super) async fn keep_lease(&self, stop: impl Future<Output = ()>) {
@@ -188,7 +201,10 @@ impl Coherence {
             return stop.await;
         };
         match database.url.postgres() {
-            None => run(Member::new(memory, *boot, Embedded::new(database)), stop).await,
+            None => {
+                let channel = Embedded::new(&self.shared.db, database, memory);
+                run(Member::new(memory, *boot, channel), stop).await;
+            }
             Some(_) => {
                 // One that nobody has heard anything of.
                 let id = InstanceId::generate(clock.now());

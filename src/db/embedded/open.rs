@@ -1,0 +1,58 @@
+//! How a connection to an embedded database is opened.
+
+use std::{os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
+
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+
+use super::LOG_LIMIT;
+use crate::{
+    core::error::Error,
+    db::{ConnectError, interrupt},
+};
+
+/// Opens an embedded database that is there: SQLite makes none. `require` is asked before SQLite opens the log
+/// by its name, and after.
+pub(in crate::db) fn open_existing(
+    path: &Path,
+    timeout: Duration,
+    require: impl Fn() -> Result<(), Error>,
+) -> Result<SqliteConnection, ConnectError> {
+    let failed = |reason: &dyn ToString| ConnectError::sqlite(path, reason);
+    let require = || require().map_err(|error| failed(&error.cause().unwrap_or_default()));
+    require()?;
+    interrupt::heed_deadlines();
+    let mut conn =
+        SqliteConnection::establish(&sqlite_uri(path)).map_err(|error| failed(&error))?;
+    require()?;
+    // FULL, because NORMAL can lose a commit when the power fails.
+    conn.batch_execute(&format!(
+        "PRAGMA busy_timeout = {};
+         PRAGMA journal_mode = WAL;
+         PRAGMA journal_size_limit = {LOG_LIMIT};
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;",
+        timeout.as_millis()
+    ))
+    .map_err(|error| failed(&error))?;
+    require()?;
+    Ok(conn)
+}
+
+/// The URI of a file that has to be there, to be read and written (<https://www.sqlite.org/uri.html>).
+fn sqlite_uri(path: &Path) -> String {
+    // In `file://host/path` the host is empty.
+    let mut uri = String::from(if path.is_absolute() {
+        "file://"
+    } else {
+        "file:"
+    });
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?mode=rw");
+    uri
+}
