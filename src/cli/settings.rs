@@ -79,7 +79,7 @@ fn collect(
         }
         let variable = argument.get_env().and_then(|name| environment.get(name));
         let value = match (typed, variable) {
-            // A flag comes before the environment, and that before a file: both are an error.
+            // A flag counts before the environment. A variable beside its file is an error.
             (Some(typed), _) => Some(typed),
             (None, variable) => match secret_files::read(argument, environment)? {
                 Some(from_file) => {
@@ -164,8 +164,8 @@ pub(super) fn known(command: &Command) -> BTreeSet<String> {
 /// Every setting with its default, for `latchkey --help`.
 pub(super) fn help() -> String {
     let mut text = String::from(
-        "Settings, as environment variables (a .env file is read) or as flags of `serve`. A value that is empty is as if \
-         it were not set; blanks at its ends do not count:\n",
+        "Settings, as environment variables (a .env file is read) or as flags of `serve`. An empty value is as if it\n\
+         were not set; blanks at the ends of a value do not count:\n",
     );
     for setting in serve_command().get_arguments() {
         let (Some(variable), Some(help)) = (setting.get_env(), setting.get_help()) else {

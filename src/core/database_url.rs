@@ -90,6 +90,9 @@ fn sqlite_file(path: &str) -> Result<PathBuf, InvalidDatabaseUrl> {
         return Err(InvalidDatabaseUrl::InMemory);
     }
     file_name::check(path)?;
+    if path.starts_with("file:") {
+        return Err(UnlikelyName::Url.into());
+    }
     let name = path.rsplit('/').next().unwrap_or_default();
     if path.contains(['?', '#']) {
         Err(InvalidDatabaseUrl::Parameters)
@@ -140,6 +143,7 @@ mod tests {
             ("data/my%20keys.db", Encoded),
             ("data/x.db\r", Unlikely(UnlikelyName::Invisible)),
             ("~/x.db", Unlikely(UnlikelyName::Home)),
+            ("file:x.db", Unlikely(UnlikelyName::Url)),
             ("/C:/x.db", Unlikely(UnlikelyName::Windows)),
             (" data/x.db", Unlikely(UnlikelyName::Blank)),
         ] {

@@ -57,7 +57,7 @@ pub(crate) fn check(path: &str) -> Result<(), UnlikelyName> {
         Err(UnlikelyName::Invisible)
     } else if is_quoted('"') || is_quoted('\'') {
         Err(UnlikelyName::Quoted)
-    } else if path.contains("://") || path.starts_with("file:") {
+    } else if path.contains("://") {
         Err(UnlikelyName::Url)
     } else if first.starts_with('~') || names.any(|name| name == "~") {
         Err(UnlikelyName::Home)
@@ -96,6 +96,7 @@ mod tests {
             "a$/5$.db",
             "größe/キー.db",
             "tenant:1.db",
+            "file:copy?mode=memory",
         ] {
             assert_eq!(check(path), Ok(()), "{path}");
         }
