@@ -8,6 +8,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/repetitions.rs"]
+mod repetitions;
+
 mod callers;
 mod changes;
 mod fleet;

@@ -6,13 +6,19 @@ use super::{
     changes::{Change, OTHERS, REVOKED, Rounds},
     fleet::Fleet,
     load::Targets,
+    repetitions::repetitions,
 };
 
-/// Of DELETE, over all workers.
-const ROUNDS: usize = 1_000;
 const WORKERS: usize = 4;
+/// Of DELETE, by each worker.
+fn rounds() -> usize {
+    repetitions(100, 1_000)
+}
+
 /// Of each other change: each pair of instances that make and change it, twice.
-const ROUNDS_OF_OTHERS: usize = 18;
+fn rounds_of_others() -> usize {
+    repetitions(18, 90)
+}
 
 /// Each of these as often by a worker of its own, while all keys are used without pause everywhere.
 fn change_under_load(fleet: &Fleet, work: &[(&Change, usize)]) {
@@ -37,14 +43,14 @@ fn change_under_load(fleet: &Fleet, work: &[(&Change, usize)]) {
 #[test]
 fn after_delete_has_answered_no_instance_accepts_the_key() {
     if let Some(fleet) = Fleet::start() {
-        change_under_load(&fleet, &[(&REVOKED, ROUNDS / WORKERS); WORKERS]);
+        change_under_load(&fleet, &[(&REVOKED, rounds()); WORKERS]);
     }
 }
 
 #[test]
 fn after_any_change_has_answered_every_instance_goes_by_it() {
     if let Some(fleet) = Fleet::start() {
-        change_under_load(&fleet, &OTHERS.each_ref().map(|c| (c, ROUNDS_OF_OTHERS)));
+        change_under_load(&fleet, &OTHERS.each_ref().map(|c| (c, rounds_of_others())));
     }
 }
 

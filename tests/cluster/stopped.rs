@@ -15,11 +15,10 @@ use serde_json::json;
 use super::{
     fleet::{Fleet, assert_within_a_lease, text_of},
     load::Targets,
+    repetitions::repetitions,
     support::{Program, path_of},
     wire::Wire,
 };
-
-const ROUNDS: usize = 3;
 
 #[test]
 fn a_key_revoked_while_an_instance_is_stopped_is_refused_by_it_when_it_goes_on() {
@@ -28,7 +27,7 @@ fn a_key_revoked_while_an_instance_is_stopped_is_refused_by_it_when_it_goes_on()
     };
     let targets = Targets::new(1);
     let load = targets.load(&fleet.bases(), Duration::from_millis(2));
-    for round in 0..ROUNDS {
+    for round in 0..repetitions(3, 12) {
         let (key, target) = fleet.known_key();
         let target = Arc::new(target);
         targets.set(0, &target);
@@ -82,7 +81,7 @@ fn an_instance_stopped_amid_changes_does_not_hold_up_the_others_changes_for_long
             });
         }
         // More often, since a transaction is open only some of the time.
-        for _ in 0..2 * ROUNDS {
+        for _ in 0..repetitions(6, 24) {
             let (key, _) = fleet.known_key();
             stopped.signal("STOP");
             let took = fleet.revoke(0, &key);

@@ -7,6 +7,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/repetitions.rs"]
+mod repetitions;
+
 mod any;
 mod script;
 

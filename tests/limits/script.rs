@@ -9,7 +9,7 @@ use proptest::{
 };
 use redis::{Connection, Script};
 
-use crate::support;
+use crate::{repetitions::repetitions, support};
 
 const TAKE: &str = include_str!("../../src/verification/limits/take.lua");
 /// What stands before it here, and after it: time is the test's, and Redis's ends nothing.
@@ -104,7 +104,7 @@ impl Buckets {
     }
 }
 
-/// Runs a property for so many cases, each with buckets that nobody has used.
+/// Runs a property for so many cases, ten times as many in a full run, each with buckets that nobody has used.
 pub fn check<S: Strategy>(
     cases: u32,
     any: &S,
@@ -120,7 +120,7 @@ pub fn check<S: Strategy>(
     };
     let config = Config {
         failure_persistence: None,
-        ..Config::with_cases(cases)
+        ..Config::with_cases(repetitions(cases, 10 * cases))
     };
     let run = |case| {
         buckets.empty();

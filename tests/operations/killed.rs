@@ -9,14 +9,13 @@ use std::{
 
 use crate::{
     keys::{Acknowledged, Changes, await_ready},
+    repetitions::repetitions,
     support::{Program, postgres, program::QUICK, server::query},
 };
 
-const ROUNDS: usize = 5;
-
 fn survives_being_killed(settings: &[(&str, &str)], folder: &Path) -> Acknowledged {
     let mut all = Acknowledged::default();
-    for _ in 0..ROUNDS {
+    for _ in 0..repetitions(5, 50) {
         let mut program = Program::start(folder, settings);
         // Of all rounds before.
         all.assert_holds(&program.client());

@@ -8,6 +8,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/repetitions.rs"]
+mod repetitions;
+
 #[path = "../support/gateway.rs"]
 mod runner;
 

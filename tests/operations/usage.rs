@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Program, path_of, postgres, program::QUICK, server::query};
+use crate::{
+    repetitions::repetitions,
+    support::{Program, path_of, postgres, program::QUICK, server::query},
+};
 
 /// How many good checks the database knows of.
 pub fn counted(database_url: &str) -> usize {
@@ -30,7 +33,7 @@ fn keeps_what_was_written(folder: &Path, database_url: &str) {
     let mut ada = program.client().sign_up("ada@example.com");
     let key = ada.create_key();
     let (mut least, mut most) = (0, 0);
-    for _ in 0..3 {
+    for _ in 0..repetitions(3, 20) {
         let caller = program.client().with_key(key["api_key"].as_str().unwrap());
         for _ in 0..50 {
             assert_eq!(caller.get("/protected").status, 200);
