@@ -34,6 +34,7 @@ mod copy_refusals;
 mod database_restarted;
 mod deployment;
 mod embedded_file;
+mod faults;
 mod full_disk;
 mod health;
 mod killed;
