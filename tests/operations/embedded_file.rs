@@ -271,10 +271,19 @@ fn unmounted_volume_ends_the_service_until_it_is_mounted_again() {
     assert!(names_in(&service.folder).is_empty());
     volume.also_at(&service.folder);
     cached.await_service();
+    // At any moment of what the service does by itself.
+    for wait in 0..10 {
+        thread::sleep(Duration::from_millis(37 * wait));
+        Volume::no_longer_at(&service.folder);
+        cached.await_loss(Instant::now());
+        assert_eq!(names_in(&service.folder), [""; 0]);
+        volume.also_at(&service.folder);
+        cached.await_service();
+    }
     Volume::no_longer_at(&service.folder);
     cached.await_loss(Instant::now());
     program.stop();
-    assert!(names_in(&service.folder).is_empty());
+    assert_eq!(names_in(&service.folder), [""; 0]);
 }
 
 #[test]

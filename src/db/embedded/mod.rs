@@ -115,7 +115,7 @@ impl EmbeddedFile {
                 conn,
                 rescued: None,
             }),
-            reserve: Reserve::beside(path),
+            reserve: Reserve::beside(path).map_err(|error| failed(&error))?,
         };
         match this.find_loss() {
             None => Ok(Arc::new(this)),

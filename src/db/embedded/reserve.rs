@@ -5,9 +5,9 @@
 //! change is made again in what that frees. It is filled up when there is space again.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    ffi::OsString,
+    fs::File,
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -17,6 +17,7 @@ use std::{
 
 use diesel::result::Error as QueryError;
 use rand::{TryRng as _, rngs::SysRng};
+use rustix::fs::{Mode, OFlags, fstatvfs, openat, statat};
 
 use super::EmbeddedFile;
 use crate::db::NoChanges;
@@ -34,6 +35,10 @@ const ROOM: u64 = 256 * 1024;
 /// The file.
 #[derive(Debug)]
 pub(super) struct Reserve {
+    /// The folder, by a descriptor: its path may lead to another one, in which nothing is to be created.
+    folder: File,
+    name: OsString,
+    /// For the log.
     path: PathBuf,
     /// Held by whoever changes it.
     file: Mutex<()>,
@@ -42,18 +47,25 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    pub(super) fn beside(database: &Path) -> Self {
-        Self {
-            path: super::beside(database, ".reserve"),
+    pub(super) fn beside(database: &Path) -> io::Result<Self> {
+        let path = super::beside(database, ".reserve");
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        Ok(Self {
+            folder: File::open(folder)?,
+            name: path.file_name().unwrap_or_default().to_owned(),
+            path,
             file: Mutex::default(),
             is_short: AtomicBool::default(),
-        }
+        })
     }
 
     /// Frees a part of it. `false` if there is none.
     fn release(&self) -> io::Result<bool> {
         let _file = self.lock();
-        let file = match OpenOptions::new().write(true).open(&self.path) {
+        let file = match self.open(OFlags::WRONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             file => file?,
         };
@@ -92,19 +104,16 @@ impl Reserve {
     /// Answers whether it is whole.
     fn restore(&self) -> io::Result<bool> {
         let _file = self.lock();
-        let length = fs::metadata(&self.path).map_or(0, |file| file.len());
+        let length = statat(&self.folder, &self.name, rustix::fs::AtFlags::empty());
+        let length = length.map_or(0, |file| u64::try_from(file.st_size).unwrap_or(0));
         let missing = (SLICE * SLICES).saturating_sub(length);
         if missing == 0 {
             return Ok(true);
         }
-        if free_beside(&self.path)? < missing + SPARE {
+        if self.free()? < missing + SPARE {
             return Ok(false);
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&self.path)?;
+        let file = self.open(OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)?;
         fill(file, missing)?;
         Ok(true)
     }
@@ -115,7 +124,19 @@ impl Reserve {
 
     /// Whether the disk has no space for a change.
     pub(super) fn is_disk_full(&self) -> bool {
-        free_beside(&self.path).is_ok_and(|free| free < ROOM)
+        self.free().is_ok_and(|free| free < ROOM)
+    }
+
+    fn open(&self, flags: OFlags) -> io::Result<File> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = openat(&self.folder, &self.name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(file.into())
+    }
+
+    /// The bytes of the disk that whoever runs this may still use.
+    fn free(&self) -> io::Result<u64> {
+        let space = fstatvfs(&self.folder)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 }
 
@@ -131,16 +152,6 @@ fn fill(mut file: File, mut missing: u64) -> io::Result<()> {
         missing -= part as u64;
     }
     file.sync_all()
-}
-
-/// The bytes that whoever runs this may still use.
-fn free_beside(file: &Path) -> io::Result<u64> {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let space = rustix::fs::statvfs(folder)?;
-    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 impl EmbeddedFile {
