@@ -3,11 +3,16 @@
 //! `LISTEN`, advisory locks and `SET` belong to a session. Behind a pooler in transaction mode they are
 //! lost, or reach somebody else's transaction.
 
+use std::time::Duration;
+
 use diesel::{
     PgConnection, QueryResult, QueryableByName, RunQueryDsl as _, sql_query, sql_types::Integer,
 };
 
 use super::{ConnectError, Patience, PostgresUrl, open};
+
+/// How long the server may take to say which process serves a connection.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why it is not known that each connection has a session of its own.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +38,11 @@ struct Session {
 /// Fails if two connections that are open at the same time share a session, or if one changes its
 /// session: PostgreSQL itself has a process for each connection.
 pub(crate) fn refuse_transaction_pooler(url: &PostgresUrl) -> Result<(), PoolerError> {
-    let patience = Patience::of_requests(super::CONNECT_ONE_OF_SEVERAL);
-    let (mut first, _) = open(url, patience)?;
-    let (mut second, _) = open(url, patience)?;
+    let (mut first, its_watch) = open(url, Patience::of_maintenance())?;
+    let (mut second, other_watch) = open(url, Patience::of_maintenance())?;
+    for watch in [its_watch, other_watch] {
+        watch.limit_statements(ANSWERED_WITHIN);
+    }
     let before = session_of(&mut first)?;
     // A pooler in statement mode does not allow transactions, and ends the connection.
     sql_query("BEGIN")
