@@ -22,7 +22,7 @@ pub(super) struct Entry {
     pub(super) line: usize,
 }
 
-/// What is wrong with a line. Says nothing of its content: that may be a secret.
+/// The fault of a line. Says nothing of its content: that may be a secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum BadLine {
     #[error("is not UTF-8 text; save the file as UTF-8")]

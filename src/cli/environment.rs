@@ -1,4 +1,4 @@
-//! Where settings come from besides flags: the environment, and `.env` below it.
+//! The sources of settings besides flags: the environment, and `.env` below it.
 //!
 //! One rule for all of them, wherever they are set: blanks at the ends of a value do not count, and a value
 //! of which nothing is left is not set.
@@ -69,7 +69,7 @@ impl Environment {
         variables.filter_map(|(name, variable)| Some((name.to_str()?, variable.line)))
     }
 
-    /// Whether a variable holds the URL of something.
+    /// Returns whether a variable holds the URL of something.
     pub(super) fn holds_url(&self, name: &str) -> bool {
         let value = self.get(name).and_then(OsStr::to_str);
         value.is_some_and(|value| value.contains("://"))

@@ -19,7 +19,7 @@ const LETTERS_FOR_TWO_SLIPS: usize = 15;
 /// A variable that sets nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misspelt {
-    /// What to call it. A name in `.env` may be a part of a secret that was broken into two lines; such
+    /// The name to call it by. A name in `.env` may be a part of a secret that was broken into two lines; such
     /// a one is called by its line.
     variable: String,
     /// The setting that was probably meant.
@@ -90,7 +90,7 @@ fn meant(name: &str, known: &BTreeSet<String>) -> Option<String> {
     )
 }
 
-/// How many slips away a name is from that of a setting, if it can be meant for it. One that is written in
+/// The number of slips between a name and that of a setting, if it can be meant for it. One that is written in
 /// another way counts as further away than any slips.
 fn unlikeness(name: &str, setting: &str) -> Option<usize> {
     // It was so but for small letters, or our name before it. And only a secret can come from a file.
@@ -111,7 +111,7 @@ fn unlikeness(name: &str, setting: &str) -> Option<usize> {
     }
 }
 
-/// Whether it is two or more words that begin or end the setting's name: `RATE_LIMIT`,
+/// Returns whether it is two or more words that begin or end the setting's name: `RATE_LIMIT`,
 /// `DATABASE_TIMEOUT`.
 fn is_part(name: &str, setting: &str) -> bool {
     let is_end = |rest: Option<&str>| rest.is_some_and(|rest| rest.ends_with('_'));
@@ -125,7 +125,7 @@ fn is_part(name: &str, setting: &str) -> bool {
         || has_words && (is_end(setting.strip_suffix(name)) || is_begin(setting.strip_prefix(name)))
 }
 
-/// Whether each word begins as the setting's does: `TLS_CERTIFICATE`, `TRUSTED_PROXY`.
+/// Returns whether each word begins as the setting's does: `TLS_CERTIFICATE`, `TRUSTED_PROXY`.
 fn words_begin_alike(name: &str, setting: &str) -> bool {
     let alike = |(own, other): (&str, &str)| {
         let same = own.bytes().zip(other.bytes()).take_while(|(a, b)| a == b);
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// What a shell, a desktop, containers, CI services and platforms set.
+    /// Variables that a shell, a desktop, containers, CI services and platforms set.
     #[test]
     fn variable_of_somebody_else_is_not_reported() {
         let others = include_str!("misspelt_others.txt");

@@ -33,7 +33,7 @@ pub(super) struct FromFile {
     pub(super) value: OsString,
 }
 
-/// What the file holds that the setting's twin names, if that is set.
+/// Returns the content of the file that the setting's twin names, if that is set.
 pub(super) fn read(
     setting: &Arg,
     environment: &Environment,

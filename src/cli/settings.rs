@@ -123,7 +123,7 @@ fn by_arguments_alone(command: Command) -> Command {
         .mut_subcommands(by_arguments_alone)
 }
 
-/// Whether somebody asked for help or the version.
+/// Returns whether somebody asked for help or the version.
 fn is_request(error: &clap::Error) -> bool {
     matches!(
         error.kind(),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cli::env_file::Entry;
 
-/// What each setting without a default may be.
+/// A valid value of each setting without a default.
 const EXAMPLES: [(&str, &str); 14] = [
     ("CORS_ALLOWED_ORIGINS", "https://app.example.com"),
     ("DEFAULT_RATE_LIMIT", "1000/60"),

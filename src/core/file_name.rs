@@ -28,7 +28,7 @@ pub enum UnlikelyName {
     Url,
 }
 
-/// Whether a character cannot be seen, and is there by mistake: control characters, zero-width ones, and
+/// Returns whether a character cannot be seen, and is there by mistake: control characters, zero-width ones, and
 /// those that change the direction of text.
 pub(crate) fn is_invisible(character: char) -> bool {
     character.is_control()

@@ -69,7 +69,7 @@ impl Host<'_> {
         uri.into()
     }
 
-    /// Whether the connection may go over a Unix socket: no host is named, or a path is.
+    /// Returns whether the connection may go over a Unix socket: no host is named, or a path is.
     pub(crate) fn may_be_local(&self) -> bool {
         let parts = Parts::of(self.uri());
         let is_path = |host: &str| host.is_empty() || host.starts_with(['/', '@', '%']);
@@ -124,7 +124,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Whether each host looks like one. Where a password is not encoded, a part of it would be taken
+    /// Returns whether each host looks like one. Where a password is not encoded, a part of it would be taken
     /// for a host, a port or a database, and named in an error.
     fn is_plausible(&self) -> bool {
         let host_is_plausible = |host: &str| {
@@ -161,12 +161,12 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Whether every `%` begins an encoded byte.
+/// Returns whether every `%` begins an encoded byte.
 fn is_percent_encoded(uri: &str) -> bool {
     uri.split('%').skip(1).all(begins_with_byte)
 }
 
-/// Whether what follows a `%` is a byte in hexadecimal.
+/// Returns whether what follows a `%` is a byte in hexadecimal.
 pub(super) fn begins_with_byte(rest: &str) -> bool {
     let digits = rest.as_bytes().get(..2);
     digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))

@@ -13,7 +13,7 @@ use diesel::QueryResult;
 use super::{Aborted, Conn, Db, NoChanges, pool::noting};
 use crate::core::error::Error;
 
-/// How lately others must have been answered for the database to be busy and not gone.
+/// The time within which others must have got a response for the database to be busy and not gone.
 const LATELY: Duration = Duration::from_secs(1);
 
 impl Db {
@@ -57,7 +57,7 @@ impl Db {
             .await
     }
 
-    /// Whether it has committed a change this lately, and failed to commit none since.
+    /// Returns whether it has committed a change this lately, and failed to commit none since.
     pub fn has_changed_within(&self, lately: Duration) -> bool {
         self.shared.changes.holds(lately)
     }

@@ -1,4 +1,4 @@
-//! What a pool does about the files of an embedded database. On PostgreSQL there are none.
+//! The files of an embedded database, as a pool sees them. On PostgreSQL there are none.
 
 use std::{fs::File, io};
 
@@ -33,12 +33,12 @@ impl Db {
         }
     }
 
-    /// What has happened to the files, if they are lost. It names no path.
+    /// Returns the loss of the files, if they are lost. It names no path.
     pub fn lost_files(&self) -> Option<String> {
         self.shared.embedded.as_ref()?.loss()
     }
 
-    /// How many times they were lost so far.
+    /// The number of times that they were lost so far.
     pub fn losses(&self) -> u64 {
         self.shared
             .embedded

@@ -25,10 +25,10 @@ use crate::core::database_url::DatabaseUrl;
 /// under load that would be a second round trip for each request.
 const TRUSTED_FOR: Duration = Duration::from_millis(500);
 
-/// How long the check of an idle connection may take.
+/// The time that the check of an idle connection may take.
 const CHECK_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long a command that has no timeout waits for a lock on the embedded database.
+/// The time that a command that has no timeout waits for a lock on the embedded database.
 const NO_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Opens connections to one database.
@@ -45,9 +45,9 @@ pub(super) struct Manager {
 /// The connections that were lost last.
 #[derive(Debug, Default, Clone, Copy)]
 struct Lost {
-    /// When one turned out to be broken. Others may be, from the same cause: they are checked.
+    /// The time when one turned out to be broken. Others may be, from the same cause: they are checked.
     broken: Option<Instant>,
-    /// When one began to wait for a response that did not come in time. A connection that was not used
+    /// The time when one began to wait for a response that did not come in time. A connection that was not used
     /// since leads the same way, and checking it would take as long: it is dropped.
     hung: Option<Instant>,
 }
@@ -60,7 +60,7 @@ pub(super) struct Pooled {
     last_used: Instant,
     /// The time limit of what it waits for, on PostgreSQL.
     watch: Option<Arc<Watch>>,
-    /// How many times the embedded database's files had been lost when it was opened.
+    /// The number of times that the embedded database's files had been lost when it was opened.
     losses: u64,
     /// Set when the embedded database could not be written when it was opened. SQLite only reads through such a
     /// connection for ever.
@@ -139,7 +139,7 @@ impl Manager {
         }
     }
 
-    /// The same for connections to files that stay open, and for these alone.
+    /// Limits the manager to connections to these files, which stay open.
     pub(super) fn to(self, embedded: Option<Arc<EmbeddedFile>>) -> Self {
         Self { embedded, ..self }
     }
@@ -184,7 +184,7 @@ impl Manager {
         }
     }
 
-    /// The same where an embedded database is made if it is missing, with its folder.
+    /// Opens a connection to an embedded database that is made if it is missing, with its folder.
     pub(super) fn open_or_create(&self) -> Result<(Conn, Option<Arc<Watch>>), ConnectError> {
         if let Some(path) = self.url.sqlite_path() {
             settle(path).map_err(|error| ConnectError::sqlite(path, &error))?;
@@ -257,7 +257,7 @@ impl r2d2::ManageConnection for Manager {
 }
 
 impl Manager {
-    /// Whether the connection was given up for want of a response.
+    /// Returns whether the connection was given up for want of a response.
     fn note_hang(&self, pooled: &Pooled) -> bool {
         let hung = pooled.watch.as_ref().and_then(|watch| watch.hung_since());
         if hung.is_some() {

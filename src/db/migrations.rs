@@ -34,13 +34,13 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 /// Any number that nobody else in the same PostgreSQL database locks: "latchkey" in ASCII.
 const ADVISORY_LOCK: i64 = 0x6c61_7463_686b_6579;
 
-/// How long to wait for another process that runs migrations, and how often to ask for its lock.
+/// The time to wait for another process that runs migrations, and how often to ask for its lock.
 const LOCK_WITHIN: Duration = Duration::from_secs(3600);
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// How long PostgreSQL may take for a statement that is no migration.
+/// The time that PostgreSQL may take for a statement that is no migration.
 const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
-/// How long it may take for one of a migration.
+/// The time that it may take for one of a migration.
 const MIGRATION_WITHIN: Duration = Duration::from_secs(3600);
 
 /// Why the database could not be brought up to date.
@@ -75,7 +75,7 @@ impl From<PoolerError> for MigrateError {
 }
 
 impl MigrateError {
-    /// Whether another `DATABASE_URL` is the remedy.
+    /// Returns whether another `DATABASE_URL` is the remedy.
     pub fn is_about_the_url(&self) -> bool {
         match self {
             Self::Connect(ConnectError::Url | ConnectError::Parameter(_)) | Self::Pooler(_) => true,

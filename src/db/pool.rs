@@ -296,7 +296,7 @@ pub(super) struct Times {
 /// Why something on the database failed.
 struct Failure {
     error: Error,
-    /// Whether the connection was lost: another one may be well.
+    /// True if the connection was lost: another one may be well.
     is_lost: bool,
 }
 

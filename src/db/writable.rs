@@ -43,7 +43,7 @@ pub(super) fn require_writable(database: &Path) -> Result<(), NotWritable> {
     }
 }
 
-/// Whether a file that is there can be written. Makes nothing.
+/// Returns whether a file that is there can be written. Makes nothing.
 pub(super) fn is_writable(file: &Path) -> bool {
     access(file, Access::READ_OK | Access::WRITE_OK).is_ok()
 }

@@ -1,4 +1,4 @@
-//! Whether the database takes changes, as the last ones showed.
+//! The evidence that the database takes changes.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -45,13 +45,13 @@ impl NoChanges {
     }
 }
 
-/// What the last changes showed.
+/// The evidence from the last changes.
 #[derive(Debug, Default)]
 pub(super) struct WriteProof(Mutex<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// When a change was last committed, unless one has failed since.
+    /// The time when a change was last committed, unless one has failed since.
     committed: Option<Instant>,
     /// Why a change failed, if none was committed since. On a full disk a small change may still find room where
     /// others do not, so there only a probe ends it.
@@ -84,7 +84,7 @@ impl WriteProof {
         *self.seen() = Seen::good();
     }
 
-    /// Whether a change was committed this lately.
+    /// Returns whether a change was committed this lately.
     pub(super) fn holds(&self, lately: Duration) -> bool {
         let committed = self.seen().committed;
         committed.is_some_and(|at| at.elapsed() < lately)

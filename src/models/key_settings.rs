@@ -109,7 +109,7 @@ pub struct KeyPatch {
 }
 
 impl KeyPatch {
-    /// Whether it disables the key and does nothing else.
+    /// Returns whether it disables the key and does nothing else.
     pub fn only_disables(&self) -> bool {
         matches!(
             self,

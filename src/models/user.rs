@@ -81,7 +81,7 @@ pub struct UserChange {
 }
 
 impl UserChange {
-    /// Whether it locks the account and does nothing else.
+    /// Returns whether it locks the account and does nothing else.
     pub fn only_deactivates(&self) -> bool {
         self.role.is_none() && self.active == Some(false)
     }

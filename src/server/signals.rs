@@ -9,7 +9,7 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long after an order to stop its repeats are ignored. A terminal sends SIGINT to everyone in it,
+/// The time after an order to stop during which its repeats are ignored. A terminal sends SIGINT to everyone in it,
 /// and a wrapper passes on a signal of its own: that is one order, which arrives twice.
 const REPEATS_IGNORED: Duration = Duration::from_secs(1);
 

@@ -67,11 +67,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Nobody waits to be accepted any more when nobody was for so long.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// How long an end by a second order may take. The database needs milliseconds for what is counted; where
+/// The time that an end by a second order may take. The database needs milliseconds for what is counted; where
 /// it does not answer, nobody waits for it who wants the process gone.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// How long it takes the threads at the most that are told to drop their connections.
+/// The longest time that threads take to drop their connections when they are told to.
 const DROPPED_WITHIN: Duration = Duration::from_millis(200);
 
 /// What has to be stopped.

@@ -1,4 +1,4 @@
-//! Whether this instance should be sent requests, and if not, what is missing.
+//! Decides whether this instance should be sent requests, and if not, what is missing.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,9 @@ use crate::{
     verification::engine::Engine,
 };
 
-/// How long a result holds for whoever asks next: anybody may ask, as often as they like.
+/// The time that a result holds for whoever asks next: anybody may ask, as often as they like.
 const HOLDS_FOR: Duration = Duration::from_secs(1);
-/// How long the first lease is waited for: it comes soon after the start, or something is wrong.
+/// The time that the first lease is waited for: it comes soon after the start, or something is wrong.
 const FIRST_LEASE_WITHIN: Duration = Duration::from_millis(500);
 
 /// Tells whether the service is ready.
@@ -22,9 +22,9 @@ pub struct Readiness {
     engine: Engine,
     clock: Clock,
     stopping: Stopping,
-    /// When the database did not answer. Whoever finds it locked waits for the same result.
+    /// The time when the database did not answer. Whoever finds it locked waits for the same result.
     failed: Mutex<Option<Instant>>,
-    /// When it was last tried to change something, and how that ended.
+    /// The time when it was last tried to change something, and how that ended.
     probed: Mutex<Option<(Instant, Result<(), NoChanges>)>>,
 }
 
@@ -96,7 +96,7 @@ impl Readiness {
         well
     }
 
-    /// The same of changes: as long as others make some, those are the proof.
+    /// Does so for changes: as long as others make some, those are the proof.
     async fn database_takes_changes(&self) -> Result<(), NoChanges> {
         if self.db.has_changed_within(HOLDS_FOR) {
             return Ok(());

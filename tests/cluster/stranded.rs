@@ -22,7 +22,7 @@ use super::{
     },
 };
 
-/// How soon the service must be well again. Nothing but its own deadlines ends the fault.
+/// The time within which the service must be well again. Nothing but its own deadlines ends the fault.
 const WELL_WITHIN: Duration = Duration::from_secs(15);
 
 const SECRET: (&str, &str) = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");

@@ -20,7 +20,7 @@ use crate::{
     volume::Volume,
 };
 
-/// How soon the service has to notice it.
+/// The time within which the service has to notice it.
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 /// Longer than any test, so that only the loss of the file can end it.
 const LONG_LEASE: (&str, &str) = ("CACHE_LEASE_SECONDS", "60");

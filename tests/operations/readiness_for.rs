@@ -1,4 +1,4 @@
-//! What readiness proves: that changes can be made, and for `?for=checks` that keys can be checked.
+//! Readiness proves that changes can be made, and for `?for=checks` that keys can be checked.
 
 use std::{
     process::Command,

@@ -15,7 +15,7 @@ use crate::{
     usage,
 };
 
-/// How long repeats of an order to stop are ignored.
+/// The time during which repeats of an order to stop are ignored.
 const REPEATS_IGNORED: Duration = Duration::from_secs(1);
 
 const CHECKS: usize = 50;

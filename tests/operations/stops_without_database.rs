@@ -26,7 +26,7 @@ fn start(folder: &Path, settings: &[(&str, &str)]) -> Program {
     Program::listening(&mut shell)
 }
 
-/// What it said to whoever started it. What PostgreSQL said at last, its library prints itself.
+/// Its output on standard error, without the lines that PostgreSQL's library prints itself.
 fn own_words(folder: &Path) -> String {
     let said = fs::read_to_string(folder.join("error")).unwrap();
     let own = said.lines().filter(|line| !line.starts_with("WARNING:"));

@@ -1,4 +1,4 @@
-//! How often a test repeats what takes long.
+//! The number of repetitions in tests that take long.
 
 /// `short`, or `full` where `TEST_FULL` is `true`, as `.ci/run full` sets it.
 pub(crate) fn repetitions<N>(short: N, full: N) -> N {

@@ -25,7 +25,7 @@ impl Identity {
     }
 }
 
-/// What a file looks like: it differs once somebody has written to it.
+/// The size and times of a file: they differ once somebody has written to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Print {
     bytes: u64,

@@ -18,7 +18,7 @@ use super::{
 /// would give back blocks that the next changes need again.
 pub(in crate::db) const LOG_LIMIT: u64 = 16 * 1024 * 1024;
 
-/// How soon after the database was last seen at its path nobody else can have moved it, opened it there and written
+/// The time after the database was last seen at its path in which nobody else can have moved it, opened it and written
 /// to it: what is opened anew is written to its own log first.
 const ALONE_FOR: Duration = Duration::from_secs(1);
 
@@ -70,7 +70,7 @@ impl EmbeddedFile {
         }
     }
 
-    /// Whether nobody else can have written to the database since it was lost: whoever opens it under another name
+    /// Returns whether nobody else can have written to the database since it was lost: whoever opens it under another name
     /// knows nothing of the log here, which would overwrite what they wrote.
     fn is_ours(&self) -> bool {
         let (at, print) = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,7 +122,7 @@ impl EmbeddedFile {
     }
 }
 
-/// What a checkpoint has come to, as SQLite says it.
+/// The result of a checkpoint, as SQLite reports it.
 #[derive(QueryableByName)]
 struct Checkpoint {
     /// 0 if it did all that it was asked.
@@ -131,7 +131,7 @@ struct Checkpoint {
     /// Pages in the log.
     #[diesel(sql_type = Integer)]
     log: i32,
-    /// How many of these are in the database.
+    /// The number of these that are in the database.
     #[diesel(sql_type = Integer)]
     checkpointed: i32,
 }

@@ -1,11 +1,11 @@
-//! How the files of the embedded database can be lost while they are served.
+//! The ways in which the files of the embedded database can be lost while they are served.
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
 };
 
-/// What has happened to a file that is open. `Display` names no path: clients see it.
+/// The loss of a file that is open. `Display` names no path: clients see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Loss {
     pub file: PathBuf,
@@ -58,12 +58,12 @@ impl Loss {
         }
     }
 
-    /// Whether the path leads to another database.
+    /// Returns whether the path leads to another database.
     pub(super) fn is_another_database(&self) -> bool {
         self.part == Part::Database && self.kind == Kind::Replaced
     }
 
-    /// What the operator can do.
+    /// The remedy for the operator.
     pub(super) fn remedy(&self) -> &'static str {
         match (self.part, self.kind) {
             (Part::Database, Kind::Replaced | Kind::Changed) => {

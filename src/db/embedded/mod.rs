@@ -45,10 +45,10 @@ use self::{
 use super::ConnectError;
 use crate::core::error::Error;
 
-/// How often the paths are looked at while nobody uses the database.
+/// The interval at which the paths are looked at while nobody uses the database.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long another process may take to let go of the database when it is opened.
+/// The time that another process may take to let go of the database when it is opened.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// The files of one database. Every pool of the process shares it.
@@ -57,15 +57,15 @@ pub(super) struct EmbeddedFile {
     names: Names,
     opened: Opened,
     state: watch::Sender<Option<Loss>>,
-    /// How many times the files were lost. A connection of before is not used again.
+    /// The number of times that the files were lost. A connection of before is not used again.
     losses: AtomicU64,
-    /// What the database looked like when it was last seen at its path, and when that was.
+    /// The size and times of the database when it was last seen at its path, and when that was.
     seen: Mutex<(Instant, Print)>,
     keeper: Mutex<Keeper>,
     reserve: Reserve,
 }
 
-/// What the paths led to when the files were opened.
+/// The files that the paths led to when they were opened.
 #[derive(Debug)]
 struct Opened {
     database: Identity,
@@ -171,7 +171,7 @@ impl EmbeddedFile {
         }
     }
 
-    /// What has happened to the files, if they are lost.
+    /// Returns the loss of the files, if they are lost.
     pub(super) fn loss(&self) -> Option<String> {
         self.state.borrow().as_ref().map(Loss::to_string)
     }
@@ -187,7 +187,7 @@ impl EmbeddedFile {
         let _ = self.state.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// How many times the files were lost so far.
+    /// The number of times that the files were lost so far.
     pub(super) fn losses(&self) -> u64 {
         self.losses.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! How a connection to an embedded database is opened.
+//! Opens connections to an embedded database.
 
 use std::{os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 

@@ -16,7 +16,7 @@ use super::{
     identity::{Lasting, Names, beside},
 };
 
-/// Where it is kept: the file that whoever serves the database has locked.
+/// The place where it is kept: the file that whoever serves the database has locked.
 pub(in crate::db) const SERVING: &str = ".serving";
 
 /// A database and its log.
@@ -84,7 +84,7 @@ pub(in crate::db) fn settle(database: &Path) -> Result<(), Unfit> {
     }
 }
 
-/// The same for whoever has the lock: sets a log aside that belongs to another database.
+/// Does so for the process that has the lock: sets a log aside that belongs to another database.
 pub(in crate::db) fn settle_unserved(database: &Path, lock: &File) -> Result<(), Unfit> {
     let Names { log, index, .. } = Names::of(database);
     if belong_together(database)? {

@@ -22,12 +22,12 @@ use rustix::fs::{Mode, OFlags, fstatvfs, openat, statat};
 use super::EmbeddedFile;
 use crate::db::NoChanges;
 
-/// How much of it one change gets. A revocation writes some ten pages of 4 KiB into the log, and the log's index
+/// The part of it that one change gets. A revocation writes some ten pages of 4 KiB into the log, and the log's index
 /// may grow.
 const SLICE: u64 = 128 * 1024;
-/// How many changes get some.
+/// The number of changes that get some.
 const SLICES: u64 = 8;
-/// What has to be free besides, so that the reserve does not take the last space from other changes.
+/// The space that has to be free besides, so that the reserve does not take the last space from other changes.
 const SPARE: u64 = 1024 * 1024;
 /// With less than this the disk counts as full, after a change has found it so: the next one may fail again.
 const ROOM: u64 = 256 * 1024;
@@ -122,7 +122,7 @@ impl Reserve {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the disk has no space for a change.
+    /// Returns whether the disk has no space for a change.
     pub(super) fn is_disk_full(&self) -> bool {
         self.free().is_ok_and(|free| free < ROOM)
     }
@@ -170,7 +170,7 @@ impl EmbeddedFile {
             })
     }
 
-    /// Whether the disk has no space for a change.
+    /// Returns whether the disk has no space for a change.
     pub(in crate::db) fn is_disk_full(&self) -> bool {
         self.reserve.is_disk_full()
     }

@@ -22,7 +22,7 @@ pub(super) use self::{pooler::refuse_transaction_pooler, watchdog::Watch};
 use super::{ConnectError, deadline};
 use crate::core::postgres_url::{Host, PostgresUrl};
 
-/// How long connections wait.
+/// The time that connections wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     /// For a host to take a connection.
@@ -36,7 +36,7 @@ pub(super) struct Patience {
 const GRACE_SHARE: u32 = 4;
 const MIN_GRACE: Duration = Duration::from_millis(250);
 
-/// Where the server has no limit: rebuilding the indexes of some 100 million rows takes less.
+/// The limit where the server has none: rebuilding the indexes of some 100 million rows takes less.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(3600);
 
 /// Of several hosts, one that is down must not hold up the start for long.
@@ -71,14 +71,14 @@ impl Patience {
         Self { connect, ..self }
     }
 
-    /// How long this process waits for the response to a statement.
+    /// The time that this process waits for the response to a statement.
     fn statement_limit(self) -> Duration {
         self.statement.map_or(LONGEST_STATEMENT, |limit| {
             limit + (limit / GRACE_SHARE).max(MIN_GRACE)
         })
     }
 
-    /// How long this process waits for one host.
+    /// The time that this process waits for one host.
     fn host_limit(self) -> Duration {
         let statement = self.statement.unwrap_or(self.connect);
         ADDRESSES * self.connect + statement

@@ -11,7 +11,7 @@ use diesel::{
 
 use super::{ConnectError, Patience, PostgresUrl, open};
 
-/// How long the server may take to say which process serves a connection.
+/// The time that the server may take to say which process serves a connection.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why it is not known that each connection has a session of its own.

@@ -31,7 +31,7 @@ pub(crate) struct Socket {
     local: Mutex<Local>,
 }
 
-/// What is known of a connection's Unix socket.
+/// The present knowledge of a connection's Unix socket.
 enum Local {
     /// It has none, or it could not be told from others.
     None,
@@ -57,7 +57,7 @@ impl Socket {
         }
     }
 
-    /// The same for one that may be made over a Unix socket. [`Socket::find_local`] must be called
+    /// Prepares for a connection that may be made over a Unix socket. [`Socket::find_local`] must be called
     /// before the second value is dropped.
     pub(super) fn over_tcp_or_locally() -> (Self, MakingLocal) {
         let making = MAKING_LOCAL.lock().unwrap_or_else(PoisonError::into_inner);

@@ -31,7 +31,7 @@ pub(crate) struct Watch {
     deadline: AtomicU64,
     /// Microseconds that a statement may take.
     statement_limit: AtomicU64,
-    /// When the present wait began, in microseconds since [`epoch`].
+    /// The time when the present wait began, in microseconds since [`epoch`].
     began: AtomicU64,
     has_fired: AtomicBool,
 }
@@ -82,7 +82,7 @@ impl Watch {
         self.deadline.store(NEVER, SeqCst);
     }
 
-    /// When the wait began whose deadline passed, if one did. Then the connection is lost.
+    /// Returns when the wait began whose deadline passed, if one did. Then the connection is lost.
     pub(crate) fn hung_since(&self) -> Option<Instant> {
         let began = Duration::from_micros(self.began.load(SeqCst));
         self.has_fired.load(SeqCst).then(|| epoch() + began)
@@ -102,7 +102,7 @@ impl Watch {
 struct Watchdog {
     watches: Mutex<Vec<Weak<Watch>>>,
     thread: Mutex<Option<Thread>>,
-    /// When the thread looks next.
+    /// The time when the thread looks next.
     wakes_at: AtomicU64,
 }
 

@@ -14,7 +14,7 @@ pub(super) struct Embedded<'a> {
     /// On a connection of its own: requests may keep the others busy for longer than a lease.
     db: Db,
     memory: &'a Memory,
-    /// How many times the database's files had been lost when the news were last asked for.
+    /// The number of times that the database's files had been lost when the news were last asked for.
     losses: u64,
 }
 

@@ -1,9 +1,9 @@
-//! Whether the listener still hears of changes.
+//! Decides whether the listener still hears of changes.
 //!
 //! A listener that hangs or was cut off looks like one that has nothing to say. It is recognised by a
 //! revision that was read from the database, and of which it has not told by the next renewal but one.
 
-/// What was heard of the database's revisions, and what was read.
+/// The revisions of the database that were heard of, and those that were read.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     /// The newest revision that the listener told of, or that was there before it listened.
@@ -12,7 +12,7 @@ pub(super) struct Heard {
     read: i64,
     /// The newest that had been read at the last renewal.
     due: i64,
-    /// Whether nothing was read since the listener began. It does not tell of what was there before.
+    /// True if nothing was read since the listener began. It does not tell of what was there before.
     is_new: bool,
 }
 

@@ -173,7 +173,7 @@ impl Coherence {
         carry_out(commit, list, self.shared.boot, &self.shared.acks).await?
     }
 
-    /// The same for changes that close a door, which a full disk does not stop: see
+    /// Does what [`Coherence::write`] does for changes that close a door, which a full disk does not stop: see
     /// [`Db::as_closing_writer`].
     pub async fn write_closing<T: Send + 'static>(
         &self,

@@ -127,7 +127,7 @@ impl Usage {
         self.shared.unwritten.load(Ordering::Relaxed)
     }
 
-    /// How many counts are not written, collected or not: what is lost if the process ends now.
+    /// The number of counts that are not written, collected or not: what is lost if the process ends now.
     pub fn left(&self) -> u64 {
         self.shared.collect();
         self.unwritten()

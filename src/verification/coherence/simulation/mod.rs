@@ -38,7 +38,7 @@ use crate::verification::guard::{
     simulated::{pausing, without},
 };
 
-/// How many schedules each of two tests tries.
+/// The number of schedules that each of two tests tries.
 const SCHEDULES: u64 = 1_000;
 
 /// How long a schedule goes on.
