@@ -12,7 +12,9 @@ use std::{
 
 use diesel::{
     Connection as _, ConnectionError, PgConnection,
-    connection::{Instrumentation, InstrumentationEvent, SimpleConnection as _},
+    connection::{
+        Instrumentation, InstrumentationEvent, SimpleConnection as _, get_default_instrumentation,
+    },
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -103,7 +105,10 @@ pub(super) fn open(
         }
         conn.batch_execute(&settings)
             .map_err(|error| ConnectError::Postgres(error.to_string()))?;
-        conn.set_instrumentation(StatementLimits(watch.clone()));
+        conn.set_instrumentation(StatementLimits {
+            watch: watch.clone(),
+            default: get_default_instrumentation(),
+        });
         Ok(conn)
     })
 }
@@ -184,14 +189,21 @@ fn uri_of(host: &Host<'_>, watch: &Watch, patience: Patience) -> SecretString {
 }
 
 /// Limits the time of each statement on a connection.
-struct StatementLimits(Arc<Watch>);
+struct StatementLimits {
+    watch: Arc<Watch>,
+    /// Instrumentation that the process has for all connections, which this takes the place of.
+    default: Option<Box<dyn Instrumentation>>,
+}
 
 impl Instrumentation for StatementLimits {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match event {
-            InstrumentationEvent::StartQuery { .. } => self.0.begin_statement(deadline::current()),
-            InstrumentationEvent::FinishQuery { .. } => self.0.end(),
+            InstrumentationEvent::StartQuery { .. } => {
+                self.watch.begin_statement(deadline::current());
+            }
+            InstrumentationEvent::FinishQuery { .. } => self.watch.end(),
             _ => {}
         }
+        self.default.on_connection_event(event);
     }
 }
