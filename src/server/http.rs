@@ -106,6 +106,7 @@ impl HttpConfig {
     pub(super) fn turn_limits(&self) -> TurnLimits {
         TurnLimits {
             head_bytes: self.max_head_bytes,
+            body_bytes: self.max_body_bytes,
             head_time: self.head_time,
             keep_alive: self.keep_alive,
         }

@@ -3,8 +3,11 @@
 mod admission;
 mod connection;
 mod http;
+mod inbound;
 mod listen;
 mod refusal;
+mod request_body;
+mod request_head;
 mod stop;
 mod tls;
 mod transport;
