@@ -134,7 +134,7 @@ impl Server {
             "http"
         };
         let state = self.state;
-        let document = web::Data::new(openapi::document());
+        let document = openapi::document();
         let requests = self.metrics.is_some().then(|| Requests::of(&document));
         let connections = self.edge.refusals.connections.clone();
         let server = http::serve(
@@ -142,7 +142,7 @@ impl Server {
             self.listener,
             self.threads,
             state.clone(),
-            document,
+            &document,
             requests.clone(),
         )?;
         started(server.handle());
