@@ -34,6 +34,7 @@ mod expectations;
 mod full_disk;
 mod health;
 mod killed;
+mod memory;
 mod metrics;
 mod metrics_documents;
 mod metrics_listener;

@@ -2,7 +2,6 @@
 //! the last one, and responses that are not taken are not piled up.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Instant,
@@ -11,6 +10,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    memory::resident,
     raw::{PATIENCE, address, connect, read_to_end},
     support::{Program, program::QUICK},
 };
@@ -101,14 +101,6 @@ fn pipelined_requests_with_bodies_are_answered_in_their_order_however_they_are_c
         };
         assert_eq!(statuses, expected, "{piece}: {replies}");
     }
-}
-
-/// Its resident memory, in KiB.
-fn resident(program: &Program) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
-    kib.parse().unwrap()
 }
 
 /// A connection to the program that has taken nothing that it was sent, though something has come.
