@@ -7,19 +7,23 @@ use actix_web::{
     middleware::from_fn,
     web,
 };
-use utoipa::openapi::OpenApi;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
     middleware::{BrowserPolicy, request_context},
-    routes::{self, fallback},
+    routes::{
+        self,
+        docs::Documents,
+        fallback::{self, AllowedMethods},
+    },
     state::State,
 };
 
 /// The whole app, with its documentation.
-pub fn build(
+pub(crate) fn build(
     state: web::Data<State>,
-    document: web::Data<OpenApi>,
+    documents: web::Data<Documents>,
+    allowed: web::Data<AllowedMethods>,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -29,7 +33,6 @@ pub fn build(
         InitError = (),
     >,
 > {
-    let allowed = web::Data::new(fallback::AllowedMethods::of(&document));
     let browser_policy = BrowserPolicy::new(state.allowed_origins.clone());
     App::new()
         .app_data(web::Data::new(state.engine.clone()))
@@ -38,8 +41,9 @@ pub fn build(
         .app_data(state.body_limits)
         .app_data(state.clone())
         .app_data(allowed)
+        .app_data(documents)
         .configure(|app| routes::table(&mut ServiceConfig::new(app)))
-        .configure(|app| routes::docs::configure(app, &document))
+        .configure(routes::docs::configure)
         .default_service(web::to(fallback::no_such_route))
         .wrap(from_fn(request_context))
 }

@@ -1,11 +1,10 @@
-//! Whose turn it is on a connection, and how long that may take.
+//! The state of one connection: which request it is at, whose turn it is, and until when.
 //!
-//! The HTTP library measures the time of the first head on a connection and of no other, and has one
-//! fixed limit on its size. So the connection counts what it reads, and the outermost wrapper around the
-//! app says when a request begins and when it is answered. What lies in between is bounded: a head by
-//! its size and time, and the wait for it by the keep-alive time. After an answer to a request whose body
-//! was not read to its end nobody could say where the next head begins: that answer is the last, and the
-//! rest of the body is listened to for a moment.
+//! Three parts share it. The connection reports what it has read; the outermost middleware, when the app
+//! begins a request and when it has a response; the body's extractor, when it wants the body. The client
+//! has a deadline for each header section, and for the wait between requests. The next request is taken only
+//! after the response to the one before. After a response to a request of which the body did not arrive
+//! whole nobody could say where the next request begins: that response is the last one.
 
 use std::{
     cell::RefCell,
@@ -18,15 +17,17 @@ use super::stopping::Stopping;
 #[derive(Debug, Clone, Copy)]
 pub struct TurnLimits {
     pub head_bytes: usize,
+    /// Of a body; of a chunked one, its extensions and trailers included.
+    pub body_bytes: usize,
     pub head_time: Duration,
     pub keep_alive: Duration,
 }
 
-/// How long a connection that ends is still listened to, lest what the client is sending resets it
-/// before the last answer was read.
+/// How long a connection that ends is still listened to. To close it at once would reset it while the client
+/// sends, and the client might not see the last response (RFC 9112 section 9.6).
 pub const LINGER: Duration = Duration::from_secs(2);
 
-/// Whoever has connected while the service stops gets this long to ask.
+/// How long a client that has connected during a shutdown may take to send its request.
 pub const FIRST_REQUEST_WITHIN: Duration = Duration::from_millis(500);
 
 /// One connection's state.
@@ -41,30 +42,22 @@ pub struct Conversation {
 #[derive(Debug)]
 struct State {
     turn: Turn,
-    /// Until when it is the client's turn.
+    /// The client's deadline, if it is its turn.
     deadline: Instant,
     has_asked: bool,
-    /// Whether the answer was the last.
+    /// Whether no further request is taken.
     closes: bool,
-    /// Bytes of the head so far.
-    head: usize,
-    line: Line,
-    /// Bytes that came after the head, before the request began.
-    after_head: u64,
-    /// Whether something came that belongs to a request behind the one that the app has or had last: all
-    /// of that, or a part of its head.
-    is_ahead: bool,
-    /// What of the body has not been read yet. `None` if it does not say.
-    body_left: Option<u64>,
+    request: Request,
+    body: BodyState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// Nothing of the next request is there.
     Idle,
-    /// Its head is coming.
+    /// Its header section is coming.
     Head,
-    /// It is there, and the app has not seen it yet.
+    /// Its header section is complete, and the app has not begun it.
     Whole,
     /// The app has it.
     Service,
@@ -72,26 +65,39 @@ enum Turn {
     Ended,
 }
 
-/// Where in a line of the head it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
-    /// Before the first: the HTTP library skips empty ones.
-    Before,
-    Within,
-    /// After a line's end: another one ends the head.
-    Start,
+/// What the header section of a request says about the connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Request {
+    pub has_body: bool,
+    /// Whether the client wants no further response.
+    pub is_last: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
 }
 
-/// The head is larger than it may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeadTooLarge;
+/// How far the body of the request is, if it has one.
+#[derive(Debug, Clone, Copy, Default)]
+struct BodyState {
+    is_complete: bool,
+    is_wanted: bool,
+    fault: Option<BodyFault>,
+}
 
-/// What has taken too long.
+/// Why the rest of a body is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFault {
+    /// It is not chunked as RFC 9112 section 7.1 demands.
+    Malformed,
+    /// With its chunk extensions and trailers it is larger than a body may be.
+    TooLarge,
+}
+
+/// What the client has taken too long for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdue {
-    /// There is no request.
+    /// To send a request.
     Request,
-    /// There is a part of its head.
+    /// To send the rest of a header section.
     Head,
 }
 
@@ -106,114 +112,137 @@ impl Conversation {
                 deadline: now + limits.head_time,
                 has_asked: false,
                 closes: false,
-                head: 0,
-                line: Line::Before,
-                after_head: 0,
-                is_ahead: false,
-                body_left: Some(0),
+                request: Request::default(),
+                body: BodyState::default(),
             }),
         }
     }
 
-    /// The connection has read this.
-    pub fn received(&self, bytes: &[u8], now: Instant) -> Result<(), HeadTooLarge> {
+    pub fn limits(&self) -> TurnLimits {
+        self.limits
+    }
+
+    /// Notes the first bytes of a request, if these are the first.
+    pub fn head_arrives(&self, now: Instant) {
         let mut state = self.state.borrow_mut();
-        match state.turn {
-            Turn::Idle => {
-                state.turn = Turn::Head;
-                state.deadline = state.deadline.min(now + self.limits.head_time);
-                (state.head, state.line, state.after_head) = (0, Line::Before, 0);
-                state.is_ahead = false;
-            }
-            Turn::Head => {}
-            Turn::Whole => {
-                state.after_head += bytes.len() as u64;
-                return Ok(());
-            }
-            Turn::Service => {
-                if let Some(left) = state.body_left {
-                    state.is_ahead |= bytes.len() as u64 > left;
-                    state.body_left = Some(left.saturating_sub(bytes.len() as u64));
-                }
-                return Ok(());
-            }
-            Turn::Ended => return Ok(()),
-        }
-        // It is the rest of a body, perhaps, and nobody reads it.
-        if state.closes {
-            return Ok(());
-        }
-        let end = bytes.iter().position(|byte| {
-            let (line, ended) = match (state.line, byte) {
-                (Line::Before, b'\r' | b'\n') => (Line::Before, false),
-                (Line::Start, b'\n') => (Line::Start, true),
-                (Line::Start, b'\r') => (Line::Start, false),
-                (_, b'\n') => (Line::Start, false),
-                _ => (Line::Within, false),
-            };
-            state.line = line;
-            ended
-        });
-        if let Some(end) = end {
-            state.turn = Turn::Whole;
-            state.after_head = (bytes.len() - end - 1) as u64;
-        }
-        state.head += end.map_or(bytes.len(), |end| end + 1);
-        match state.head > self.limits.head_bytes {
-            true => Err(HeadTooLarge),
-            false => Ok(()),
+        if state.turn == Turn::Idle {
+            state.turn = Turn::Head;
+            state.deadline = state.deadline.min(now + self.limits.head_time);
         }
     }
 
-    /// The app has a request, with a body of so many bytes; `None` if it does not say.
-    pub fn begun(&self, body: Option<u64>) {
+    /// Notes that a header section is complete.
+    pub fn head_arrived(&self, request: Request) {
         let mut state = self.state.borrow_mut();
-        match state.turn {
-            Turn::Whole => state.is_ahead = body.is_some_and(|length| state.after_head > length),
-            // It waited behind another one, and what came since is of the next.
-            Turn::Head => state.is_ahead = true,
-            Turn::Idle | Turn::Service | Turn::Ended => {}
-        }
+        state.turn = Turn::Whole;
+        state.closes |= request.is_last;
+        state.request = request;
+        state.body = BodyState {
+            is_complete: !request.has_body,
+            ..BodyState::default()
+        };
+    }
+
+    /// Notes a part of the body, and whether it was the last one.
+    pub fn body_arrives(&self, is_complete: bool) {
+        let mut state = self.state.borrow_mut();
+        state.body.is_complete = is_complete;
+        // RFC 9110 section 10.1.1: then it need not be asked for.
+        state.request.expects_continue = false;
+    }
+
+    /// Notes that the rest of the body will not be read.
+    pub fn body_fails(&self, fault: BodyFault) {
+        self.state.borrow_mut().body.fault = Some(fault);
+    }
+
+    /// Notes that the app has begun the request.
+    pub fn begun(&self) {
+        let mut state = self.state.borrow_mut();
         state.turn = Turn::Service;
         state.has_asked = true;
-        state.body_left = body.map(|length| length.saturating_sub(state.after_head));
-        state.after_head = 0;
     }
 
-    /// It has read the body to its end.
-    pub fn body_read(&self) {
-        self.state.borrow_mut().body_left = Some(0);
+    /// Notes that the app reads the body.
+    pub fn body_wanted(&self) {
+        self.state.borrow_mut().body.is_wanted = true;
     }
 
-    /// It has answered. Says whether this is the last answer on this connection.
+    /// Returns why the body could not be read, if the connection stopped to.
+    pub fn body_fault(&self) -> Option<BodyFault> {
+        self.state.borrow().body.fault
+    }
+
+    /// Returns whether a body has arrived whole that the app did not read.
+    pub fn has_unread_body(&self) -> bool {
+        let state = self.state.borrow();
+        state.request.has_body && state.body.is_complete && !state.body.is_wanted
+    }
+
+    /// Returns, once for each request, whether the client has to be told to send the body.
+    pub fn takes_continue(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let is_due =
+            state.turn == Turn::Service && state.request.expects_continue && state.body.is_wanted;
+        if is_due {
+            state.request.expects_continue = false;
+        }
+        is_due
+    }
+
+    /// Notes that the app has a response. Returns whether it is the last one on this connection.
     pub fn answered(&self, close: bool, now: Instant) -> bool {
         let mut state = self.state.borrow_mut();
-        let is_read = state.body_left == Some(0);
-        let close = close || state.closes || !is_read || self.stopping.has_begun();
+        let is_incomplete = !state.body.is_complete;
+        let close = close || state.closes || is_incomplete || self.stopping.has_begun();
         state.turn = Turn::Idle;
         state.closes = close;
         state.deadline = now
-            + match (close, state.is_ahead) {
-                (true, _) => LINGER,
-                // A part of a head may be there, of which nobody saw the beginning.
-                (false, true) => self.limits.head_time.min(self.limits.keep_alive),
-                (false, false) => self.limits.keep_alive,
+            + if close {
+                LINGER
+            } else {
+                self.limits.keep_alive
             };
         close
     }
 
-    /// Whether the client has been told that there are no more answers.
+    /// Notes that the client has taken the response, after it had to be waited for.
+    pub fn response_taken(&self, now: Instant) {
+        let mut state = self.state.borrow_mut();
+        if state.turn == Turn::Idle && !state.closes {
+            state.deadline = now + self.limits.keep_alive;
+        }
+    }
+
+    /// Returns whether the request before has its response and a further one may come.
+    pub fn takes_requests(&self) -> bool {
+        let state = self.state.borrow();
+        state.turn == Turn::Idle && !state.closes
+    }
+
+    /// Returns whether the last response has been given.
+    pub fn is_over(&self) -> bool {
+        let state = self.state.borrow();
+        state.turn == Turn::Idle && state.closes
+    }
+
+    /// Returns whether there is a request that the app has not begun. A response to it is the HTTP library's.
+    pub fn is_before_the_app(&self) -> bool {
+        self.state.borrow().turn == Turn::Whole
+    }
+
+    /// Returns whether no further request is taken.
     pub fn closes(&self) -> bool {
         self.state.borrow().closes
     }
 
-    /// Nothing that is read counts any more.
+    /// Notes that nothing that is read counts any more.
     pub fn end(&self) {
         self.state.borrow_mut().turn = Turn::Ended;
     }
 
-    /// Until when it is the client's turn, and whether that has to be exact: a head that is there is
-    /// with the app in no time, and it costs a timer each.
+    /// Returns the client's deadline, and whether it has to be met exactly. A complete header section is with
+    /// the app in no time, and an exact deadline costs a timer.
     pub fn deadline(&self) -> Option<(Instant, bool)> {
         let state = self.state.borrow();
         match state.turn {
@@ -223,20 +252,18 @@ impl Conversation {
         }
     }
 
-    /// What has taken too long, if anything has.
+    /// Returns what the client has taken too long for, if anything.
     pub fn overdue(&self, now: Instant) -> Option<Overdue> {
         let state = self.state.borrow();
         let what = match state.turn {
             Turn::Idle => Overdue::Request,
-            // To that there was an answer.
-            Turn::Head if state.closes => Overdue::Request,
             Turn::Head | Turn::Whole => Overdue::Head,
             Turn::Service | Turn::Ended => return None,
         };
         (now >= state.deadline).then_some(what)
     }
 
-    /// Whether the service stops and there is nothing on this connection to wait for.
+    /// Returns whether the service shuts down and this connection has nothing to wait for.
     pub fn may_end(&self, now: Instant) -> bool {
         if !self.stopping.closes_idle() {
             return false;

@@ -13,7 +13,11 @@ use actix_web::{
 use serde::de::DeserializeOwned;
 
 use super::decode::{from_form, from_json};
-use crate::core::{config::BodyLimits, conversation::Conversation, error::Error};
+use crate::core::{
+    config::BodyLimits,
+    conversation::{BodyFault, Conversation},
+    error::Error,
+};
 
 /// A body that nobody has read yet.
 pub(crate) struct Body {
@@ -64,7 +68,12 @@ impl Body {
 
     /// A JSON body that may be left out, or be `null`.
     pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(self) -> Result<T, Error> {
-        match (self.require_json(), self.bytes().await) {
+        let media_type = self.require_json();
+        if self.announced_length() > Some(0) {
+            // It is there: the type decides before it is read.
+            media_type.clone()?;
+        }
+        match (media_type, self.bytes().await) {
             (_, Ok(bytes)) if bytes.is_empty() => Ok(T::default()),
             (Err(wrong_type), _) => Err(wrong_type),
             (Ok(()), bytes) => from_json::<Option<T>>(&bytes?).map(Option::unwrap_or_default),
@@ -93,23 +102,33 @@ impl Body {
         }
     }
 
+    /// Returns how long the body is, if the request says so.
+    fn announced_length(&self) -> Option<u64> {
+        let length = self.request.headers().get(CONTENT_LENGTH)?;
+        length.to_str().ok()?.parse().ok()
+    }
+
     async fn bytes(self) -> Result<Bytes, Error> {
-        let announced = self.request.headers().get(CONTENT_LENGTH);
-        let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         let limits = self.request.app_data().copied();
         let BodyLimits { bytes, time } = limits.unwrap_or(BodyLimits::DEFAULT);
-        if announced.is_some_and(|length| length > bytes as u64) {
+        if self.announced_length() > Some(bytes as u64) {
             return Err(Error::PayloadTooLarge(bytes));
         }
+        let conversation = self.request.conn_data::<Rc<Conversation>>();
+        if let Some(conversation) = conversation {
+            conversation.body_wanted();
+        }
         let body = self.payload.to_bytes_limited(bytes);
-        let body = tokio::time::timeout(time, body)
+        tokio::time::timeout(time, body)
             .await
             .map_err(|_| Error::BodyTooSlow)?
             .map_err(|_| Error::PayloadTooLarge(bytes))?
-            .map_err(|_| Error::InvalidRequest("The body could not be read.".into()))?;
-        if let Some(conversation) = self.request.conn_data::<Rc<Conversation>>() {
-            conversation.body_read();
-        }
-        Ok(body)
+            .map_err(|_| match conversation.and_then(|c| c.body_fault()) {
+                Some(BodyFault::TooLarge) => Error::PayloadTooLarge(bytes),
+                Some(BodyFault::Malformed) => Error::InvalidRequest(
+                    "The body is not chunked as RFC 9112 section 7.1 has it.".into(),
+                ),
+                None => Error::InvalidRequest("The body could not be read.".into()),
+            })
     }
 }

@@ -139,8 +139,8 @@ impl Terms {
             headers.insert(OPENER_POLICY, SAME_ORIGIN);
             headers.insert(PERMISSIONS_POLICY, NO_DEVICES);
         }
-        if self.varies && !headers.contains_key(header::VARY) {
-            headers.insert(header::VARY, ORIGIN);
+        if self.varies && headers.get(header::VARY) != Some(&PREFLIGHT_VARIES) {
+            headers.append(header::VARY, ORIGIN);
         }
         if let Some(origin) = self.reader {
             // Never with Access-Control-Allow-Credentials: there are no cookies here, and keys and

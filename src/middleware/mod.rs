@@ -6,6 +6,7 @@ mod request_context;
 mod request_meter;
 mod require_api_key;
 mod server_span;
+mod sliced_body;
 
 pub use browser_policy::BrowserPolicy;
 pub use request_context::request_context;

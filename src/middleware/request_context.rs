@@ -1,7 +1,7 @@
 //! What every request and every answer has: an id, the contract's form of errors, a line in the log, and what
 //! browsers are told.
 
-use std::{panic::AssertUnwindSafe, rc::Rc, time::Instant};
+use std::{panic::AssertUnwindSafe, rc::Rc, task::Poll, time::Instant};
 
 use actix_web::{
     Error as ActixError, HttpResponse,
@@ -10,7 +10,7 @@ use actix_web::{
     error::InternalError,
     http::{
         ConnectionType, Method, StatusCode,
-        header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING},
+        header::{HeaderMap, HeaderValue},
     },
     middleware::Next,
     web,
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::{
     access_log::Line, browser_policy::BrowserPolicy, request_meter::RequestMeter,
-    server_span::ServerSpan,
+    server_span::ServerSpan, sliced_body::sliced,
 };
 use crate::{
     core::{conversation::Conversation, error::Error},
@@ -37,7 +37,7 @@ pub async fn request_context<B: MessageBody + 'static>(
     let started = Instant::now();
     let conversation = request.conn_data::<Rc<Conversation>>().cloned();
     if let Some(conversation) = &conversation {
-        conversation.begun(body_length(request.headers()));
+        conversation.begun();
     }
     let id = RequestId::of(request.headers());
     // Whoever wants to know it reads it there.
@@ -71,6 +71,7 @@ pub async fn request_context<B: MessageBody + 'static>(
         None => Either::Right(answer),
     };
     let answered = AssertUnwindSafe(answer).catch_unwind().await;
+    pass_over_body(conversation.as_deref()).await;
     let line = |status, cause| {
         let took = started.elapsed();
         if let Some((route, meter)) = &measured {
@@ -101,7 +102,8 @@ pub async fn request_context<B: MessageBody + 'static>(
             line(response.status(), cause).write(response.request());
             finish(response.headers_mut());
             end_turn(conversation.as_deref(), response.response_mut());
-            Ok(response)
+            let (request, response) = response.into_parts();
+            Ok(ServiceResponse::new(request, sliced(response)))
         }
         // Nothing is left of the request, which a response would need. An error that holds a whole
         // response gets through all the same.
@@ -129,12 +131,19 @@ fn end_turn<B>(conversation: Option<&Conversation>, response: &mut HttpResponse<
     }
 }
 
-/// How long a request's body is. `None` if it does not say before the end.
-fn body_length(headers: &HeaderMap) -> Option<u64> {
-    match (headers.get(TRANSFER_ENCODING), headers.get(CONTENT_LENGTH)) {
-        (Some(_), _) => None,
-        (None, Some(length)) => length.to_str().ok()?.parse().ok(),
-        (None, None) => Some(0),
+/// Lets the HTTP library take in a body that has arrived whole and that nobody read. It decides when it gets the
+/// response: had it not, it would end the connection for want of the rest.
+async fn pass_over_body(conversation: Option<&Conversation>) {
+    if conversation.is_some_and(Conversation::has_unread_body) {
+        let mut has_waited = false;
+        std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut has_waited, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 }
 

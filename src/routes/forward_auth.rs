@@ -1,6 +1,6 @@
 //! `/forward-auth`: for gateways, which ask before they pass a request on.
 
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, guard, web};
 use utoipa::IntoParams;
 
 use crate::{
@@ -78,9 +78,10 @@ async fn decide(request: &HttpRequest, query: &QueryString) -> Result<HttpRespon
         .finish())
 }
 
-/// With any method.
+/// With any method but `CONNECT`, to which a 200 would promise a tunnel (RFC 9110 section 9.3.6).
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
-    app.route("/forward-auth", web::route().to(forward_auth));
+    let any = web::route().guard(guard::Not(guard::Connect()));
+    app.route("/forward-auth", any.to(forward_auth));
 }
 
 /// The scopes that are asked for. What is mistyped asks for nothing, and so must not pass.

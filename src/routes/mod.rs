@@ -13,6 +13,7 @@ pub(crate) mod forward_auth;
 pub(crate) mod health;
 pub(crate) mod problems;
 pub(crate) mod protected;
+mod static_document;
 pub(crate) mod usage;
 pub(crate) mod verify;
 

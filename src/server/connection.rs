@@ -1,8 +1,10 @@
-//! A connection that does not let its client take for ever.
+//! A connection with deadlines and limits for its client.
 //!
-//! It stands between the socket and the HTTP library, and measures both directions: what the client
-//! sends, by [`Conversation`], and how it takes what it is sent. Whoever is too slow is told so where
-//! that can be said, and sees the connection end.
+//! It stands between the socket and the HTTP library. It measures how long the client takes to send
+//! ([`Conversation`]) and to take what it is sent, and hands the library one request at a time ([`Inbound`]). A
+//! client that is too slow gets a response that says so, where one can be given, and the connection ends.
+
+mod read;
 
 use std::{
     io,
@@ -13,13 +15,14 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::AsyncWrite,
     time::{Sleep, sleep_until},
 };
 
 use super::{
     admission::Place,
-    refusal::{Refusals, bare_answer},
+    inbound::Inbound,
+    refusal::{Refusals, why_unreadable},
     transport::Transport,
 };
 use crate::core::{
@@ -28,12 +31,16 @@ use crate::core::{
     stopping::Stopping,
 };
 
+/// Tells the client to send the body (RFC 9110 section 10.1.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// What of an answer must be taken within the time for it.
 const ANSWER_STEP: usize = 32 * 1024;
 
 pub(super) struct Connection {
     transport: Transport,
     conversation: Rc<Conversation>,
+    inbound: Inbound,
     /// Runs until [`Self::wakes_at`], which is not after the client's deadline where that has to be exact.
     timer: Pin<Box<Sleep>>,
     wakes_at: Instant,
@@ -43,13 +50,13 @@ pub(super) struct Connection {
     /// Wakes the connection when the service closes those that are idle.
     idle_closed: Option<Pin<Box<dyn Future<Output = ()>>>>,
     refusals: Refusals,
-    /// What is left to write of an answer that the app did not give.
+    /// What is left to write of a response that the app did not give.
     refusal: Option<Vec<u8>>,
-    /// Whether something was to be written since all that was written went out. The HTTP library reads
-    /// only before it answers and after it has written all that it can; and an answer's body is there
-    /// as a whole. So at each read it says whether an answer is under way.
+    /// What is left to write of an interim response.
+    interim: &'static [u8],
+    /// Whether a part of a response is not sent. Until it is, nothing is read of a further request.
     is_sending: bool,
-    /// Whether it has had its last answer; what still comes is thrown away.
+    /// Whether it has had its last response; what still comes is thrown away.
     is_cut: bool,
     /// Whether what still comes is thrown away once all is sent.
     lingers: bool,
@@ -72,6 +79,7 @@ impl Connection {
             .map_or(now, |(deadline, _)| deadline);
         Self {
             transport,
+            inbound: Inbound::new(conversation.limits()),
             conversation: Rc::new(conversation),
             timer: Box::pin(sleep_until(wakes_at.into())),
             wakes_at,
@@ -80,6 +88,7 @@ impl Connection {
             idle_closed: Some(Box::pin(stopping.idle_closed())),
             refusals,
             refusal: None,
+            interim: b"",
             is_sending: false,
             is_cut: false,
             lingers: false,
@@ -118,20 +127,17 @@ impl Connection {
         self.timer.as_mut().reset(at.into());
     }
 
-    /// Gives the last answer, and stops to listen. In the middle of another answer it cannot be given:
-    /// then the connection ends after that one.
-    fn poll_cut(&mut self, cx: &mut Context<'_>, why: Unreadable) -> Poll<io::Result<()>> {
-        if self.is_sending {
-            self.lingers = true;
-            return self.end_of_input();
+    /// Writes what is left of an interim response.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.interim.is_empty() {
+            match Pin::new(&mut self.transport).poll_write(cx, self.interim) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => self.interim = &self.interim[count..],
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return self.poll_unread(cx).map(Err),
+            }
         }
-        let answer = self.refusals.of_request(why);
-        // There is nothing else to send, so it fits; if not, the client does not take anything.
-        if let Poll::Ready(Ok(_)) = Pin::new(&mut self.transport).poll_write(cx, &answer) {
-            let _ = Pin::new(&mut self.transport).poll_flush(cx);
-        }
-        self.end();
-        self.poll_discard(cx)
+        Poll::Ready(Ok(()))
     }
 
     fn end(&mut self) {
@@ -140,30 +146,7 @@ impl Connection {
         self.wake_at(Instant::now() + LINGER);
     }
 
-    /// Nothing more is read, and nothing had to be said.
-    fn end_of_input(&self) -> Poll<io::Result<()>> {
-        self.conversation.end();
-        Poll::Ready(Ok(()))
-    }
-
-    /// Throws away what comes, for a while: to close at once would reset the connection, and the
-    /// client might not see its answer.
-    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut scratch = [0; 4096];
-        loop {
-            let mut buffer = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut self.transport).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => return self.timer.as_mut().poll(cx).map(Ok),
-            }
-            if Instant::now() >= self.wakes_at {
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-
-    /// Writes the contract's form of an answer that the HTTP library gave.
+    /// Writes the contract's form of a response that the HTTP library gave by itself.
     fn poll_refuse(&mut self, cx: &mut Context<'_>, why: Unreadable) -> Poll<io::Result<()>> {
         let mut left = match self.refusal.take() {
             Some(left) => left,
@@ -197,52 +180,6 @@ impl Connection {
     }
 }
 
-/// An empty read is the end, whoever decides on it.
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.is_cut {
-            return this.poll_discard(cx);
-        }
-        let before = buffer.filled().len();
-        if let Poll::Ready(read) = Pin::new(&mut this.transport).poll_read(cx, buffer) {
-            let bytes = &buffer.filled()[before..];
-            if read.is_err() || bytes.is_empty() {
-                return Poll::Ready(read);
-            }
-            let now = Instant::now();
-            let too_large = this.conversation.received(bytes, now).is_err();
-            // Whoever sends without a pause never has to be waited for.
-            let overdue = this.conversation.overdue(now);
-            if !too_large && overdue.is_none() {
-                return Poll::Ready(Ok(()));
-            }
-            buffer.set_filled(before);
-            return match overdue {
-                Some(Overdue::Request) => this.end_of_input(),
-                Some(Overdue::Head) => this.poll_cut(cx, Unreadable::Slow),
-                None => this.poll_cut(cx, Unreadable::Large),
-            };
-        }
-        if let Some(told) = &mut this.idle_closed
-            && told.as_mut().poll(cx).is_ready()
-        {
-            this.idle_closed = None;
-        }
-        if this.idle_closed.is_none() && this.conversation.may_end(Instant::now()) {
-            return this.end_of_input();
-        }
-        match ready!(this.poll_overdue(cx)) {
-            Overdue::Request => this.end_of_input(),
-            Overdue::Head => this.poll_cut(cx, Unreadable::Slow),
-        }
-    }
-}
-
 impl AsyncWrite for Connection {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -251,15 +188,11 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.is_sending = true;
-        let bytes = match bare_answer(bytes) {
-            Some((0, why)) => {
-                ready!(this.poll_refuse(cx, why))?;
-                return Poll::Ready(Ok(bytes.len()));
-            }
-            // What stands before it goes out first.
-            Some((at, _)) => &bytes[..at],
-            None => bytes,
-        };
+        if this.refusal.is_some() || this.conversation.is_before_the_app() {
+            ready!(this.poll_refuse(cx, why_unreadable(bytes)))?;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        ready!(this.poll_interim(cx))?;
         match Pin::new(&mut this.transport).poll_write(cx, bytes) {
             Poll::Ready(Ok(count)) => {
                 if let Some((_, taken)) = &mut this.unread {
@@ -278,12 +211,19 @@ impl AsyncWrite for Connection {
     /// Only called with all written that there is to write.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.conversation.takes_continue() {
+            this.interim = CONTINUE;
+        }
+        ready!(this.poll_interim(cx))?;
         match Pin::new(&mut this.transport).poll_flush(cx) {
             Poll::Ready(flushed) => {
-                this.unread = None;
                 this.is_sending = false;
-                // An answer has gone out, after which nobody may read for a while.
-                if !this.is_cut && this.poll_overdue(cx).is_ready() {
+                if this.unread.take().is_some() {
+                    this.conversation.response_taken(Instant::now());
+                }
+                // The response has gone out. The library reads only if it is woken.
+                let has_next = !this.inbound.is_empty() && this.conversation.takes_requests();
+                if !this.is_cut && (has_next || this.poll_overdue(cx).is_ready()) {
                     cx.waker().wake_by_ref();
                 }
                 Poll::Ready(flushed)

@@ -29,6 +29,7 @@ use crate::{
         stopping::Stopping,
     },
     middleware::Requests,
+    routes::{docs::Documents, fallback::AllowedMethods},
     state::State,
 };
 
@@ -56,10 +57,12 @@ pub(super) fn serve(
     listener: TcpListener,
     threads: Threads,
     state: web::Data<State>,
-    document: web::Data<OpenApi>,
+    document: &OpenApi,
     measured: Option<Arc<Requests>>,
 ) -> io::Result<Server> {
     let address = listener.local_addr()?;
+    let documents = web::Data::new(Documents::new(document)?);
+    let allowed = web::Data::new(AllowedMethods::of(document));
     let server = Server::build()
         .workers(threads.workers)
         .worker_max_blocking_threads(threads.blocking)
@@ -67,7 +70,7 @@ pub(super) fn serve(
         .max_concurrent_connections(usize::MAX >> 1)
         .disable_signals()
         .listen("http", listener, move || {
-            let app = app::build(state.clone(), document.clone());
+            let app = app::build(state.clone(), documents.clone(), allowed.clone());
             let app = match &measured {
                 Some(requests) => app.app_data(requests.meter()),
                 None => app,
@@ -106,6 +109,7 @@ impl HttpConfig {
     pub(super) fn turn_limits(&self) -> TurnLimits {
         TurnLimits {
             head_bytes: self.max_head_bytes,
+            body_bytes: self.max_body_bytes,
             head_time: self.head_time,
             keep_alive: self.keep_alive,
         }

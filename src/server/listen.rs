@@ -12,6 +12,11 @@ use super::StartError;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
+/// Bytes of responses that the system keeps for a connection, besides those that are on their way. It would
+/// keep some MiB for a client that does not take them.
+#[cfg(target_os = "linux")]
+const MOST_UNSENT: u32 = 64 * 1024;
+
 pub(super) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
     let addresses = (host, port).to_socket_addrs().map_err(|_| {
         StartError::Setting(
@@ -42,6 +47,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    // Its connections inherit it.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

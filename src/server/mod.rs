@@ -3,8 +3,11 @@
 mod admission;
 mod connection;
 mod http;
+mod inbound;
 mod listen;
 mod refusal;
+mod request_body;
+mod request_head;
 mod signals;
 mod stop;
 mod tls;
@@ -135,7 +138,7 @@ impl Server {
             "http"
         };
         let state = self.state;
-        let document = web::Data::new(openapi::document());
+        let document = openapi::document();
         let requests = self.metrics.is_some().then(|| Requests::of(&document));
         let connections = self.edge.refusals.connections.clone();
         let admission = self.edge.admission.clone();
@@ -144,7 +147,7 @@ impl Server {
             self.listener,
             self.threads,
             state.clone(),
-            document,
+            &document,
             requests.clone(),
         )?;
         started(server.handle());

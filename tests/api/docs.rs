@@ -1,5 +1,12 @@
 //! Swagger UI, as a browser gets it.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
+use flate2::read::GzDecoder;
+
 use crate::{on_both_databases, support::TestServer};
 
 on_both_databases! {
@@ -7,6 +14,8 @@ on_both_databases! {
     the_page_and_all_that_it_loads_come_from_this_server,
     the_document_is_the_committed_one,
     the_only_style_in_a_script_is_known_by_its_digest,
+    document_is_compressed_for_clients_that_take_it,
+    document_that_the_client_has_is_not_sent_again,
 }
 
 fn the_root_leads_to_the_documentation(server: TestServer) {
@@ -81,4 +90,102 @@ fn the_only_style_in_a_script_is_known_by_its_digest(server: TestServer) {
         policy.contains(&format!("style-src 'self' 'sha256-{digest}';")),
         "{style}"
     );
+}
+
+const DOCUMENTS: [&str; 4] = [
+    "/openapi.json",
+    "/docs/",
+    "/docs/swagger-initializer.js",
+    "/docs/swagger-ui-bundle.js",
+];
+
+/// The header section and the bytes of the body that a client gets with these request headers.
+fn get(server: &TestServer, path: &str, headers: &str) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(server.base.trim_start_matches("http://")).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n"
+    )
+    .unwrap();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    let end = response.windows(4).position(|part| part == b"\r\n\r\n");
+    let body = response.split_off(end.unwrap() + 4);
+    (String::from_utf8(response).unwrap(), body)
+}
+
+fn field<'a>(headers: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = headers.lines().filter_map(|line| line.split_once(": "));
+    fields.find(|field| field.0 == name).map(|field| field.1)
+}
+
+fn document_is_compressed_for_clients_that_take_it(server: TestServer) {
+    for path in DOCUMENTS {
+        let (plain_headers, plain) = get(&server, path, "");
+        assert!(
+            plain_headers.starts_with("HTTP/1.1 200 "),
+            "{plain_headers}"
+        );
+        assert_eq!(field(&plain_headers, "content-encoding"), None);
+        for (accepted, is_compressed) in [
+            ("gzip, deflate, br", true),
+            ("*", true),
+            ("br, GZIP;q=0.5", true),
+            ("br", false),
+            ("identity", false),
+            ("gzip;q=0", false),
+            ("gzip;q=0.5, identity", false),
+        ] {
+            let (headers, body) = get(&server, path, &format!("accept-encoding: {accepted}\r\n"));
+            let encoding = field(&headers, "content-encoding");
+            assert_eq!(
+                encoding,
+                is_compressed.then_some("gzip"),
+                "{path} {accepted}"
+            );
+            let mut read = Vec::new();
+            match is_compressed {
+                true => drop(GzDecoder::new(&body[..]).read_to_end(&mut read).unwrap()),
+                false => read.clone_from(&body),
+            }
+            assert!(read == plain, "{path} {accepted}");
+            let same_tag = field(&headers, "etag") == field(&plain_headers, "etag");
+            assert_eq!(same_tag, !is_compressed, "{path} {accepted}");
+            assert_eq!(field(&headers, "vary"), Some("accept-encoding"));
+            assert_eq!(field(&headers, "cache-control"), Some("no-cache"));
+            assert_eq!(
+                field(&headers, "content-type"),
+                field(&plain_headers, "content-type")
+            );
+        }
+    }
+    let head = server.anonymous().send("HEAD", "/openapi.json", "");
+    let (_, plain) = get(&server, "/openapi.json", "");
+    let length = plain.len().to_string();
+    assert_eq!(head.header("content-length"), Some(length.as_str()));
+}
+
+fn document_that_the_client_has_is_not_sent_again(server: TestServer) {
+    for path in DOCUMENTS {
+        for encoding in ["", "accept-encoding: gzip\r\n"] {
+            let (headers, _) = get(&server, path, encoding);
+            let tag = field(&headers, "etag").unwrap();
+            assert!(
+                tag.starts_with('"') && tag.ends_with('"') && tag.len() > 16,
+                "{tag}"
+            );
+            for known in [tag.to_owned(), format!("\"x\", W/{tag}"), "*".into()] {
+                let headers = format!("{encoding}if-none-match: {known}\r\n");
+                let (headers, body) = get(&server, path, &headers);
+                assert!(headers.starts_with("HTTP/1.1 304 "), "{known}: {headers}");
+                assert_eq!(body, b"");
+                assert_eq!(field(&headers, "etag"), Some(tag));
+                assert_eq!(field(&headers, "vary"), Some("accept-encoding"));
+                assert_eq!(field(&headers, "cache-control"), Some("no-cache"));
+            }
+            let other = format!("{encoding}if-none-match: \"x\"\r\n");
+            let (headers, body) = get(&server, path, &other);
+            assert!(headers.starts_with("HTTP/1.1 200 ") && !body.is_empty());
+        }
+    }
 }

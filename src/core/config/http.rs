@@ -15,7 +15,7 @@ pub struct HttpConfig {
           value_parser = whole_number::<usize>(1024..=128 * 1024))]
     pub max_head_bytes: usize,
 
-    /// The largest body of a request, in bytes. More is answered 413.
+    /// The largest body of a request, in bytes, with chunk extensions and trailers. More is answered 413.
     #[arg(long, env = "MAX_BODY_BYTES", default_value_t = BodyLimits::DEFAULT.bytes,
           value_parser = whole_number::<usize>(1024..=16 * 1024 * 1024))]
     pub max_body_bytes: usize,

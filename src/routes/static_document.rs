@@ -1,0 +1,124 @@
+//! A document that is the same in every response: made and compressed once, with an `ETag`.
+
+use std::{io::Read as _, sync::OnceLock};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{
+        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, EntityTag,
+        Header as _, HeaderValue, IfNoneMatch, VARY,
+    },
+    web::{self, Bytes},
+};
+use flate2::{
+    Compression,
+    read::{GzDecoder, GzEncoder},
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::core::error::Error;
+
+/// Clients keep it, and ask each time whether it is still the same.
+const REVALIDATED: HeaderValue = HeaderValue::from_static("no-cache");
+const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+
+pub(crate) struct StaticDocument {
+    content_type: HeaderValue,
+    compressed: Bytes,
+    /// Made when the first client asks for it that does not take `gzip`.
+    plain: OnceLock<Bytes>,
+    /// A digest of `compressed`.
+    digest: String,
+}
+
+impl StaticDocument {
+    /// Compresses a document.
+    pub(crate) fn compress(plain: Vec<u8>, content_type: HeaderValue) -> std::io::Result<Self> {
+        let mut compressed = Vec::new();
+        GzEncoder::new(&plain[..], Compression::default()).read_to_end(&mut compressed)?;
+        let document = Self::compressed(compressed.into(), content_type);
+        let _ = document.plain.set(plain.into());
+        Ok(document)
+    }
+
+    /// Takes a document that is compressed with gzip.
+    pub(crate) fn compressed(compressed: Bytes, content_type: HeaderValue) -> Self {
+        let digest = Sha256::digest(&compressed);
+        Self {
+            content_type,
+            digest: digest[..16].iter().map(|b| format!("{b:02x}")).collect(),
+            compressed,
+            plain: OnceLock::new(),
+        }
+    }
+
+    /// Responds to `GET` with the document in an encoding that the client takes, or with 304 if it has that.
+    pub(crate) async fn respond(&self, request: &HttpRequest) -> Result<HttpResponse, Error> {
+        let takes_gzip = takes_gzip(request);
+        let tag = match takes_gzip {
+            true => EntityTag::new_strong(format!("{}-gzip", self.digest)),
+            false => EntityTag::new_strong(self.digest.clone()),
+        };
+        let is_known = IfNoneMatch::parse(request).is_ok_and(|known| match known {
+            IfNoneMatch::Any => true,
+            IfNoneMatch::Items(tags) => tags.iter().any(|known| known.weak_eq(&tag)),
+        });
+        let mut response = match is_known {
+            true => HttpResponse::NotModified(),
+            false => HttpResponse::Ok(),
+        };
+        response
+            .insert_header((ETAG, tag.to_string()))
+            .insert_header((CACHE_CONTROL, REVALIDATED))
+            .insert_header((VARY, BY_ENCODING));
+        if is_known {
+            return Ok(response.finish());
+        }
+        response.insert_header((CONTENT_TYPE, self.content_type.clone()));
+        if takes_gzip {
+            response.insert_header((CONTENT_ENCODING, GZIP));
+            return Ok(response.body(self.compressed.clone()));
+        }
+        Ok(response.body(self.plain().await?))
+    }
+
+    async fn plain(&self) -> Result<Bytes, Error> {
+        if let Some(plain) = self.plain.get() {
+            return Ok(plain.clone());
+        }
+        let compressed = self.compressed.clone();
+        let plain = web::block(move || {
+            let mut plain = Vec::new();
+            GzDecoder::new(&compressed[..]).read_to_end(&mut plain)?;
+            std::io::Result::Ok(Bytes::from(plain))
+        });
+        let plain = plain
+            .await
+            .map_err(Error::internal)?
+            .map_err(Error::internal)?;
+        Ok(self.plain.get_or_init(|| plain).clone())
+    }
+}
+
+/// Returns whether the client takes `gzip` at least as gladly as the document as it is (RFC 9110 section 12.5.3).
+fn takes_gzip(request: &HttpRequest) -> bool {
+    let (mut gzip, mut identity, mut any) = (None, None, None);
+    let fields = request.headers().get_all(ACCEPT_ENCODING);
+    let fields = fields.filter_map(|value| value.to_str().ok());
+    for coding in fields.flat_map(|value| value.split(',')) {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = match weight.split_once('=') {
+            Some((_, weight)) => weight.trim().parse().unwrap_or(0.0),
+            None => 1.0f32,
+        };
+        match name.trim() {
+            name if name.eq_ignore_ascii_case("gzip") => gzip = Some(weight),
+            name if name.eq_ignore_ascii_case("identity") => identity = Some(weight),
+            "*" => any = Some(weight),
+            _ => {}
+        }
+    }
+    let gzip = gzip.or(any).unwrap_or(0.0);
+    gzip > 0.0 && gzip >= identity.unwrap_or(0.0)
+}
