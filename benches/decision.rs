@@ -18,7 +18,7 @@ use std::{
 };
 
 use criterion::{Criterion, Throughput};
-use latchkey::core::{config::LimitConfig, security::api_key::KeyDigest};
+use latchkey::{config::LimitConfig, domain::api_key::KeyDigest};
 use support::{
     engine::Leased,
     keys::{self, Limits},

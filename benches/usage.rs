@@ -23,7 +23,7 @@ use diesel::{
     Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query,
     sql_types::BigInt,
 };
-use latchkey::core::clock::Clock;
+use latchkey::domain::clock::Clock;
 use support::{ask, get, latencies_of, member, on_both_databases, p, post, sign_up, start_with};
 
 const TIMES: usize = 200;

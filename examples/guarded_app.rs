@@ -15,8 +15,9 @@ use std::io;
 use actix_web::{App, HttpResponse, HttpServer, get, middleware::from_fn, web};
 use latchkey::{
     cli,
-    core::{clock::Clock, telemetry},
+    domain::clock::Clock,
     middleware::{RequireApiKey, request_context},
+    telemetry::logs,
     verification::engine::{Engine, VerifiedKey},
 };
 use serde_json::json;
@@ -44,7 +45,7 @@ fn routes(app: &mut web::ServiceConfig) {
 #[actix_web::main]
 async fn main() -> io::Result<()> {
     let config = cli::settings_of("guarded_app").map_err(io::Error::other)?;
-    let _logs = telemetry::start(&config.log);
+    let _logs = logs::start(&config.log);
 
     let engine = Engine::open(
         &config.database,

@@ -22,17 +22,25 @@
 //! | [`core`] | config, errors, security, clock; knows nobody |
 
 pub mod app;
+pub mod auth;
 pub mod cli;
-pub mod core;
+pub mod config;
+pub mod connection;
 pub mod db;
+pub mod domain;
 mod extract;
 pub mod metrics;
 pub mod middleware;
 pub mod models;
 pub mod openapi;
+pub mod redis;
 mod routes;
 mod schemas;
 pub mod server;
 pub mod services;
+mod shutdown;
 pub mod state;
+pub mod telemetry;
+mod throttle;
 pub mod verification;
+pub mod wait_queue;

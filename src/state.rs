@@ -1,18 +1,15 @@
 //! Every shared handle, built once.
 
 use crate::{
-    core::{
-        clock::Clock,
-        config::{AllowedOrigins, BodyLimits, Config, JwtSecret},
-        network::TrustedProxies,
-        security::{password_hasher::PasswordHasher, token::TokenAuthority},
-        stopping::Stopping,
-    },
+    auth::{password_hasher::PasswordHasher, token::TokenAuthority},
+    config::{AllowedOrigins, BodyLimits, Config, JwtSecret},
     db::{Claim, Db},
+    domain::{clock::Clock, network::TrustedProxies},
     services::{
         accounts::Accounts, api_keys::ApiKeys, audit::Audit, readiness::Readiness, roles::Roles,
         usage::UsageReports, users::Users,
     },
+    shutdown::Shutdown,
     verification::engine::{Engine, OpenError},
 };
 
@@ -32,7 +29,7 @@ pub struct State {
     pub allowed_origins: AllowedOrigins,
     pub body_limits: BodyLimits,
     /// Whether the service is on its way to an orderly stop.
-    pub stopping: Stopping,
+    pub stopping: Shutdown,
 }
 
 impl State {
@@ -67,7 +64,7 @@ impl State {
             tokens,
             limits,
         );
-        let stopping = Stopping::default();
+        let stopping = Shutdown::default();
         Ok(Self {
             accounts,
             api_keys: ApiKeys::new(db.clone(), coherence.clone(), clock.clone()),

@@ -8,13 +8,10 @@ use std::{
 };
 
 use latchkey::{
-    core::{
-        clock::Clock,
-        config::{CacheConfig, DatabaseConfig, LimitConfig, UsageConfig},
-        database_url::DatabaseUrl,
-    },
+    config::{CacheConfig, DatabaseConfig, LimitConfig, UsageConfig, database_url::DatabaseUrl},
+    domain::clock::Clock,
     server,
-    verification::engine::{Engine, Refusal, VerifiedKey},
+    verification::engine::{Engine, Rejection, VerifiedKey},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -120,7 +117,7 @@ impl Leased {
         let verified = self.runtime.block_on(self.engine.verify(key, None, &[]));
         match verified.unwrap() {
             Ok(_) => true,
-            Err(Refusal::RateLimited { .. } | Refusal::QuotaExceeded { .. }) => false,
+            Err(Rejection::RateLimited { .. } | Rejection::QuotaExceeded { .. }) => false,
             Err(refusal) => panic!("{refusal:?}"),
         }
     }
@@ -130,7 +127,7 @@ impl Leased {
         self.at_once(key).map(|verified| drop(verified.unwrap()))
     }
 
-    fn at_once(&self, key: &str) -> Option<Result<VerifiedKey, Refusal>> {
+    fn at_once(&self, key: &str) -> Option<Result<VerifiedKey, Rejection>> {
         let verify = pin!(self.engine.verify(key, None, &[]));
         match verify.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(verified) => Some(verified.unwrap()),

@@ -6,9 +6,9 @@ use diesel::{
     Connection as _, PgConnection, RunQueryDsl as _, SqliteConnection,
     connection::SimpleConnection, sql_query,
 };
-use latchkey::core::{
+use latchkey::domain::{
+    api_key::{Environment, PlainApiKey},
     limit::{Period, Quota, RateLimit},
-    security::api_key::{Environment, PlainApiKey},
 };
 use sha2::{Digest as _, Sha256};
 

@@ -15,10 +15,7 @@ use std::{
 };
 
 use clap::{Args as _, FromArgMatches as _};
-use latchkey::{
-    core::{clock::Clock, config::Config},
-    server::Server,
-};
+use latchkey::{config::Config, domain::clock::Clock, server::Server};
 
 /// The account that a benchmark makes.
 pub(crate) const EMAIL: &str = "ada@example.com";

@@ -1,7 +1,7 @@
 //! Requests per second with keys that have limits, of which none refuses anything, and with keys that
 //! are refused.
 
-use latchkey::core::limit::{Period, Quota, RateLimit};
+use latchkey::domain::limit::{Period, Quota, RateLimit};
 
 use crate::{
     rates::{BARE, bare, protected},

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use latchkey::core::{config::LimitConfig, limit::RateLimit};
+use latchkey::{config::LimitConfig, domain::limit::RateLimit};
 
 use crate::support::{
     engine::Leased,

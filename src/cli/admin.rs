@@ -7,13 +7,13 @@ use std::io::Write as _;
 use clap::{Args, Subcommand};
 
 use crate::{
-    core::{
-        clock::Clock,
-        config::DatabaseConfig,
-        error::Error,
-        security::email::{Email, EmailKey},
-    },
+    config::DatabaseConfig,
     db::Db,
+    domain::{
+        clock::Clock,
+        email::{Email, EmailKey},
+        error::Error,
+    },
     models::user::User,
     server::{self, StartError},
     services::users::Users,

@@ -5,7 +5,8 @@ use std::{io::Write as _, path::PathBuf};
 use clap::Args;
 
 use crate::{
-    core::{database_url::DatabaseUrl, file_name::file_path, security::token_secret},
+    auth::token_secret,
+    config::{database_url::DatabaseUrl, file_name::file_path},
     db::backup::{self, BackupError},
     server::StartError,
 };

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use clap::Args;
 
 use crate::{
-    core::{database_url::DatabaseUrl, security::token_secret},
+    auth::token_secret,
+    config::database_url::DatabaseUrl,
     db::{
         ConnectError,
         copy::{self, CopyError},

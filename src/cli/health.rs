@@ -6,7 +6,7 @@ use std::{io::Write as _, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    core::probe::{self, ServerUrl},
+    cli::probe::{self, ServerUrl},
     server::StartError,
 };
 

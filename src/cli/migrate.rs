@@ -4,11 +4,9 @@ use clap::Args;
 
 use super::misspelt::{self, Misspelt};
 use crate::{
-    core::{
-        config::{DatabaseConfig, LogConfig},
-        telemetry,
-    },
+    config::{DatabaseConfig, LogConfig},
     server::{self, StartError},
+    telemetry::logs,
 };
 
 #[derive(Args)]
@@ -20,7 +18,7 @@ pub(super) struct Migrate {
 }
 
 pub(super) fn run(options: &Migrate, misspelt: &[Misspelt]) -> Result<(), StartError> {
-    let _logs = telemetry::start(&options.log);
+    let _logs = logs::start(&options.log);
     misspelt::warn(misspelt);
     server::migrate(&options.database.url)
 }

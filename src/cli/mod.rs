@@ -9,6 +9,7 @@ mod health;
 mod migrate;
 mod misspelt;
 mod openapi;
+mod probe;
 mod secret_files;
 mod serve;
 mod settings;
@@ -18,7 +19,7 @@ use std::{io::Write as _, process::ExitCode};
 use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
 
 use self::environment::Environment;
-use crate::{core::config::Config, server::StartError};
+use crate::{config::Config, server::StartError};
 
 /// A setting or an argument is wrong.
 const USAGE: u8 = 2;

@@ -11,7 +11,7 @@ use std::{
 use clap::Arg;
 
 use super::environment::{Environment, normalized};
-use crate::{core::file_name, server::StartError};
+use crate::{config::file_name, server::StartError};
 
 /// More than any secret, so that nothing endless is read.
 const MAX_BYTES: u64 = 64 * 1024;

@@ -2,8 +2,10 @@
 
 use super::misspelt::{self, Misspelt};
 use crate::{
-    core::{clock::Clock, config::Config, spans, telemetry},
+    config::Config,
+    domain::clock::Clock,
     server::{self, Server, StartError},
+    telemetry::{logs, traces},
 };
 
 /// Below this bcrypt is too quick to keep anybody from guessing.
@@ -11,10 +13,10 @@ const LOWEST_SAFE_COST: u32 = 10;
 
 pub(super) fn run(config: &Config, misspelt: &[Misspelt]) -> Result<(), StartError> {
     // Dropped last: what becomes of traces at the end is logged.
-    let _logs = telemetry::start(&config.log);
+    let _logs = logs::start(&config.log);
     misspelt::warn(misspelt);
     let _traces =
-        spans::start(&config.telemetry).map_err(|error| StartError::Setting(error.to_string()))?;
+        traces::start(&config.telemetry).map_err(|error| StartError::Setting(error.to_string()))?;
     if config.bcrypt_cost < LOWEST_SAFE_COST {
         tracing::warn!(
             cost = config.bcrypt_cost,

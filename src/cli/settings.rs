@@ -13,7 +13,7 @@ use super::{
     environment::{Environment, normalized},
     secret_files::{self, FromFile},
 };
-use crate::{core::config::Config, server::StartError};
+use crate::{config::Config, server::StartError};
 
 /// The settings of `serve` where no command is given: from the environment alone.
 pub(super) fn of_serve(environment: &Environment) -> Result<Config, StartError> {

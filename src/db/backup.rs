@@ -23,7 +23,7 @@ use super::{
     copy::tables::{self, Table},
     manager::{ConnectError, Manager},
 };
-use crate::core::database_url::DatabaseUrl;
+use crate::config::database_url::DatabaseUrl;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use std::{
 use diesel::QueryResult;
 
 use super::{Aborted, Conn, Db, NoChanges, pool::noting};
-use crate::core::error::Error;
+use crate::domain::error::Error;
 
 /// The time within which others must have got a response for the database to be busy and not gone.
 const LATELY: Duration = Duration::from_secs(1);

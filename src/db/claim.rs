@@ -12,7 +12,7 @@ use super::{
     embedded::{SERVING, beside, settle_unserved},
     writable::{NotWritable, require_writable},
 };
-use crate::core::database_url::DatabaseUrl;
+use crate::config::database_url::DatabaseUrl;
 
 /// Instances on PostgreSQL tell one another what changes, so any number of them may serve it. An
 /// embedded database has one process at a time that does: the lock is held until this is dropped, or

@@ -4,7 +4,7 @@ use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::{Connection, MultiConnection, PgConnection, QueryResult, SqliteConnection};
 
-use crate::core::error::Error;
+use crate::domain::error::Error;
 
 /// A connection to the embedded database or to PostgreSQL.
 #[derive(MultiConnection)]

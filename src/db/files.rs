@@ -3,7 +3,7 @@
 use std::{fs::File, io};
 
 use super::{Db, embedded::Record};
-use crate::core::config::DatabaseConfig;
+use crate::config::DatabaseConfig;
 
 impl Db {
     /// Another pool to the same database. The files of an embedded one are those of this pool.

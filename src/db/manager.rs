@@ -5,21 +5,22 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use diesel::{
     QueryResult, RunQueryDsl as _, SqliteConnection, connection::TransactionManager as _,
 };
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Conn, deadline,
     embedded::{EmbeddedFile, open_existing, settle},
-    postgres::{self, Patience, Watch},
+    postgres::{self, WaitLimit, Watch},
     writable::is_writable,
 };
-use crate::core::database_url::DatabaseUrl;
+use crate::config::database_url::DatabaseUrl;
 
 /// A connection that was in use this recently is lent without asking the server whether it is alive:
 /// under load that would be a second round trip for each request.
@@ -151,7 +152,7 @@ impl Manager {
     }
 
     fn lost(&self) -> MutexGuard<'_, Lost> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lost.lock()
     }
 
     /// Opens a connection with all its settings. An embedded database has to be there.
@@ -166,7 +167,7 @@ impl Manager {
             DatabaseUrl::Postgres(url) => {
                 let patience = self
                     .timeout
-                    .map_or_else(Patience::of_maintenance, Patience::of_requests);
+                    .map_or_else(WaitLimit::of_maintenance, WaitLimit::of_requests);
                 let (conn, watch) = postgres::open(url, patience)?;
                 Ok((Conn::Postgres(conn), Some(watch)))
             }

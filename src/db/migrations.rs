@@ -26,7 +26,7 @@ use super::{
     postgres::{PoolerError, refuse_transaction_pooler},
     writable::require_writable,
 };
-use crate::core::{database_url::DatabaseUrl, slow_wait::announced};
+use crate::{config::database_url::DatabaseUrl, db::slow_wait::announced};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");

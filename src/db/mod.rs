@@ -15,6 +15,7 @@ pub(crate) mod notifications;
 mod pool;
 mod postgres;
 pub(crate) mod schema;
+mod slow_wait;
 mod types;
 mod writable;
 mod write_proof;

@@ -25,9 +25,9 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     ConnectError,
-    postgres::{self, Patience, Watch},
+    postgres::{self, WaitLimit, Watch},
 };
-use crate::core::postgres_url::PostgresUrl;
+use crate::config::postgres_url::PostgresUrl;
 
 /// What was told, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Notifications {
             .map(|name| format!("LISTEN {name};"))
             .collect();
         let connected = tokio::task::spawn_blocking(move || {
-            let patience = Patience::of_requests(timeout);
+            let patience = WaitLimit::of_requests(timeout);
             postgres::connect(&url, patience, |uri, _| {
                 let mut connection = Connection::open(uri)?;
                 connection.execute(&listen)?;

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use diesel::{
     result::{DatabaseErrorKind, Error as QueryError},
 };
 use opentelemetry::{KeyValue, trace::SpanKind};
+use parking_lot::Mutex;
 use r2d2::{Pool, PooledConnection};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -20,12 +21,12 @@ use super::{
     manager::{ConnectError, LogErrors, Manager, ping},
     write_proof::WriteProof,
 };
-use crate::core::{
+use crate::{
     config::DatabaseConfig,
-    error::Error,
-    slow_wait::announced,
-    spans,
-    turns::{Queue, Turns},
+    db::slow_wait::announced,
+    domain::error::Error,
+    telemetry::traces,
+    wait_queue::{WaitQueue, WaitQueueUse},
 };
 
 /// Requests that may wait for a connection. Past it they are told 503 at once.
@@ -49,10 +50,10 @@ pub struct Db {
 pub(super) struct Shared {
     pool: Pool<Manager>,
     /// One turn per connection.
-    connections: Turns,
+    connections: WaitQueue,
     /// One turn for all of them on the embedded database, which lets one write at a time and leaves
     /// to chance which of those who wait is next. `None` on PostgreSQL.
-    writers: Option<Turns>,
+    writers: Option<WaitQueue>,
     timeout: Duration,
     query_timeout: Duration,
     /// When it last answered, unless it has failed since.
@@ -67,15 +68,15 @@ pub(super) struct Shared {
 /// How it stands with a pool.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolUse {
-    /// Connections at the most.
+    /// ConnectionCounters at the most.
     pub size: u32,
-    /// Connections that are lent.
+    /// ConnectionCounters that are lent.
     pub in_use: u32,
     pub idle: u32,
     /// Those who want one.
-    pub connections: Queue,
+    pub connections: WaitQueueUse,
     /// Those who want to write, where one may at a time.
-    pub writers: Option<Queue>,
+    pub writers: Option<WaitQueueUse>,
 }
 
 impl Db {
@@ -102,7 +103,7 @@ impl Db {
         let query_timeout = query_timeout(config);
         let manager = Manager::new(config.url.clone(), Some(query_timeout)).to(embedded.clone());
         let sqlite = config.url.sqlite_path().is_some();
-        let turns = |what, at_once| Turns::new(what, at_once, MAX_WAITING);
+        let turns = |what, at_once| WaitQueue::new(what, at_once, MAX_WAITING);
         let pool = Pool::builder()
             .max_size(config.pool_size)
             .min_idle(Some(1))
@@ -215,7 +216,7 @@ impl Db {
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let system = || KeyValue::new("db.system.name", self.shared.system);
-        spans::within(SpanKind::Client, name, system, work).await
+        traces::within(SpanKind::Client, name, system, work).await
     }
 
     /// How it stands with its connections.
@@ -231,16 +232,15 @@ impl Db {
             size: pool.max_size(),
             in_use: state.connections.saturating_sub(state.idle_connections),
             idle: state.idle_connections,
-            connections: connections.queue(),
-            writers: writers.as_ref().map(Turns::queue),
+            connections: connections.usage(),
+            writers: writers.as_ref().map(WaitQueue::usage),
         }
     }
 
     /// Whether the database has answered anybody this lately, and failed nobody since.
     pub fn has_answered_within(&self, lately: Duration) -> bool {
-        let at = self.shared.answered.lock();
-        at.unwrap_or_else(PoisonError::into_inner)
-            .is_some_and(|at| at.elapsed() < lately)
+        let at = *self.shared.answered.lock();
+        at.is_some_and(|at| at.elapsed() < lately)
     }
 
     /// Whether the database answers.
@@ -353,7 +353,7 @@ impl Shared {
     }
 
     fn note_answer(&self, answered: bool) {
-        let mut at = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut at = self.answered.lock();
         *at = answered.then(Instant::now);
     }
 }

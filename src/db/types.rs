@@ -8,20 +8,20 @@ use diesel::{
 };
 use uuid::Uuid;
 
-use crate::core::{
-    clock::UtcTime,
-    id::{ApiKeyId, EventId, InstanceId, RoleId, SubjectId, UserId},
-    json_object::JsonObject,
-    limit::Period,
-    network::Networks,
-    permission::Permissions,
-    scope::Scopes,
-    security::{
+use crate::{
+    auth::password_hasher::PasswordHash,
+    domain::{
         api_key::{Environment, KeyDigest},
+        clock::UtcTime,
         email::EmailKey,
-        password_hasher::PasswordHash,
+        id::{ApiKeyId, EventId, InstanceId, RoleId, SubjectId, UserId},
+        json_object::JsonObject,
+        limit::Period,
+        network::Networks,
+        permission::Permissions,
+        scope::Scopes,
+        usage::Outcome,
     },
-    usage::Outcome,
 };
 
 impl<DB: Backend> FromSql<BigInt, DB> for UtcTime

@@ -1,11 +1,9 @@
 //! The evidence that the database takes changes.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Aborted;
 
@@ -95,7 +93,7 @@ impl WriteProof {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

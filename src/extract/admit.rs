@@ -7,7 +7,7 @@ use super::{
     credentials::{Presented, presented},
 };
 use crate::{
-    core::{
+    domain::{
         error::{Credential, Error},
         scope::Scope,
     },
@@ -33,9 +33,9 @@ pub(crate) async fn admit(
         scopes,
         cost,
     };
-    let (admitted, standing) = engine.admit(&question).await?;
+    let (admitted, status) = engine.admit(&question).await?;
     let mut noted = request.extensions_mut();
-    noted.insert(standing);
+    noted.insert(status);
     match admitted {
         Ok(key) => {
             noted.insert(key.clone());

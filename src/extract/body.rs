@@ -13,10 +13,10 @@ use actix_web::{
 use serde::de::DeserializeOwned;
 
 use super::decode::{from_form, from_json};
-use crate::core::{
+use crate::{
     config::BodyLimits,
-    conversation::{BodyFault, Conversation},
-    error::Error,
+    connection::state::{BodyFault, ConnectionState},
+    domain::error::Error,
 };
 
 /// A body that nobody has read yet.
@@ -114,16 +114,16 @@ impl Body {
         if self.announced_length() > Some(bytes as u64) {
             return Err(Error::PayloadTooLarge(bytes));
         }
-        let conversation = self.request.conn_data::<Rc<Conversation>>();
-        if let Some(conversation) = conversation {
-            conversation.body_wanted();
+        let connection_state = self.request.conn_data::<Rc<ConnectionState>>();
+        if let Some(connection_state) = connection_state {
+            connection_state.body_wanted();
         }
         let body = self.payload.to_bytes_limited(bytes);
         tokio::time::timeout(time, body)
             .await
             .map_err(|_| Error::BodyTooSlow)?
             .map_err(|_| Error::PayloadTooLarge(bytes))?
-            .map_err(|_| match conversation.and_then(|c| c.body_fault()) {
+            .map_err(|_| match connection_state.and_then(|c| c.body_fault()) {
                 Some(BodyFault::TooLarge) => Error::PayloadTooLarge(bytes),
                 Some(BodyFault::Malformed) => Error::InvalidRequest(
                     "The body is not chunked as RFC 9112 section 7.1 has it.".into(),

@@ -12,7 +12,7 @@ use actix_web::{
     web,
 };
 
-use crate::core::network::{Networks, TrustedProxies};
+use crate::domain::network::{Networks, TrustedProxies};
 
 /// The client's address. `None` if a trusted proxy vouches for something that is no address: nobody
 /// knows then, and no allowlist admits it.

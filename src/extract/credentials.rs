@@ -2,7 +2,7 @@
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
-use crate::core::error::Error;
+use crate::domain::error::Error;
 
 /// The header that carries an API key.
 const API_KEY_HEADER: &str = "x-api-key";

@@ -9,7 +9,7 @@ use super::{
     origin::origin_of,
 };
 use crate::{
-    core::{
+    domain::{
         error::{Credential, Error},
         permission::Permission,
     },

@@ -4,7 +4,7 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::{Path, Segment};
 
-use crate::core::error::{Error, FieldError};
+use crate::domain::error::{Error, FieldError};
 
 /// How serde_json begins what it says of a number that no type holds.
 const TOO_LARGE: &str = "number out of range";

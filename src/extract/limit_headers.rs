@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::verification::limits::Standing;
+use crate::verification::limits::LimitStatus;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -14,9 +14,9 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const LARGEST: u64 = 999_999_999_999_999;
 
 /// Adds what there is to say.
-pub(crate) fn tell_limits(headers: &mut HeaderMap, standing: &Standing) {
+pub(crate) fn tell_limits(headers: &mut HeaderMap, status: &LimitStatus) {
     let (mut policy, mut limit) = (Text::default(), Text::default());
-    if let Some(rate) = &standing.rate {
+    if let Some(rate) = &status.rate {
         let window = rate.limit.window_seconds().into();
         policy.item(
             "key",
@@ -27,7 +27,7 @@ pub(crate) fn tell_limits(headers: &mut HeaderMap, standing: &Standing) {
             [("r", Some(rate.remaining)), ("t", Some(rate.reset_seconds))],
         );
     }
-    if let Some(quota) = &standing.quota {
+    if let Some(quota) = &status.quota {
         policy.item(
             "quota",
             [

@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::decode::from_query;
-use crate::core::{
+use crate::domain::{
     error::Error,
     id::{Id, UserId},
 };

@@ -4,7 +4,7 @@ use std::future::{Ready, ready};
 
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload};
 
-use crate::{core::error::Error, verification::engine::VerifiedKey};
+use crate::{domain::error::Error, verification::engine::VerifiedKey};
 
 /// Works behind [`RequireApiKey`](crate::middleware::RequireApiKey). Anywhere else it answers 500: an
 /// endpoint that only looks guarded must not answer at all.

@@ -7,7 +7,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use crate::core::meter::Measured;
+use crate::telemetry::counters::Measured;
 
 /// A series' labels.
 pub(super) type Labels<'a> = &'a [(&'a str, &'a str)];

@@ -23,13 +23,13 @@ use prometheus_client::{
 
 use self::exposition::Exposition;
 pub use self::listener::{Listener, Listening};
-use crate::{core::connections::Connections, middleware::Requests, state::State};
+use crate::{connection::counters::ConnectionCounters, middleware::Requests, state::State};
 
 /// What is told.
 pub struct Metrics {
     state: web::Data<State>,
     requests: Arc<Requests>,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionCounters>,
     started: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Metrics {
     pub fn new(
         state: web::Data<State>,
         requests: Arc<Requests>,
-        connections: Arc<Connections>,
+        connections: Arc<ConnectionCounters>,
     ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::exposition::{Exposition, Labels};
 use crate::{
-    core::connections::Connections,
+    connection::counters::ConnectionCounters,
     db::Db,
     middleware::Requests,
     state::State,
@@ -15,7 +15,7 @@ pub(super) fn tell(
     told: &mut Exposition<'_>,
     state: &State,
     requests: &Requests,
-    connections: &Connections,
+    connections: &ConnectionCounters,
 ) -> fmt::Result {
     told.info(
         "latchkey_build",
@@ -26,7 +26,7 @@ pub(super) fn tell(
     tell_connections(told, connections)?;
     tell_verifications(told, &state.engine)?;
     tell_usage(told, &state.engine)?;
-    tell_memory(told, &state.engine)?;
+    tell_cache(told, &state.engine)?;
     tell_coherence(told, &state.engine)?;
     tell_database(told, &state.db)?;
     tell_hashing(told, state)?;
@@ -58,17 +58,17 @@ fn tell_requests(told: &mut Exposition<'_>, requests: &Requests) -> fmt::Result 
     )
 }
 
-fn tell_connections(told: &mut Exposition<'_>, connections: &Connections) -> fmt::Result {
+fn tell_connections(told: &mut Exposition<'_>, connections: &ConnectionCounters) -> fmt::Result {
     told.gauge(
         "latchkey_connections",
-        "Connections of clients that are open.",
+        "ConnectionCounters of clients that are open.",
         connections.open() as f64,
     )?;
     let refusals = connections.refusals();
     let refusals = refusals.map(|(reason, count)| ([("reason", reason)], count));
     told.counters(
         "latchkey_connections_refused",
-        "Connections for which there was no place, in the service or for the client's address.",
+        "ConnectionCounters for which there was no place, in the service or for the client's address.",
         refusals
             .iter()
             .map(|(labels, count)| (labels as Labels<'_>, *count)),
@@ -98,8 +98,8 @@ fn tell_verifications(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result
     )
 }
 
-const KNOWN: Labels<'_> = &[("cache", "known")];
-const UNKNOWN: Labels<'_> = &[("cache", "unknown")];
+const PRESENT: Labels<'_> = &[("cache", "known")];
+const MISSING: Labels<'_> = &[("cache", "unknown")];
 
 fn tell_usage(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
     told.gauge(
@@ -114,11 +114,11 @@ fn tell_usage(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
     )
 }
 
-fn tell_memory(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
-    let memory = engine.memory();
+fn tell_cache(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
+    let cache = engine.cache_usage();
     let both = |of: fn(&Use) -> f64| {
-        let memory = memory.iter();
-        let both = memory.flat_map(|memory| [(KNOWN, &memory.known), (UNKNOWN, &memory.unknown)]);
+        let cache = cache.iter();
+        let both = cache.flat_map(|cache| [(PRESENT, &cache.present), (MISSING, &cache.missing)]);
         both.map(move |(labels, cache)| (labels, of(cache)))
     };
     told.gauges(
@@ -126,15 +126,15 @@ fn tell_memory(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
         "Keys that are remembered, and digests that are remembered to be no key's.",
         both(|cache| cache.entries as f64),
     )?;
-    let bytes = memory.iter().flat_map(|memory| {
+    let bytes = cache.iter().flat_map(|cache| {
         // Of a digest that is no key's nothing is kept elsewhere.
-        let known = memory.known.bytes + memory.known.weight;
+        let known = cache.present.bytes + cache.present.weight;
         [
-            (KNOWN, known as f64),
-            (UNKNOWN, memory.unknown.bytes as f64),
+            (PRESENT, known as f64),
+            (MISSING, cache.missing.bytes as f64),
         ]
     });
-    told.gauges("latchkey_cache_bytes", "Memory that this takes.", bytes)?;
+    told.gauges("latchkey_cache_bytes", "KeyCache that this takes.", bytes)?;
     let hits = |is_unknown: bool| {
         let hits = engine.checks().into_iter();
         let hits = hits.filter(|checks| checks.source == "cache");
@@ -144,25 +144,25 @@ fn tell_memory(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
     told.counters(
         "latchkey_cache_hits",
         "Checks that were answered from it.",
-        [(KNOWN, hits(false)), (UNKNOWN, hits(true))],
+        [(PRESENT, hits(false)), (MISSING, hits(true))],
     )?;
-    let evictions = memory.iter().flat_map(|memory| {
+    let evictions = cache.iter().flat_map(|cache| {
         [
             (
                 &[("cache", "known"), ("reason", "full")] as Labels<'_>,
-                memory.known.pushed_out,
+                cache.present.pushed_out,
             ),
             (
                 &[("cache", "known"), ("reason", "changed")],
-                memory.known.changed,
+                cache.present.changed,
             ),
             (
                 &[("cache", "unknown"), ("reason", "full")],
-                memory.unknown.pushed_out,
+                cache.missing.pushed_out,
             ),
             (
                 &[("cache", "unknown"), ("reason", "changed")],
-                memory.unknown.changed,
+                cache.missing.changed,
             ),
         ]
     });
@@ -212,12 +212,12 @@ fn tell_database(told: &mut Exposition<'_>, db: &Db) -> fmt::Result {
     let pool = db.usage();
     told.gauge(
         "latchkey_database_pool_size",
-        "Connections that the pool may have.",
+        "ConnectionCounters that the pool may have.",
         pool.size.into(),
     )?;
     told.gauges(
         "latchkey_database_connections",
-        "Connections that the pool has, in use or idle.",
+        "ConnectionCounters that the pool has, in use or idle.",
         [
             (&[("state", "in_use")] as Labels<'_>, pool.in_use.into()),
             (&[("state", "idle")], pool.idle.into()),
@@ -237,7 +237,7 @@ fn tell_database(told: &mut Exposition<'_>, db: &Db) -> fmt::Result {
     told.counters(
         "latchkey_database_refused",
         "Requests that waited for it too long, or came when too many did.",
-        queues().map(|(labels, queue)| (labels, queue.refused)),
+        queues().map(|(labels, queue)| (labels, queue.rejected)),
     )
 }
 
@@ -256,28 +256,28 @@ fn tell_hashing(told: &mut Exposition<'_>, state: &State) -> fmt::Result {
     told.counter(
         "latchkey_bcrypt_refused",
         "Requests that waited for it too long, or came when too many did.",
-        queue.refused,
+        queue.rejected,
     )
 }
 
 fn tell_limits(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
     let limits = engine.limits();
-    let store = limits.store();
+    let redis = limits.redis();
     let none: Labels<'_> = &[];
     told.gauges(
         "latchkey_redis_up",
         "Whether Redis answers; missing where there is none.",
-        store.map(|store| (none, f64::from(u8::from(store.is_connected())))),
+        redis.map(|redis| (none, f64::from(u8::from(redis.is_connected())))),
     )?;
     told.counters(
         "latchkey_redis_errors",
         "Times that Redis did not answer, or not soon enough, or could not be connected to.",
-        store.map(|store| (none, store.errors())),
+        redis.map(|redis| (none, redis.errors())),
     )?;
     told.counters(
         "latchkey_rate_leases",
         "Times that units of a rate limit were taken in Redis.",
-        store.map(|store| (none, store.leases())),
+        redis.map(|redis| (none, redis.allotments())),
     )?;
     told.counter(
         "latchkey_quota_blocks",

@@ -11,7 +11,7 @@ use actix_web::{
     http::{Method, StatusCode},
 };
 
-use crate::verification::engine::{Refusal, VerifiedKey};
+use crate::verification::engine::{Rejection, VerifiedKey};
 
 /// What the line says besides what the request itself knows.
 pub(super) struct Line<'a> {
@@ -35,7 +35,7 @@ impl Line<'_> {
             return;
         }
         let route = request.match_pattern();
-        let refusal = request.extensions().get::<Refusal>().map(|r| r.code());
+        let refusal = request.extensions().get::<Rejection>().map(|r| r.code());
         self.emit(quiet, route.as_deref(), refusal);
     }
 

@@ -10,7 +10,7 @@ use actix_web::{
     },
 };
 
-use crate::core::{config::AllowedOrigins, connections::OverTls};
+use crate::{config::AllowedOrigins, connection::counters::OverTls};
 
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");

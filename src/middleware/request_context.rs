@@ -19,14 +19,11 @@ use futures_util::{FutureExt as _, future::Either};
 use opentelemetry::trace::FutureExt as _;
 use uuid::Uuid;
 
-use super::{
-    access_log::Line, browser_policy::BrowserPolicy, request_meter::RequestMeter,
+use crate::middleware::{
+    access_log::Line, browser_policy::BrowserPolicy, request_metrics::RequestMeter,
     server_span::ServerSpan, sliced_body::sliced,
 };
-use crate::{
-    core::{conversation::Conversation, error::Error},
-    extract::REQUEST_ID,
-};
+use crate::{connection::state::ConnectionState, domain::error::Error, extract::REQUEST_ID};
 
 /// Goes outermost around the app: `.wrap(from_fn(request_context))`. Browsers are told what the
 /// [`BrowserPolicy`] in the app's data says; where there is none, nothing.
@@ -35,9 +32,9 @@ pub async fn request_context<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<EitherBody<B>>>, ActixError> {
     let started = Instant::now();
-    let conversation = request.conn_data::<Rc<Conversation>>().cloned();
-    if let Some(conversation) = &conversation {
-        conversation.begun();
+    let connection_state = request.conn_data::<Rc<ConnectionState>>().cloned();
+    if let Some(connection_state) = &connection_state {
+        connection_state.begun();
     }
     let id = RequestId::of(request.headers());
     // Whoever wants to know it reads it there.
@@ -71,7 +68,7 @@ pub async fn request_context<B: MessageBody + 'static>(
         None => Either::Right(answer),
     };
     let answered = AssertUnwindSafe(answer).catch_unwind().await;
-    pass_over_body(conversation.as_deref()).await;
+    pass_over_body(connection_state.as_deref()).await;
     let line = |status, cause| {
         let took = started.elapsed();
         if let Some((route, meter)) = &measured {
@@ -101,7 +98,7 @@ pub async fn request_context<B: MessageBody + 'static>(
             let cause = error.as_ref().and_then(Error::cause);
             line(response.status(), cause).write(response.request());
             finish(response.headers_mut());
-            end_turn(conversation.as_deref(), response.response_mut());
+            end_turn(connection_state.as_deref(), response.response_mut());
             let (request, response) = response.into_parts();
             Ok(ServiceResponse::new(request, sliced(response)))
         }
@@ -115,17 +112,17 @@ pub async fn request_context<B: MessageBody + 'static>(
             let mut response = error.respond(Some(&id.text));
             line(response.status(), error.cause()).write_without_request();
             finish(response.headers_mut());
-            end_turn(conversation.as_deref(), &mut response);
+            end_turn(connection_state.as_deref(), &mut response);
             Err(InternalError::from_response("", response).into())
         }
     }
 }
 
 /// Tells the connection that there is an answer, and the client if it is the last one.
-fn end_turn<B>(conversation: Option<&Conversation>, response: &mut HttpResponse<B>) {
+fn end_turn<B>(connection_state: Option<&ConnectionState>, response: &mut HttpResponse<B>) {
     // The rest of the body may still come, at the same pace.
     let close = response.status() == StatusCode::REQUEST_TIMEOUT;
-    if conversation.map_or(close, |c| c.answered(close, Instant::now())) {
+    if connection_state.map_or(close, |c| c.answered(close, Instant::now())) {
         let head = response.head_mut();
         head.set_connection_type(ConnectionType::Close);
     }
@@ -133,8 +130,8 @@ fn end_turn<B>(conversation: Option<&Conversation>, response: &mut HttpResponse<
 
 /// Lets the HTTP library take in a body that has arrived whole and that nobody read. It decides when it gets the
 /// response: had it not, it would end the connection for want of the rest.
-async fn pass_over_body(conversation: Option<&Conversation>) {
-    if conversation.is_some_and(Conversation::has_unread_body) {
+async fn pass_over_body(connection_state: Option<&ConnectionState>) {
+    if connection_state.is_some_and(ConnectionState::has_unread_body) {
         let mut has_waited = false;
         std::future::poll_fn(|cx| {
             if std::mem::replace(&mut has_waited, true) {

@@ -14,9 +14,9 @@ use actix_web::{
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
-    core::scope::Scope,
+    domain::scope::Scope,
     extract::{admit, tell_limits},
-    verification::limits::Standing,
+    verification::limits::LimitStatus,
 };
 
 /// Guards everything that it wraps: an app, a scope, a resource or a route.
@@ -29,7 +29,7 @@ use crate::{
 /// limits says how it stands with them, in `RateLimit-Policy` and `RateLimit`.
 ///
 /// The client's address is that of the connection, or the one that the
-/// [`TrustedProxies`](crate::core::network::TrustedProxies) in the app's data vouch for.
+/// [`TrustedProxies`](crate::domain::network::TrustedProxies) in the app's data vouch for.
 ///
 /// It has no exceptions, for paths or methods. To have the router's 404 and 405 answer before it,
 /// put it on the route itself.
@@ -123,13 +123,13 @@ where
         let (inner, scopes) = (self.inner.clone(), self.scopes.clone());
         Box::pin(async move {
             let admitted = admit(request.request(), &scopes, 1).await;
-            let standing = request.extensions().get::<Standing>().copied();
+            let status = request.extensions().get::<LimitStatus>().copied();
             let mut response = match admitted {
                 Ok(_) => inner.call(request).await?.map_into_left_body(),
                 Err(error) => request.error_response(error).map_into_right_body(),
             };
-            if let Some(standing) = standing {
-                tell_limits(response.headers_mut(), &standing);
+            if let Some(status) = status {
+                tell_limits(response.headers_mut(), &status);
             }
             Ok(response)
         })

@@ -16,7 +16,7 @@ use opentelemetry::{
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 use super::browser_policy::is_over_tls;
-use crate::core::spans;
+use crate::telemetry::traces;
 
 /// A request that is traced, or would be if the sampler had said so.
 pub(super) struct ServerSpan {
@@ -32,7 +32,7 @@ const METHODS: [&str; 9] = [
 impl ServerSpan {
     /// `None` if nothing is traced. `method` is as the client sent it.
     pub(super) fn begin(request: &ServiceRequest, method: &Method) -> Option<Self> {
-        if !spans::is_on() {
+        if !traces::is_on() {
             return None;
         }
         let method = METHODS.into_iter().find(|known| *known == method.as_str());
@@ -54,7 +54,7 @@ impl ServerSpan {
         let attributes = attributes.into_iter().chain(route);
         let caller = Headers(request.headers());
         let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &caller);
-        let context = spans::begin(&parent, SpanKind::Server, name, attributes)?;
+        let context = traces::begin(&parent, SpanKind::Server, name, attributes)?;
         Some(Self { context })
     }
 

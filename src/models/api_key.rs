@@ -11,14 +11,14 @@ use super::{
     contains, key_change::Changes, key_settings::KeySettings, of_owner_before, parameters,
 };
 use crate::{
-    core::{
-        clock::UtcTime,
-        id::{ApiKeyId, UserId},
-        security::api_key::{Environment, KeyDigest},
-    },
     db::{
         Conn, for_update,
         schema::{api_keys, users},
+    },
+    domain::{
+        api_key::{Environment, KeyDigest},
+        clock::UtcTime,
+        id::{ApiKeyId, UserId},
     },
 };
 

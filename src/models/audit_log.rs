@@ -6,12 +6,12 @@ use utoipa::ToSchema;
 
 use super::of_owner_before;
 use crate::{
-    core::{
+    db::{Conn, schema::audit_log},
+    domain::{
         clock::UtcTime,
         id::{EventId, UserId},
         json_object::JsonObject,
     },
-    db::{Conn, schema::audit_log},
 };
 
 // `tt`: a name that is passed on as a `literal` is not seen by the document's derive.

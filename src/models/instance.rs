@@ -10,8 +10,8 @@ use diesel::{
 
 use super::key_change::notify;
 use crate::{
-    core::id::InstanceId,
     db::{Conn, schema::instances},
+    domain::id::InstanceId,
 };
 
 /// Where instances tell what they have forgotten: their id and the revision.

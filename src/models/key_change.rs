@@ -8,11 +8,11 @@ use diesel::{
 };
 
 use crate::{
-    core::{id::UserId, security::api_key::KeyDigest},
     db::{
         Conn,
         schema::{key_changes, revision_clock},
     },
+    domain::{api_key::KeyDigest, id::UserId},
 };
 
 /// Where it is told of changes, with the revision.

@@ -4,16 +4,16 @@ use diesel::prelude::*;
 
 use super::{api_key::has_come, key_limits::KeyLimits};
 use crate::{
-    core::{
+    db::{
+        Conn,
+        schema::{api_keys, users},
+    },
+    domain::{
+        api_key::{Environment, KeyDigest},
         clock::UtcTime,
         id::{ApiKeyId, UserId},
         network::Networks,
         scope::Scopes,
-        security::api_key::{Environment, KeyDigest},
-    },
-    db::{
-        Conn,
-        schema::{api_keys, users},
     },
 };
 

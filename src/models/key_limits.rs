@@ -4,8 +4,8 @@ use diesel::prelude::*;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use crate::{
-    core::limit::{Period, Quota, RateLimit},
     db::schema::api_keys,
+    domain::limit::{Period, Quota, RateLimit},
 };
 
 /// A rate limit and a quota, either of which may be missing.

@@ -4,8 +4,8 @@ use diesel::prelude::*;
 
 use super::api_key::ApiKey;
 use crate::{
-    core::id::{ApiKeyId, UserId},
     db::{Conn, for_update, schema::api_keys},
+    domain::id::{ApiKeyId, UserId},
 };
 
 /// A key, and the other ones of its lineage that are not revoked.

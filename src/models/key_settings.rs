@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::key_limits::KeyLimits;
 use crate::{
-    core::{
+    db::schema::api_keys,
+    domain::{
         clock::UtcTime,
         error::FieldError,
         json_object::JsonObject,
@@ -16,7 +17,6 @@ use crate::{
         scope::Scopes,
         text::fold,
     },
-    db::schema::api_keys,
 };
 
 /// How large metadata may be, in bytes of JSON without blanks.

@@ -26,7 +26,7 @@ macro_rules! of_owner_before {
             .sql(concat!(" AND (", $owner_column, ", ", $id_column, ") < ("))
             .bind::<diesel::sql_types::Binary, _>($owner)
             .sql(", ")
-            .bind::<diesel::sql_types::Binary, _>($before.unwrap_or($crate::core::id::Id::LAST))
+            .bind::<diesel::sql_types::Binary, _>($before.unwrap_or($crate::domain::id::Id::LAST))
             .sql(")")
     };
 }

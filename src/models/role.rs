@@ -3,13 +3,13 @@
 use diesel::prelude::*;
 
 use crate::{
-    core::{
-        id::{RoleId, UserId},
-        permission::{Authority, Permissions},
-    },
     db::{
         Conn, for_update,
         schema::{roles, users},
+    },
+    domain::{
+        id::{RoleId, UserId},
+        permission::{Authority, Permissions},
     },
 };
 

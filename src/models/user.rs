@@ -8,16 +8,12 @@ use super::{
     role::{ADMIN, Role},
 };
 use crate::{
-    core::{
-        clock::UtcTime,
-        id::UserId,
-        permission::Authority,
-        security::{email::EmailKey, password_hasher::PasswordHash},
-    },
+    auth::password_hasher::PasswordHash,
     db::{
         Conn, InsertResult as _, for_update,
         schema::{roles, users},
     },
+    domain::{clock::UtcTime, email::EmailKey, id::UserId, permission::Authority},
 };
 
 /// An account.

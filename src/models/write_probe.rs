@@ -3,8 +3,8 @@
 use diesel::prelude::*;
 
 use crate::{
-    core::{clock::UtcTime, id::InstanceId},
     db::{Conn, schema::usage_writers},
+    domain::{clock::UtcTime, id::InstanceId},
 };
 
 /// Adds a row that nobody else knows and removes it again. Belongs into a transaction, whose commit then writes to

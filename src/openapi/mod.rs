@@ -18,7 +18,7 @@ use utoipa::{
 use utoipa_actix_web::AppExt as _;
 
 use crate::{
-    core::{
+    domain::{
         error::{FieldError, Problem},
         usage::Granularity,
     },

@@ -9,7 +9,7 @@ use utoipa::{
 };
 
 use super::text_header;
-use crate::core::error::Problem;
+use crate::domain::error::Problem;
 
 /// An error that several operations have.
 struct SharedError {

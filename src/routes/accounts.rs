@@ -8,7 +8,7 @@ use actix_web::{
 
 use super::problems;
 use crate::{
-    core::error::Error,
+    domain::error::Error,
     extract::{Body, CurrentUser, MediaType},
     schemas::account::{Account, Login, PasswordChange, PasswordGrant, Signup, Token},
     services::caller::Origin,

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, delete, get, web};
 
 use super::{paged, problems};
 use crate::{
-    core::{error::Error, id::ApiKeyId},
+    domain::{error::Error, id::ApiKeyId},
     extract::{KeysRead, KeysWrite, ListPage, Operator, QueryString},
     models::api_key::Reach,
     schemas::{api_key::AnybodysKey, api_key_input::AnybodysKeys},

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, delete, get, put, web};
 
 use super::{paged, problems};
 use crate::{
-    core::{error::Error, id::RoleId},
+    domain::{error::Error, id::RoleId},
     extract::{Body, ListPage, Operator, QueryString, RolesWrite},
     schemas::{
         NoFilter,

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, get, patch, web};
 
 use super::{paged, problems};
 use crate::{
-    core::{error::Error, id::UserId},
+    domain::{error::Error, id::UserId},
     extract::{Body, ListPage, Operator, QueryString, UsersRead, UsersWrite},
     schemas::operator::{UpdateUser, UserAccount, Users},
     state::State,

@@ -8,7 +8,7 @@ use actix_web::{
 
 use super::{paged, problems};
 use crate::{
-    core::{error::Error, id::ApiKeyId, security::api_key::PlainApiKey},
+    domain::{api_key::PlainApiKey, error::Error, id::ApiKeyId},
     extract::{Body, CurrentUser, ListPage, QueryString},
     models::api_key::{OwnedKey, Reach},
     schemas::{

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, get, web};
 
 use super::paged;
 use crate::{
-    core::{error::Error, id::EventId},
+    domain::{error::Error, id::EventId},
     extract::{CurrentUser, ListPage, QueryString},
     schemas::audit_log::{Event, Events},
     state::State,

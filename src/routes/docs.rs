@@ -11,7 +11,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
 use super::static_document::StaticDocument;
-use crate::core::error::Error;
+use crate::domain::error::Error;
 
 /// Of Swagger UI's files, those that its page loads and those that it may open.
 const FILES: [&str; 10] = [

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::openapi::OpenApi;
 
-use crate::core::error::Error;
+use crate::domain::error::Error;
 
 /// The methods of each documented path, as an `Allow` header lists them (RFC 9110 section 10.2.1).
 pub(crate) struct AllowedMethods(HashMap<String, String>);

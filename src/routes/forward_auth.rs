@@ -4,12 +4,12 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, guard, web};
 use utoipa::IntoParams;
 
 use crate::{
-    core::{
+    domain::{
         error::Error,
         scope::{MAX_SCOPES, Scope},
     },
     extract::{QueryString, admit, tell_limits},
-    verification::limits::Standing,
+    verification::limits::LimitStatus,
 };
 
 /// What follows it is the original request's, as Envoy appends it, and is not read: whoever sends the
@@ -55,8 +55,8 @@ pub(crate) struct ForwardAuthQuery {
 pub(crate) async fn forward_auth(request: HttpRequest, query: QueryString) -> HttpResponse {
     let decided = decide(&request, &query).await;
     let mut response = decided.unwrap_or_else(HttpResponse::from_error);
-    if let Some(standing) = request.extensions().get::<Standing>() {
-        tell_limits(response.headers_mut(), standing);
+    if let Some(status) = request.extensions().get::<LimitStatus>() {
+        tell_limits(response.headers_mut(), status);
     }
     response
 }

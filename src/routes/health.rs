@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, get, web};
 
 use crate::{
-    core::error::Error,
+    domain::error::Error,
     extract::QueryString,
     schemas::health::{Health, OK, Purpose, ReadyFor},
     state::State,

@@ -21,7 +21,7 @@ use actix_web::{HttpResponse, http::header::LINK, web};
 use serde::Serialize;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::{core::id::Id, extract::Page};
+use crate::{domain::id::Id, extract::Page};
 
 /// Everything that is documented, the hot path first: the router tries them in this order.
 pub(crate) fn table(app: &mut ServiceConfig<'_>) {

@@ -16,7 +16,7 @@ use flate2::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::core::error::Error;
+use crate::domain::error::Error;
 
 /// Clients keep it, and ask each time whether it is still the same.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("no-cache");

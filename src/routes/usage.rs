@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, get, web};
 
 use super::problems;
 use crate::{
-    core::{error::Error, id::ApiKeyId},
+    domain::{error::Error, id::ApiKeyId},
     extract::{CurrentUser, Operator, QueryString, UsageRead},
     schemas::usage::{Usage, UsageSpan, WhoseUsage},
     state::State,

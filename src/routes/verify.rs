@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, post, web};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
-    core::error::Error,
+    domain::error::Error,
     extract::Body,
     middleware::RequireApiKey,
     schemas::verification::{Verification, Verifications, VerifyKey, VerifyKeys},
@@ -33,8 +33,8 @@ const AT_ONCE: usize = 4;
 #[post("/verify", wrap = "RequireApiKey::scope(SCOPE)")]
 pub(crate) async fn verify(engine: web::Data<Engine>, body: Body) -> Result<HttpResponse, Error> {
     let asked = body.json::<VerifyKey>().await?;
-    let verdict = engine.judge(&asked.check()?).await?;
-    Ok(HttpResponse::Ok().json(Verification::new(&verdict)))
+    let decision = engine.evaluate(&asked.check()?).await?;
+    Ok(HttpResponse::Ok().json(Verification::new(&decision)))
 }
 
 /// Verify up to 100 API keys
@@ -57,7 +57,7 @@ pub(crate) async fn verify_batch(
     let asked = body.json::<VerifyKeys>().await?;
     let questions = asked.check()?;
     let verdicts: Vec<_> = stream::iter(&questions)
-        .map(|question| engine.judge(question))
+        .map(|question| engine.evaluate(question))
         .buffered(AT_ONCE)
         .try_collect()
         .await?;

@@ -6,12 +6,8 @@ use utoipa::ToSchema;
 
 use super::Checks;
 use crate::{
-    core::{
-        clock::UtcTime,
-        error::Error,
-        id::UserId,
-        security::{email::Email, password::Password},
-    },
+    auth::password::Password,
+    domain::{clock::UtcTime, email::Email, error::Error, id::UserId},
     models::user::User,
 };
 

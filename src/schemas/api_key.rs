@@ -4,14 +4,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    core::{
+    domain::{
+        api_key::{Environment, PlainApiKey},
         clock::UtcTime,
         id::{ApiKeyId, UserId},
         json_object::JsonObject,
         limit::{Quota, RateLimit},
         network::Networks,
         scope::Scopes,
-        security::api_key::{Environment, PlainApiKey},
     },
     models::{
         api_key::{KeyStatus, OwnedKey},

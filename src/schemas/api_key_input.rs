@@ -10,7 +10,8 @@ use super::{
     search_term,
 };
 use crate::{
-    core::{
+    domain::{
+        api_key::Environment,
         clock::UtcTime,
         error::Error,
         id::UserId,
@@ -18,7 +19,6 @@ use crate::{
         merge_patch::Patch,
         network::{MAX_NETWORKS, Network, Networks},
         scope::{MAX_SCOPES, Scope, Scopes},
-        security::api_key::Environment,
     },
     models::{
         api_key::{KeyFilter, KeyStatus},

@@ -5,7 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Checks;
 use crate::{
-    core::{
+    domain::{
         clock::UtcTime,
         error::Error,
         id::{EventId, UserId},

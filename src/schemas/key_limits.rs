@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::Checks;
 use crate::{
-    core::{
+    domain::{
         limit::{LIMITS, Period, Quota, RateLimit, WINDOWS},
         merge_patch::Patch,
     },

@@ -10,7 +10,7 @@ pub(crate) mod operator;
 pub(crate) mod usage;
 pub(crate) mod verification;
 
-use crate::core::{
+use crate::domain::{
     error::{Error, FieldError},
     merge_patch::Patch,
     text::fold,

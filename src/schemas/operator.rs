@@ -5,7 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Checks, account::Account, search_term};
 use crate::{
-    core::{
+    domain::{
         error::Error,
         merge_patch::Patch,
         permission::{Permission, Permissions},

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    core::{clock::UtcTime, id::UserId, usage::Granularity},
+    domain::{clock::UtcTime, id::UserId, usage::Granularity},
     services::usage::{Counts, Span, UsageReport},
 };
 

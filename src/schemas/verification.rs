@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{Checks, api_key::CallingKey};
 use crate::{
-    core::{
+    domain::{
         clock::UtcTime,
         error::Error,
         id::UserId,
@@ -15,7 +15,7 @@ use crate::{
         text::deserialize_parsed,
         usage::Outcome,
     },
-    verification::engine::{Question, Refusal, Verdict},
+    verification::engine::{Decision, Question, Rejection},
 };
 
 /// The most that one use may count for.
@@ -132,15 +132,15 @@ pub(crate) struct Verification<'a> {
     missing_scopes: Option<&'a [String]>,
     /// If the key has a rate limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    rate_limit: Option<RateLimitStanding>,
+    rate_limit: Option<RateLimitStatus>,
     /// If the key has a quota.
     #[serde(skip_serializing_if = "Option::is_none")]
-    quota: Option<QuotaStanding>,
+    quota: Option<QuotaStatus>,
 }
 
 /// How it stands with a rate limit.
 #[derive(Serialize, ToSchema)]
-struct RateLimitStanding {
+struct RateLimitStatus {
     limit: u64,
     /// As many may be taken at once.
     remaining: u64,
@@ -150,7 +150,7 @@ struct RateLimitStanding {
 
 /// How it stands with a quota.
 #[derive(Serialize, ToSchema)]
-struct QuotaStanding {
+struct QuotaStatus {
     limit: u64,
     /// As many are left, as far as is known: what other instances have in hand is taken.
     remaining: u64,
@@ -160,23 +160,23 @@ struct QuotaStanding {
 }
 
 impl<'a> Verification<'a> {
-    pub(crate) fn new(verdict: &'a Verdict) -> Self {
-        let missing_scopes = match &verdict.refusal {
-            Some(Refusal::InsufficientScope(missing)) => Some(&**missing),
+    pub(crate) fn new(decision: &'a Decision) -> Self {
+        let missing_scopes = match &decision.refusal {
+            Some(Rejection::InsufficientScope(missing)) => Some(&**missing),
             _ => None,
         };
         Self {
-            valid: verdict.refusal.is_none(),
-            code: Outcome::of(verdict.refusal.as_ref()),
-            key: verdict.key.as_deref().map(|key| CallingKey::new(key)),
-            user_id: verdict.key.as_ref().map(|key| key.user_id),
+            valid: decision.refusal.is_none(),
+            code: Outcome::of(decision.refusal.as_ref()),
+            key: decision.key.as_deref().map(|key| CallingKey::new(key)),
+            user_id: decision.key.as_ref().map(|key| key.user_id),
             missing_scopes,
-            rate_limit: verdict.standing.rate.map(|rate| RateLimitStanding {
+            rate_limit: decision.status.rate.map(|rate| RateLimitStatus {
                 limit: rate.limit.limit(),
                 remaining: rate.remaining,
                 reset_seconds: rate.reset_seconds,
             }),
-            quota: verdict.standing.quota.map(|quota| QuotaStanding {
+            quota: decision.status.quota.map(|quota| QuotaStatus {
                 limit: quota.quota.limit(),
                 remaining: quota.remaining,
                 resets_at: quota.resets_at,
@@ -193,7 +193,7 @@ pub(crate) struct Verifications<'a> {
 }
 
 impl<'a> Verifications<'a> {
-    pub(crate) fn new(verdicts: &'a [Verdict]) -> Self {
+    pub(crate) fn new(verdicts: &'a [Decision]) -> Self {
         Self {
             results: verdicts.iter().map(Verification::new).collect(),
         }

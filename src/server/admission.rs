@@ -4,17 +4,18 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::core::{
+use crate::{
     config::{Config, HttpConfig},
-    connections::{Connections, Full},
-    network::TrustedProxies,
+    connection::counters::{ConnectionCounters, ConnectionRejection},
+    domain::network::TrustedProxies,
 };
 
 /// Files that are open besides connections: the database's, logs, what the runtime needs.
@@ -25,13 +26,13 @@ pub(super) struct Admission {
     most: usize,
     most_per_client: usize,
     trusted: TrustedProxies,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionCounters>,
     admitted: AtomicU64,
     clients: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection's place, given back when it is dropped.
-pub(super) struct Place {
+/// A connection's permit, given back when it is dropped.
+pub(super) struct ConnectionPermit {
     admission: Arc<Admission>,
     client: Option<IpAddr>,
 }
@@ -41,7 +42,7 @@ impl Admission {
         config: &HttpConfig,
         trusted: TrustedProxies,
         most: usize,
-        connections: Arc<Connections>,
+        connections: Arc<ConnectionCounters>,
     ) -> Self {
         Self {
             most,
@@ -53,54 +54,56 @@ impl Admission {
         }
     }
 
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Place, Full> {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        peer: IpAddr,
+    ) -> Result<ConnectionPermit, ConnectionRejection> {
         self.admitted.fetch_add(1, Ordering::Relaxed);
-        let place = self.place(peer);
-        if let Err(why) = place {
+        let permit = self.permit(peer);
+        if let Err(why) = permit {
             self.connections.refused(why);
         }
-        place
+        permit
     }
 
-    fn place(self: &Arc<Self>, peer: IpAddr) -> Result<Place, Full> {
+    fn permit(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, ConnectionRejection> {
         // Gives back on its way out what it has taken.
-        let mut place = Place {
+        let mut permit = ConnectionPermit {
             admission: self.clone(),
             client: None,
         };
         if self.connections.opened() >= self.most {
-            return Err(Full::Service);
+            return Err(ConnectionRejection::Service);
         }
         if !self.trusted.0.contain(peer) {
             let client = client_of(peer);
-            let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut clients = self.clients.lock();
             let count = clients.entry(client).or_default();
             if *count >= self.most_per_client {
-                return Err(Full::Client);
+                return Err(ConnectionRejection::Client);
             }
             *count += 1;
-            place.client = Some(client);
+            permit.client = Some(client);
         }
-        Ok(place)
+        Ok(permit)
     }
 
-    /// Connections that there are.
+    /// ConnectionCounters that there are.
     pub(super) fn open(&self) -> usize {
         self.connections.open()
     }
 
-    /// How many have come so far, whether or not they got a place.
+    /// How many have come so far, whether or not they got a permit.
     pub(super) fn admitted(&self) -> u64 {
         self.admitted.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.admission.connections.closed();
         let Some(client) = self.client else { return };
-        let clients = self.admission.clients.lock();
-        let mut clients = clients.unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.admission.clients.lock();
         if let Entry::Occupied(mut count) = clients.entry(client) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -160,7 +163,10 @@ mod tests {
         Arc::new(Admission::new(&config, trusted, most, Arc::default()))
     }
 
-    fn admit(admission: &Arc<Admission>, peer: &str) -> Result<Place, Full> {
+    fn admit(
+        admission: &Arc<Admission>,
+        peer: &str,
+    ) -> Result<ConnectionPermit, ConnectionRejection> {
         admission.admit(peer.parse().unwrap())
     }
 
@@ -170,13 +176,19 @@ mod tests {
         let one = admit(&admission, "198.51.100.7");
         let two = admit(&admission, "::ffff:198.51.100.7");
         assert!(one.is_ok() && two.is_ok());
-        assert_eq!(admit(&admission, "198.51.100.7").err(), Some(Full::Client));
+        assert_eq!(
+            admit(&admission, "198.51.100.7").err(),
+            Some(ConnectionRejection::Client)
+        );
         assert!(admit(&admission, "198.51.100.8").is_ok());
         drop(one);
         assert!(admit(&admission, "198.51.100.7").is_ok());
         let near = ["2001:db8::1", "2001:db8::ffff:1"].map(|peer| admit(&admission, peer));
         assert!(near.iter().all(Result::is_ok));
-        assert_eq!(admit(&admission, "2001:db8::2").err(), Some(Full::Client));
+        assert_eq!(
+            admit(&admission, "2001:db8::2").err(),
+            Some(ConnectionRejection::Client)
+        );
         assert!(admit(&admission, "2001:db8:0:1::2").is_ok());
     }
 
@@ -185,11 +197,17 @@ mod tests {
         let admission = admission("5", "2");
         let places: Vec<_> = (0..5).map(|_| admit(&admission, "10.0.0.1")).collect();
         assert!(places.iter().all(Result::is_ok));
-        assert_eq!(admit(&admission, "10.0.0.1").err(), Some(Full::Service));
-        assert_eq!(admit(&admission, "192.0.2.1").err(), Some(Full::Service));
+        assert_eq!(
+            admit(&admission, "10.0.0.1").err(),
+            Some(ConnectionRejection::Service)
+        );
+        assert_eq!(
+            admit(&admission, "192.0.2.1").err(),
+            Some(ConnectionRejection::Service)
+        );
         assert_eq!(admission.open(), 5);
         drop(places);
         assert_eq!(admission.open(), 0);
-        assert!(admission.clients.lock().unwrap().is_empty());
+        assert!(admission.clients.lock().is_empty());
     }
 }

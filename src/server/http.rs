@@ -17,19 +17,22 @@ use actix_web::{
 use tokio::net::TcpStream;
 use utoipa::openapi::OpenApi;
 
-use super::{
-    admission::Admission, connection::Connection, refusal::Refusals, tls::Tls, transport::Transport,
+use crate::server::{
+    admission::Admission,
+    connection::{Connection, rejection::Rejections},
+    tls::Tls,
+    transport::Transport,
 };
 use crate::{
     app,
-    core::{
-        config::HttpConfig,
-        connections::{Full, OverTls},
-        conversation::{Conversation, FIRST_REQUEST_WITHIN, LINGER, TurnLimits},
-        stopping::Stopping,
+    config::HttpConfig,
+    connection::{
+        counters::{ConnectionRejection, OverTls},
+        state::{ConnectionLimits, ConnectionState, FIRST_REQUEST_WITHIN, LINGER},
     },
     middleware::Requests,
     routes::{docs::Documents, fallback::AllowedMethods},
+    shutdown::Shutdown,
     state::State,
 };
 
@@ -43,12 +46,12 @@ pub(super) struct Threads {
 /// What every connection needs. Clones share it.
 #[derive(Clone)]
 pub(super) struct Edge {
-    pub limits: TurnLimits,
+    pub limits: ConnectionLimits,
     pub answer_time: Duration,
     pub admission: Arc<Admission>,
-    pub refusals: Refusals,
+    pub rejections: Rejections,
     pub tls: Option<Arc<Tls>>,
-    pub stopping: Stopping,
+    pub stopping: Shutdown,
 }
 
 /// The server, which runs when it is awaited.
@@ -78,13 +81,13 @@ pub(super) fn serve(
             let app = app.into_factory();
             let app = app.map_err(|error: actix_web::Error| error.error_response());
             let http = HttpService::build()
-                // Both are `Conversation`'s to measure.
+                // Both are `ConnectionState`'s to measure.
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(LINGER)
                 .local_addr(address)
                 .on_connect_ext(|connection: &Connection, data| {
-                    data.insert::<Rc<Conversation>>(connection.conversation());
+                    data.insert::<Rc<ConnectionState>>(connection.connection_state());
                     // An `AppConfig` that says so cannot be made.
                     if connection.is_over_tls() {
                         data.insert(OverTls);
@@ -106,8 +109,8 @@ pub(super) fn serve(
 }
 
 impl HttpConfig {
-    pub(super) fn turn_limits(&self) -> TurnLimits {
-        TurnLimits {
+    pub(super) fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
             head_bytes: self.max_head_bytes,
             body_bytes: self.max_body_bytes,
             head_time: self.head_time,
@@ -117,11 +120,11 @@ impl HttpConfig {
 }
 
 impl Edge {
-    /// Makes a connection of a socket, if there is a place for it and it can do TLS in time.
+    /// Makes a connection of a socket, if there is a permit for it and it can do TLS in time.
     async fn welcome(&self, socket: TcpStream) -> io::Result<(Connection, SocketAddr)> {
         let peer = socket.peer_addr()?;
-        let place = match self.admission.admit(peer.ip()) {
-            Ok(place) => place,
+        let permit = match self.admission.admit(peer.ip()) {
+            Ok(permit) => permit,
             Err(full) => {
                 self.refuse(socket.into_std()?, full);
                 return Err(io::ErrorKind::ConnectionRefused.into());
@@ -141,14 +144,14 @@ impl Edge {
                 Transport::Tls(Box::new(stream))
             }
         };
-        let conversation = Conversation::new(self.limits, self.stopping.clone(), opened);
+        let connection_state = ConnectionState::new(self.limits, self.stopping.clone(), opened);
         let connection = Connection::new(
             transport,
-            conversation,
+            connection_state,
             self.answer_time,
             &self.stopping,
-            self.refusals.clone(),
-            place,
+            self.rejections.clone(),
+            permit,
         );
         Ok((connection, peer))
     }
@@ -160,14 +163,14 @@ impl Edge {
     }
 
     /// Says so, if the client does not expect TLS. It costs it nothing to wait and try again.
-    fn refuse(&self, mut socket: net::TcpStream, full: Full) {
-        tracing::debug!(?full, "no place for a connection");
+    fn refuse(&self, mut socket: net::TcpStream, full: ConnectionRejection) {
+        tracing::debug!(?full, "no permit for a connection");
         if self.tls.is_some() {
             return;
         }
         // It does not block. What has come already and is not read would reset the connection.
         let _ = socket.read(&mut [0; 4096]);
-        let _ = socket.write(&self.refusals.of_connection(full));
+        let _ = socket.write(&self.rejections.of_connection(full));
         let _ = socket.shutdown(net::Shutdown::Write);
     }
 }

@@ -9,7 +9,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::StartError;
 
-/// Connections that may wait to be accepted.
+/// ConnectionCounters that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
 /// Bytes of responses that the system keeps for a connection, besides those that are on their way. It would

@@ -3,13 +3,9 @@
 mod admission;
 mod connection;
 mod http;
-mod inbound;
 mod listen;
-mod refusal;
-mod request_body;
-mod request_head;
+mod shutdown;
 mod signals;
-mod stop;
 mod tls;
 mod transport;
 
@@ -22,22 +18,19 @@ use std::{
 use actix_web::{dev::ServerHandle, web};
 
 pub use self::signals::survive_harmless;
-use self::{
+use crate::server::{
     admission::Admission,
+    connection::rejection::Rejections,
     http::{Edge, Threads},
-    refusal::Refusals,
-    stop::{Stop, StopTimes},
+    shutdown::{Stop, StopTimes},
     tls::Tls,
 };
 use crate::{
-    core::{
-        clock::Clock,
-        config::{Config, JwtSecret, UsageConfig},
-        connections::Connections,
-        database_url::DatabaseUrl,
-        security::token_secret,
-    },
+    auth::token_secret,
+    config::{Config, JwtSecret, UsageConfig, database_url::DatabaseUrl},
+    connection::counters::ConnectionCounters,
     db::{Claim, Db, migrations},
+    domain::clock::Clock,
     metrics::{Listener, Metrics},
     middleware::Requests,
     openapi,
@@ -93,7 +86,7 @@ impl Server {
         })?;
         let connections = admission::room_for_connections(config);
         let trusted = config.trusted_proxies.clone();
-        let counted = Arc::new(Connections::default());
+        let counted = Arc::new(ConnectionCounters::default());
         let admission = Admission::new(&config.http, trusted, connections, counted.clone());
         Ok(Self {
             threads: Threads {
@@ -106,10 +99,10 @@ impl Server {
                 blocking: config.database.pool_size as usize + state.accounts.hashing_threads(),
             },
             edge: Edge {
-                limits: config.http.turn_limits(),
+                limits: config.http.connection_limits(),
                 answer_time: config.http.answer_time,
                 admission: Arc::new(admission),
-                refusals: Refusals {
+                rejections: Rejections {
                     connections: counted,
                     over_tls: tls.is_some(),
                 },
@@ -140,7 +133,7 @@ impl Server {
         let state = self.state;
         let document = openapi::document();
         let requests = self.metrics.is_some().then(|| Requests::of(&document));
-        let connections = self.edge.refusals.connections.clone();
+        let connections = self.edge.rejections.connections.clone();
         let admission = self.edge.admission.clone();
         let server = http::serve(
             self.edge,
@@ -159,7 +152,7 @@ impl Server {
         let (serving, stopped) = tokio::sync::oneshot::channel::<()>();
         let serve = async {
             let ended = server.await;
-            stop::connections_dropped(&admission).await;
+            shutdown::connections_dropped(&admission).await;
             drop(serving);
             ended
         };

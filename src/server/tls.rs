@@ -2,9 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 
+use parking_lot::RwLock;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -15,7 +16,7 @@ use tokio_rustls::{
 };
 
 use super::StartError;
-use crate::core::config::TlsConfig;
+use crate::config::TlsConfig;
 
 /// The certificate and its key, as they were read last.
 pub(super) struct Tls {
@@ -45,7 +46,7 @@ impl Tls {
     pub(super) fn reload(&self) {
         match load(&self.certificate, &self.key) {
             Ok(config) => {
-                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+                let mut current = self.current.write();
                 *current = config;
                 tracing::info!("TLS_CERT and TLS_KEY are read again");
             }
@@ -55,7 +56,7 @@ impl Tls {
 
     /// What shakes hands.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.read();
         current.clone().into()
     }
 }

@@ -5,34 +5,36 @@ use std::net::{IpAddr, Ipv4Addr};
 use secrecy::SecretString;
 use serde_json::Map;
 
-use super::{
-    audit::{self, By, Target},
-    caller::{Caller, Origin},
-    guesses::{Guess, Guesses},
-    login_attempts::Attempt,
-};
 use crate::{
-    core::{
+    auth::{
+        password::Password,
+        password_hasher::{PasswordHash, PasswordHasher, Turn},
+        token::{Session, TokenAuthority},
+    },
+    config::Signup,
+    db::{Conn, Db},
+    domain::{
         clock::{Clock, UtcTime},
-        config::Signup,
+        email::{Email, EmailKey},
         error::Error,
         id::UserId,
         permission::Authority,
-        security::{
-            email::{Email, EmailKey},
-            password::Password,
-            password_hasher::{PasswordHash, PasswordHasher, Turn},
-            token::{Session, TokenAuthority},
-        },
-        turns::Queue,
     },
-    db::{Conn, Db},
     models::{
         audit_log::Action,
         role::MEMBER,
         user::{self, User},
     },
     verification::limits::Limits,
+    wait_queue::WaitQueueUse,
+};
+use crate::{
+    services::{
+        audit::{self, By, Target},
+        caller::{Caller, Origin},
+        password_attempts::{PasswordAttempt, PasswordAttempts},
+    },
+    throttle::login::LoginAttempt,
 };
 
 /// What can be done with accounts.
@@ -42,7 +44,7 @@ pub struct Accounts {
     signup: Signup,
     hasher: PasswordHasher,
     tokens: TokenAuthority,
-    guesses: Guesses,
+    guesses: PasswordAttempts,
     limits: Limits,
 }
 
@@ -65,7 +67,7 @@ impl Accounts {
             signup,
             hasher,
             tokens,
-            guesses: Guesses::new(db.clone(), clock.clone(), limits.store().cloned()),
+            guesses: PasswordAttempts::new(db.clone(), clock.clone(), limits.redis().cloned()),
             limits,
             db,
             clock,
@@ -78,7 +80,7 @@ impl Accounts {
     }
 
     /// How many hash passwords, and wait for it.
-    pub fn hashing(&self) -> Queue {
+    pub fn hashing(&self) -> WaitQueueUse {
         self.hasher.queue()
     }
 
@@ -143,8 +145,8 @@ impl Accounts {
         // What is no address is answered like one that nobody has.
         let key = Email::parse(email).ok().map(Email::into_key);
         let guess = match &key {
-            Some(key) => Guess::at(key.clone(), origin),
-            None => Guess::at_no_address(email, origin),
+            Some(key) => PasswordAttempt::at(key.clone(), origin),
+            None => PasswordAttempt::at_no_address(email, origin),
         };
         self.guesses.check(&guess).await?;
         // Before our turn: while the database does not answer, nobody shall hold up the queue.
@@ -192,7 +194,7 @@ impl Accounts {
     ) -> Result<(), Error> {
         let Caller { user, origin, .. } = caller;
         // A stolen token must not be a way round the limit on guessing the password.
-        let guess = Guess::by_caller(&user, &origin);
+        let guess = PasswordAttempt::by_caller(&user, &origin);
         self.guesses.check(&guess).await?;
         let turn = self.hasher.turn().await?;
         let attempt = self.guesses.begin(&guess).await?;
@@ -254,7 +256,7 @@ fn record(
 /// Checks a password, as one of the attempts that are counted, and gives it back if it is right.
 async fn prove(
     turn: &Turn,
-    attempt: Attempt,
+    attempt: LoginAttempt,
     password: Password,
     hash: PasswordHash,
 ) -> Result<Password, Error> {

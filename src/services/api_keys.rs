@@ -7,16 +7,16 @@ use super::{
     caller::Caller,
 };
 use crate::{
-    core::{
+    db::{Aborted, Conn, Db},
+    domain::{
+        api_key::{Environment, PlainApiKey},
         clock::{Clock, UtcTime},
         error::Error,
         id::{ApiKeyId, UserId},
         merge_patch::Patch,
         permission::{Authority, Permission},
         scope::Scopes,
-        security::api_key::{Environment, PlainApiKey},
     },
-    db::{Aborted, Conn, Db},
     models::{
         api_key::{self, ApiKey, KeyFilter, OwnedKey, Reach},
         audit_log::Action,

@@ -6,13 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::caller::{Caller, Origin};
 use crate::{
-    core::{
+    db::{Conn, Db},
+    domain::{
         clock::UtcTime,
         error::Error,
         id::{ApiKeyId, EventId, UserId},
         permission::Permission,
     },
-    db::{Conn, Db},
     models::audit_log::{self, Action, AuditFilter, AuditRow},
 };
 

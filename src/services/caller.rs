@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use crate::{
-    core::{
+    db::{Aborted, Conn},
+    domain::{
         error::Error,
         permission::{Authority, Permission},
     },
-    db::{Aborted, Conn},
     models::user::{self, User},
 };
 

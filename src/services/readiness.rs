@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use crate::{
-    core::{clock::Clock, error::Error, id::InstanceId, stopping::Stopping},
     db::{Db, NoChanges},
+    domain::{clock::Clock, error::Error, id::InstanceId},
     models::write_probe,
+    shutdown::Shutdown,
     verification::engine::Engine,
 };
 
@@ -21,7 +22,7 @@ pub struct Readiness {
     db: Db,
     engine: Engine,
     clock: Clock,
-    stopping: Stopping,
+    stopping: Shutdown,
     /// The time when the database did not answer. Whoever finds it locked waits for the same result.
     failed: Mutex<Option<Instant>>,
     /// The time when it was last tried to change something, and how that ended.
@@ -29,7 +30,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    pub fn new(db: Db, engine: Engine, clock: Clock, stopping: Stopping) -> Self {
+    pub fn new(db: Db, engine: Engine, clock: Clock, stopping: Shutdown) -> Self {
         Self {
             db,
             engine,

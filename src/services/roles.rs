@@ -5,13 +5,13 @@ use super::{
     caller::{Caller, require_covered},
 };
 use crate::{
-    core::{
+    db::{Aborted, Conn, Db},
+    domain::{
         clock::Clock,
         error::Error,
         id::RoleId,
         permission::{Authority, Permission, Permissions},
     },
-    db::{Aborted, Conn, Db},
     models::{
         audit_log::Action,
         role::{self, Role},

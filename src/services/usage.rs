@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    core::{
+    config::UsageConfig,
+    db::{Conn, Db},
+    domain::{
         clock::{Clock, UtcTime},
-        config::UsageConfig,
         error::Error,
         id::{ApiKeyId, SubjectId, UserId},
         usage::{Granularity, Outcome, days_before},
     },
-    db::{Conn, Db},
     models::{
         api_key::{self, Reach},
         usage::{self, BucketCount, roll_up},

@@ -7,14 +7,14 @@ use super::{
     caller::{Caller, require_covered},
 };
 use crate::{
-    core::{
+    db::{Aborted, Conn, Db},
+    domain::{
         clock::{Clock, UtcTime},
+        email::EmailKey,
         error::Error,
         id::UserId,
         permission::Permission,
-        security::email::EmailKey,
     },
-    db::{Aborted, Conn, Db},
     models::{
         audit_log::Action,
         key_change::Changes,

@@ -32,7 +32,7 @@ pub struct Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Use {
     pub entries: usize,
-    /// Bytes of memory that it takes, without what the values have elsewhere.
+    /// Bytes of key_cache that it takes, without what the values have elsewhere.
     pub bytes: usize,
     /// The values' own weight.
     pub weight: usize,

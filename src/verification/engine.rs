@@ -2,28 +2,28 @@
 
 use std::{net::IpAddr, ops::Deref, sync::Arc};
 
-use super::{
-    check_meter::{CheckMeter, Source},
+use crate::verification::{
+    cached_key::CachedKey,
+    check_counters::{CheckCounters, Source},
     coherence::Coherence,
-    known_key::KnownKey,
+    key_cache::KeyCache,
     last_used::LastUsed,
-    limits::{Limits, NoStore, Standing},
+    limits::{InvalidRedisUrl, LimitStatus, Limits},
     lookup::Lookup,
-    memory::Memory,
     usage::Usage,
 };
-pub use super::{refusal::Refusal, unwritten::Unwritten};
+pub use crate::verification::{rejection::Rejection, unwritten::Unwritten};
 use crate::{
-    core::{
+    config::{CacheConfig, DatabaseConfig, LimitConfig, UsageConfig},
+    db::{Claim, ClaimError, ConnectError, Db},
+    domain::{
+        api_key::KeyDigest,
         boot_clock::BootClock,
         clock::{Clock, UtcTime},
-        config::{CacheConfig, DatabaseConfig, LimitConfig, UsageConfig},
         error::Error,
         scope::Scope,
-        security::api_key::KeyDigest,
         usage::Outcome,
     },
-    db::{Claim, ClaimError, ConnectError, Db},
     models::key_facts::KeyFacts,
 };
 
@@ -39,8 +39,8 @@ pub struct Engine {
     usage: Usage,
     limits: Limits,
     coherence: Coherence,
-    pub(super) memory: Option<Arc<Memory>>,
-    pub(super) meter: Arc<CheckMeter>,
+    pub(super) key_cache: Option<Arc<KeyCache>>,
+    pub(super) meter: Arc<CheckCounters>,
 }
 
 /// Why there is no engine.
@@ -53,7 +53,7 @@ pub enum OpenError {
     #[error("cannot watch over the database's files: {0}")]
     Files(#[from] std::io::Error),
     #[error("REDIS_URL (--redis-url) {0}")]
-    Redis(#[from] NoStore),
+    Redis(#[from] InvalidRedisUrl),
 }
 
 /// What of a request bears on the decision.
@@ -68,7 +68,7 @@ pub struct Request<'a> {
 
 /// A key that was found good, and for whom it speaks.
 #[derive(Debug, Clone)]
-pub struct VerifiedKey(Arc<KnownKey>);
+pub struct VerifiedKey(Arc<CachedKey>);
 
 impl Deref for VerifiedKey {
     type Target = KeyFacts;
@@ -80,13 +80,13 @@ impl Deref for VerifiedKey {
 
 /// What a verifier learns.
 #[derive(Debug, Clone)]
-pub struct Verdict {
+pub struct Decision {
     /// The key, if there is one.
-    pub key: Option<Arc<KnownKey>>,
+    pub key: Option<Arc<CachedKey>>,
     /// Why it is not good.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<Rejection>,
     /// How it stands with its limits, if it is good but for them, or for where and what it is used for.
-    pub standing: Standing,
+    pub status: LimitStatus,
 }
 
 /// What somebody wants to know of a key.
@@ -129,14 +129,14 @@ impl Engine {
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let boot = BootClock::default();
-        let memory = Memory::new(cache, boot).map(Arc::new);
+        let key_cache = KeyCache::new(cache, boot).map(Arc::new);
         let coherence = Coherence::new(
             Some(claim),
             db.clone(),
             database,
             clock.clone(),
             boot,
-            memory.clone(),
+            key_cache.clone(),
         );
         let clocks = (clock.clone(), boot);
         let limits = Limits::new(
@@ -147,13 +147,13 @@ impl Engine {
             coherence.count(),
         );
         Ok(Self {
-            lookup: Lookup::new(db.clone(), boot, memory.clone()),
+            lookup: Lookup::new(db.clone(), boot, key_cache.clone()),
             last_used: Arc::new(LastUsed::new(db.clone())),
             usage: Usage::new(db, clock.clone(), usage),
             limits: limits?,
             clock,
             coherence,
-            memory,
+            key_cache,
             meter: Arc::default(),
         })
     }
@@ -213,7 +213,7 @@ impl Engine {
         presented: &str,
         client_ip: Option<IpAddr>,
         scopes: &[Scope],
-    ) -> Result<Result<VerifiedKey, Refusal>, Error> {
+    ) -> Result<Result<VerifiedKey, Rejection>, Error> {
         let question = Question {
             presented,
             client_ip,
@@ -227,17 +227,17 @@ impl Engine {
     pub async fn admit(
         &self,
         question: &Question<'_>,
-    ) -> Result<(Result<VerifiedKey, Refusal>, Standing), Error> {
-        let verdict = self.judge(question).await?;
-        let admitted = match (verdict.key, verdict.refusal) {
+    ) -> Result<(Result<VerifiedKey, Rejection>, LimitStatus), Error> {
+        let decision = self.evaluate(question).await?;
+        let admitted = match (decision.key, decision.refusal) {
             (Some(key), None) => Ok(VerifiedKey(key)),
-            (_, refusal) => Err(refusal.unwrap_or(Refusal::NotFound)),
+            (_, refusal) => Err(refusal.unwrap_or(Rejection::NotFound)),
         };
-        Ok((admitted, verdict.standing))
+        Ok((admitted, decision.status))
     }
 
     /// All that there is to say of a key. An error means that nobody can tell.
-    pub async fn judge(&self, question: &Question<'_>) -> Result<Verdict, Error> {
+    pub async fn evaluate(&self, question: &Question<'_>) -> Result<Decision, Error> {
         let (found, source) = match KeyDigest::of_presented(question.presented) {
             Some(digest) => match self.lookup.find(digest).await {
                 Ok((found, source)) => (Ok(found), source),
@@ -246,19 +246,19 @@ impl Engine {
             None => (Ok(None), Source::None),
         };
         let judged = match found {
-            Ok(key) => self.judge_found(key, question).await,
+            Ok(key) => self.evaluate_found(key, question).await,
             Err(error) => Err(error),
         };
-        let outcome = judged.as_ref().map(|verdict| verdict.refusal.as_ref());
+        let outcome = judged.as_ref().map(|decision| decision.refusal.as_ref());
         self.meter.note(outcome, source);
         judged
     }
 
-    async fn judge_found(
+    async fn evaluate_found(
         &self,
-        key: Option<Arc<KnownKey>>,
+        key: Option<Arc<CachedKey>>,
         question: &Question<'_>,
-    ) -> Result<Verdict, Error> {
+    ) -> Result<Decision, Error> {
         let request = Request {
             // After the key is found: what ended while it was looked up has ended.
             now: self.clock.now(),
@@ -266,14 +266,14 @@ impl Engine {
             scopes: question.scopes,
         };
         let mut refusal = decide(key.as_deref().map(Deref::deref), &request).err();
-        let mut standing = Standing::default();
+        let mut status = LimitStatus::default();
         match (&key, &refusal) {
             (Some(key), None) => {
-                (standing, refusal) = self.limits.charge(key, question.cost).await?;
+                (status, refusal) = self.limits.charge(key, question.cost).await?;
             }
             // It takes nothing, but is told how it stands.
             (Some(key), Some(refused)) if refused.is_of_this_use() => {
-                standing = self.limits.look(key).await;
+                status = self.limits.look(key).await;
             }
             _ => {}
         }
@@ -284,29 +284,29 @@ impl Engine {
                 self.last_used.note(key, request.now);
             }
         }
-        Ok(Verdict {
+        Ok(Decision {
             key,
             refusal,
-            standing,
+            status,
         })
     }
 }
 
 /// The first reason to refuse a key, in the contract's order.
-pub fn decide(stored: Option<&KeyFacts>, request: &Request<'_>) -> Result<(), Refusal> {
-    let key = stored.ok_or(Refusal::NotFound)?;
+pub fn decide(stored: Option<&KeyFacts>, request: &Request<'_>) -> Result<(), Rejection> {
+    let key = stored.ok_or(Rejection::NotFound)?;
     if !key.enabled || !key.user_active {
-        return Err(Refusal::Disabled);
+        return Err(Rejection::Disabled);
     }
     if key.is_expired(request.now) {
-        return Err(Refusal::Expired);
+        return Err(Rejection::Expired);
     }
     if key.revoked_at.is_some() {
-        return Err(Refusal::Revoked);
+        return Err(Rejection::Revoked);
     }
     let is_allowed = |address| key.ip_allowlist.contain(address);
     if !key.ip_allowlist.is_empty() && !request.client_ip.is_some_and(is_allowed) {
-        return Err(Refusal::IpNotAllowed);
+        return Err(Rejection::IpNotAllowed);
     }
     let required = request.scopes.iter().map(Scope::as_str);
     let missing: Vec<_> = required
@@ -315,6 +315,6 @@ pub fn decide(stored: Option<&KeyFacts>, request: &Request<'_>) -> Result<(), Re
         .collect();
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(Refusal::InsufficientScope(missing)),
+        false => Err(Rejection::InsufficientScope(missing)),
     }
 }

@@ -4,9 +4,9 @@
 /// A step, or an order of steps, that is there for that promise alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Guard {
-    /// Memory is trusted only for as long as the lease lasts.
+    /// KeyCache is trusted only for as long as the lease lasts.
     LeaseEnds,
-    /// That is checked before memory is looked at: checked after, what was found could be older than
+    /// That is checked before key_cache is looked at: checked after, what was found could be older than
     /// the lease.
     TrustBeforeLook,
     /// What was looked up before something was forgotten is not remembered after it.
@@ -37,7 +37,7 @@ pub(super) enum Guard {
     WaitToRepeat,
     /// An instance is taken for dead no sooner than its lease is over.
     DeadAfterLease,
-    /// Who leaves stops trusting its memory first.
+    /// Who leaves stops trusting its key_cache first.
     LeaveDistrusts,
 }
 

@@ -1,21 +1,18 @@
-//! When keys were last used: noted in memory, written in batches, so that no request waits for a write.
+//! When keys were last used: noted in key_cache, written in batches, so that no request waits for a write.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::known_key::KnownKey;
+use crate::verification::cached_key::CachedKey;
 use crate::{
-    core::{clock::UtcTime, error::Error, id::ApiKeyId},
     db::{Conn, Db},
+    domain::{clock::UtcTime, error::Error, id::ApiKeyId},
     models::api_key,
 };
 
-/// Keys that wait to be written, which keeps them in memory. Past it the uses of further ones are not
+/// Keys that wait to be written, which keeps them in key_cache. Past it the uses of further ones are not
 /// kept: the database must be out of reach for that.
 const MAX_WAITING: usize = 200_000;
 /// As many ask to be written before their time.
@@ -28,7 +25,7 @@ const BATCH: usize = 500;
 /// The keys whose last use is not in the database yet.
 pub(super) struct LastUsed {
     db: Db,
-    waiting: Mutex<Vec<Arc<KnownKey>>>,
+    waiting: Mutex<Vec<Arc<CachedKey>>>,
     many: Notify,
 }
 
@@ -42,7 +39,7 @@ impl LastUsed {
     }
 
     /// Notes a use. Only the first one since a key was last written takes the lock.
-    pub(super) fn note(&self, key: &Arc<KnownKey>, at: UtcTime) {
+    pub(super) fn note(&self, key: &Arc<CachedKey>, at: UtcTime) {
         if !key.note_use(at) {
             return;
         }
@@ -110,16 +107,15 @@ impl LastUsed {
         self.waiting().len()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Arc<KnownKey>>> {
-        // Nothing panics while holding it.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Vec<Arc<CachedKey>>> {
+        self.waiting.lock()
     }
 }
 
 /// Uses on their way to the database.
 struct Taken<'a> {
     from: &'a LastUsed,
-    uses: Vec<(UtcTime, Arc<KnownKey>)>,
+    uses: Vec<(UtcTime, Arc<CachedKey>)>,
 }
 
 impl Drop for Taken<'_> {

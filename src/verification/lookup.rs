@@ -1,22 +1,21 @@
-//! Finds what is known of a key: in memory, or else in the database, once however many ask.
+//! Finds what is known of a key: in key_cache, or else in the database, once however many ask.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::{
-    check_meter::Source as From,
+use crate::verification::{
+    cached_key::CachedKey,
+    check_counters::Source as From,
     guard::{Guard, holds},
-    known_key::KnownKey,
-    memory::{Memory, Tickets},
+    key_cache::{KeyCache, Tickets},
 };
 use crate::{
-    core::{boot_clock::BootClock, error::Error, security::api_key::KeyDigest, spans},
     db::Db,
+    domain::{api_key::KeyDigest, boot_clock::BootClock, error::Error},
     models::key_facts::{self, KeyFacts},
+    telemetry::traces,
 };
 
 /// Where the truth is.
@@ -35,7 +34,7 @@ impl Source for Db {
     }
 }
 
-type Found = Option<Arc<KnownKey>>;
+type Found = Option<Arc<CachedKey>>;
 
 /// Finds keys. Clones share everything.
 pub(super) struct Lookup<S> {
@@ -45,7 +44,7 @@ pub(super) struct Lookup<S> {
 struct Shared<S> {
     source: S,
     boot: BootClock,
-    memory: Option<Arc<Memory>>,
+    key_cache: Option<Arc<KeyCache>>,
     flights: Mutex<HashMap<KeyDigest, Flight>>,
 }
 
@@ -64,12 +63,12 @@ impl<S> Clone for Lookup<S> {
 }
 
 impl<S: Source> Lookup<S> {
-    pub(super) fn new(source: S, boot: BootClock, memory: Option<Arc<Memory>>) -> Self {
+    pub(super) fn new(source: S, boot: BootClock, key_cache: Option<Arc<KeyCache>>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 source,
                 boot,
-                memory,
+                key_cache,
                 flights: Mutex::default(),
             }),
         }
@@ -79,22 +78,25 @@ impl<S: Source> Lookup<S> {
     /// database did not.
     pub(super) async fn find(&self, digest: KeyDigest) -> Result<(Found, From), Error> {
         let from_database = |found| (found, From::Database);
-        let Some(memory) = &self.shared.memory else {
+        let Some(key_cache) = &self.shared.key_cache else {
             return self.shared.load(digest).await.map(from_database);
         };
-        let mut trusted = memory.is_trusted();
+        let mut trusted = key_cache.is_trusted();
         #[cfg(test)]
         super::guard::simulated::pause().await;
-        let found = memory.find(&digest);
+        let found = key_cache.find(&digest);
         #[cfg(test)]
         super::guard::simulated::pause().await;
         if !holds(Guard::TrustBeforeLook) {
-            trusted = memory.is_trusted();
+            trusted = key_cache.is_trusted();
         }
         match found {
             _ if !trusted => self.shared.load(digest).await.map(from_database),
             Ok(found) => Ok((found, From::Cache)),
-            Err(tickets) => self.join(memory, digest, tickets).await.map(from_database),
+            Err(tickets) => self
+                .join(key_cache, digest, tickets)
+                .await
+                .map(from_database),
         }
     }
 
@@ -102,7 +104,7 @@ impl<S: Source> Lookup<S> {
     /// it any more: somebody may join.
     async fn join(
         &self,
-        memory: &Arc<Memory>,
+        key_cache: &Arc<KeyCache>,
         digest: KeyDigest,
         tickets: Tickets,
     ) -> Result<Found, Error> {
@@ -125,9 +127,9 @@ impl<S: Source> Lookup<S> {
                         digest,
                         sender,
                     };
-                    let memory = memory.clone();
-                    tokio::spawn(spans::carried(async move {
-                        place.fly(&memory, tickets).await;
+                    let key_cache = key_cache.clone();
+                    tokio::spawn(traces::carried(async move {
+                        place.fly(&key_cache, tickets).await;
                     }));
                     landed
                 }
@@ -145,11 +147,11 @@ impl<S: Source> Shared<S> {
     async fn load(&self, digest: KeyDigest) -> Result<Found, Error> {
         let asked = self.boot.now();
         let facts = self.source.load(digest).await?;
-        Ok(facts.map(|facts| Arc::new(KnownKey::new(facts, asked))))
+        Ok(facts.map(|facts| Arc::new(CachedKey::new(facts, asked))))
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<KeyDigest, Flight>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+        self.flights.lock()
     }
 }
 
@@ -161,10 +163,10 @@ struct Place<S: Source> {
 }
 
 impl<S: Source> Place<S> {
-    async fn fly(self, memory: &Memory, tickets: Tickets) {
+    async fn fly(self, key_cache: &KeyCache, tickets: Tickets) {
         let found = self.shared.load(self.digest).await;
         if let Ok(found) = &found {
-            memory.remember(tickets, self.digest, found.as_ref());
+            key_cache.insert(tickets, self.digest, found.as_ref());
         }
         self.sender.send_replace(Some(found));
     }

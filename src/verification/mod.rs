@@ -3,16 +3,16 @@
 pub mod cache;
 #[cfg(test)]
 mod cache_tests;
-mod check_meter;
+pub mod cached_key;
+mod check_counters;
 pub mod coherence;
 pub mod engine;
 mod guard;
-pub mod known_key;
+mod key_cache;
 mod last_used;
 pub mod limits;
 mod lookup;
-mod memory;
-mod refusal;
+mod rejection;
 mod sync;
 mod unwritten;
 pub mod usage;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-pub use super::{
-    check_meter::Checks,
-    memory::{LeaseStanding, MemoryUse},
+pub use crate::verification::{
+    check_counters::Checks,
+    key_cache::{KeyCacheUse, LeaseStatus},
 };
-use super::{engine::Engine, memory::Memory};
+use crate::verification::{engine::Engine, key_cache::KeyCache};
 
 /// How often who waits for the first lease looks for it.
 const LOOK_FOR_LEASE: Duration = Duration::from_millis(5);
@@ -18,13 +18,13 @@ impl Engine {
     }
 
     /// What is remembered of keys; `None` if nothing ever is.
-    pub fn memory(&self) -> Option<MemoryUse> {
-        self.memory.as_deref().map(Memory::usage)
+    pub fn cache_usage(&self) -> Option<KeyCacheUse> {
+        self.key_cache.as_deref().map(KeyCache::usage)
     }
 
     /// How it stands with the lease on it; `None` where it needs none.
-    pub fn lease(&self) -> Option<LeaseStanding> {
-        self.memory.as_deref().map(Memory::lease_standing)
+    pub fn lease(&self) -> Option<LeaseStatus> {
+        self.key_cache.as_deref().map(KeyCache::lease_status)
     }
 
     /// Whether the lease is there, or needs not be. The first one is waited for.

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use engine::Leased;
 use keys::Limits;
-use latchkey::core::config::LimitConfig;
+use latchkey::config::LimitConfig;
 
 /// Bytes are those of all threads: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {

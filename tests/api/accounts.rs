@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use latchkey::core::config::Signup;
+use latchkey::config::Signup;
 use serde_json::json;
 
 use crate::{

@@ -120,7 +120,7 @@ fn unknown_malformed_and_revoked_keys_all_answer_the_same(server: TestServer) {
     let other = if revoked.ends_with('0') { "1" } else { "0" };
     let mistyped = format!("{}{other}", &revoked[..45]);
     // Right in form and checksum, and never issued.
-    let unknown = latchkey::core::security::api_key::PlainApiKey::generate(Default::default());
+    let unknown = latchkey::domain::api_key::PlainApiKey::generate(Default::default());
     let anyone = server.anonymous().with("x-request-id", "same");
     let answer = anyone.with_key(revoked).get("/protected");
     answer.assert_problem(401, "invalid_api_key");

@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use latchkey::{
-    core::{
+    domain::{
+        api_key::Environment,
         clock::{Clock, UtcTime},
         network::{Network, Networks},
         scope::{Scope, Scopes},
-        security::api_key::Environment,
     },
     models::key_facts::KeyFacts,
-    verification::engine::{Refusal, Request, decide},
+    verification::engine::{Rejection, Request, decide},
 };
 use serde_json::json;
 
@@ -62,12 +62,12 @@ fn the_first_reason_counts_whatever_else_is_wrong() {
         };
         let decision = decide(Some(&key(wrong, now)), &request);
         assert_eq!(
-            decision.as_ref().map_err(Refusal::code).copied(),
+            decision.as_ref().map_err(Rejection::code).copied(),
             expected,
             "{wrong:06b}"
         );
     }
-    assert_eq!(decide(None, &request), Err(Refusal::NotFound));
+    assert_eq!(decide(None, &request), Err(Rejection::NotFound));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn all_missing_scopes_are_named_in_their_order() {
     let missing = ["keys:verify", "a", "b:c"].map(str::to_owned).to_vec();
     assert_eq!(
         decide(Some(&key(0, now)), &request),
-        Err(Refusal::InsufficientScope(missing))
+        Err(Rejection::InsufficientScope(missing))
     );
 }
 
@@ -95,7 +95,10 @@ fn an_unknown_address_is_in_no_allowlist() {
         scopes: &[],
     };
     let mut stored = key(0, now);
-    assert_eq!(decide(Some(&stored), &request), Err(Refusal::IpNotAllowed));
+    assert_eq!(
+        decide(Some(&stored), &request),
+        Err(Rejection::IpNotAllowed)
+    );
     request.client_ip = Some("::ffff:10.1.2.3".parse().unwrap());
     assert_eq!(decide(Some(&stored), &request), Ok(()));
     stored.ip_allowlist = Networks::default();

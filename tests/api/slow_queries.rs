@@ -7,8 +7,9 @@ use std::{
 
 use diesel::{RunQueryDsl as _, sql_query};
 use latchkey::{
-    core::{config::DatabaseConfig, error::Error},
+    config::DatabaseConfig,
     db::{Conn, Db},
+    domain::error::Error,
 };
 
 use crate::{on_both_databases, support::TestServer};

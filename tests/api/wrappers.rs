@@ -2,7 +2,7 @@
 
 use actix_web::{App, HttpResponse, HttpServer, middleware::from_fn, web};
 use latchkey::{
-    core::network::TrustedProxies,
+    domain::network::TrustedProxies,
     middleware::{RequireApiKey, request_context},
     verification::engine::{Engine, VerifiedKey},
 };

@@ -77,7 +77,7 @@ impl Fleet {
         self.instances.iter().map(base).collect()
     }
 
-    /// Connections to all instances.
+    /// ConnectionCounters to all instances.
     pub fn wires(&self) -> Vec<Wire> {
         self.bases().iter().map(|base| Wire::to(base)).collect()
     }

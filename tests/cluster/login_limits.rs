@@ -1,4 +1,4 @@
-//! Guesses at a password, and accounts per address, are counted for all instances together where they
+//! PasswordAttempts at a password, and accounts per address, are counted for all instances together where they
 //! share a Redis, and else for each.
 
 use std::thread;
@@ -29,7 +29,7 @@ fn log_in(program: &Program, email: &str, password: &str) -> u16 {
     reply.status
 }
 
-/// Guesses once at the instances round and round.
+/// PasswordAttempts once at the instances round and round.
 fn guess(instances: &[Instance], times: usize, email: &str) -> Vec<u16> {
     let instances = instances.iter().cycle().take(times);
     instances

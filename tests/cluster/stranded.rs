@@ -1,4 +1,4 @@
-//! Connections to the database that stay open and pass nothing, as behind a load balancer that failed over,
+//! ConnectionCounters to the database that stay open and pass nothing, as behind a load balancer that failed over,
 //! are replaced: requests are answered 503 for a few seconds at most, and then again from the database.
 
 use std::{

@@ -245,7 +245,7 @@ fn without_latchkey_nobody_gets_in(recipe: &Recipe) {
 }
 
 fn a_latchkey_that_hangs_lets_nobody_in(recipe: &Recipe) {
-    // Connections get as far as its queue.
+    // ConnectionCounters get as far as its queue.
     let hangs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let application = Server::application();
     let hurry = |recipe: String| {

@@ -1,6 +1,6 @@
 //! Limits, amounts and pauses, from the smallest to the largest.
 
-use latchkey::core::limit::RateLimit;
+use latchkey::domain::limit::RateLimit;
 use proptest::prelude::*;
 
 pub const MOST: u64 = 1 << 53;

@@ -1,6 +1,6 @@
 //! What instances take ahead never lets more through than one bucket would.
 
-use latchkey::{core::limit::RateLimit, verification::limits::bucket::Bucket};
+use latchkey::{domain::limit::RateLimit, verification::limits::bucket::Bucket};
 use proptest::prelude::*;
 
 use crate::{

@@ -1,6 +1,6 @@
 //! In memory and in Redis the same history meets the same bucket.
 
-use latchkey::{core::limit::RateLimit, verification::limits::bucket::Bucket};
+use latchkey::{domain::limit::RateLimit, verification::limits::bucket::Bucket};
 use proptest::prelude::*;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use latchkey::{core::limit::RateLimit, models::quota_usage::AHEAD_PART};
+use latchkey::domain::limit::{PREFETCH_FRACTION, RateLimit};
 use proptest::{
     strategy::Strategy,
     test_runner::{Config, TestCaseError, TestRunner},
@@ -27,9 +27,9 @@ return answer
 #[derive(Debug, Clone, Copy)]
 pub struct Draw {
     pub limit: RateLimit,
-    pub least: u64,
+    pub minimum: u64,
     pub waiting: u64,
-    pub ahead: u64,
+    pub prefetch: u64,
     /// In milliseconds.
     pub lease: i64,
     pub floor: u64,
@@ -38,13 +38,13 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// Takes units, all of them or none, and nothing ahead.
+    /// Takes units, all of them or none, and nothing prefetch.
     pub fn exactly(units: u64, limit: RateLimit) -> Self {
         Self {
             limit,
-            least: units,
+            minimum: units,
             waiting: units,
-            ahead: 0,
+            prefetch: 0,
             lease: lease_of(limit),
             floor: 0,
             untold: 0,
@@ -85,10 +85,10 @@ impl Buckets {
             .key(name)
             .arg(draw.limit.limit())
             .arg(draw.limit.window_seconds() * 1000)
-            .arg(draw.least)
+            .arg(draw.minimum)
             .arg(draw.waiting)
-            .arg(draw.ahead)
-            .arg(AHEAD_PART)
+            .arg(draw.prefetch)
+            .arg(PREFETCH_FRACTION)
             .arg(draw.lease)
             .arg(draw.floor)
             .arg(draw.untold)

@@ -156,7 +156,7 @@ fn deleted_file_ends_the_service_and_nothing_is_created_in_its_place() {
     assert_eq!(cached.owner.post("/api-keys").status, 503);
     let missing = cached.await_loss(since);
     assert!(missing.contains("the database file is gone"), "{missing}");
-    // Connections that are opened later create none either.
+    // ConnectionCounters that are opened later create none either.
     thread::scope(|scope| {
         for _ in 0..30 {
             scope.spawn(|| {

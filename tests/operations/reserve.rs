@@ -23,13 +23,13 @@ use crate::{
 /// As docs/operations.md has it.
 const RESERVE: u64 = 1024 * 1024;
 
-struct Full {
+struct ConnectionRejection {
     volume: Volume,
     folder: tempfile::TempDir,
     url: String,
 }
 
-impl Full {
+impl ConnectionRejection {
     fn on(volume: Volume) -> Self {
         let url = format!("sqlite://{}/latchkey.db", volume.path().display());
         Self {
@@ -79,7 +79,7 @@ fn full_disk_is_not_ready_but_for_checks_and_lets_doors_be_closed() {
     let Some(volume) = Volume::of(12) else {
         return;
     };
-    let full = Full::on(volume);
+    let full = ConnectionRejection::on(volume);
     let program = full.start();
     let client = program.client();
     let ada = client.sign_up("ada@example.com");
@@ -158,7 +158,7 @@ fn full_disk_lets_at_least_eight_revocations_through() {
     let Some(volume) = Volume::of(12) else {
         return;
     };
-    let full = Full::on(volume);
+    let full = ConnectionRejection::on(volume);
     let program = full.start();
     let ada = program.client().sign_up("ada@example.com");
     let keys = [(); 8].map(|()| ada.create_key());

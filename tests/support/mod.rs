@@ -17,7 +17,7 @@ pub use server::{TestServer, config};
 #[macro_export]
 macro_rules! on_both_databases {
     ($(|$config:ident| $adjust:expr;)? $($name:ident),+ $(,)?) => {
-        fn adjust(_config: &mut latchkey::core::config::Config) {
+        fn adjust(_config: &mut latchkey::config::Config) {
             $(let $config = _config; $adjust;)?
         }
 

@@ -141,7 +141,7 @@ pub struct Server {
 /// How a server ends.
 #[derive(Debug, Clone, Copy)]
 pub enum End {
-    /// Connections are closed, and everything is written.
+    /// ConnectionCounters are closed, and everything is written.
     InOrder,
     /// As in a crash.
     AtOnce,

@@ -25,7 +25,7 @@ pub struct Proxy {
 pub enum Mode {
     /// It arrives.
     Open,
-    /// Connections are closed, and new ones too.
+    /// ConnectionCounters are closed, and new ones too.
     Cut,
     /// It stays on its way, and connections stay open.
     Stuck,
@@ -36,7 +36,7 @@ pub enum Mode {
 struct Shared {
     mode: Mutex<Mode>,
     streams: Mutex<Vec<TcpStream>>,
-    /// Connections so far.
+    /// ConnectionCounters so far.
     count: AtomicUsize,
     /// The first that many connections are stranded.
     stranded: AtomicUsize,
@@ -91,7 +91,7 @@ impl Proxy {
 }
 
 impl Proxy {
-    /// Connections that are open now stay so, and from now on nothing that is sent on them arrives. New
+    /// ConnectionCounters that are open now stay so, and from now on nothing that is sent on them arrives. New
     /// connections are led on.
     pub fn strand(&self) {
         // Under the lock each connection is counted or comes later.
@@ -100,7 +100,7 @@ impl Proxy {
         self.shared.stranded.store(count, SeqCst);
     }
 
-    /// Connections so far.
+    /// ConnectionCounters so far.
     pub fn connections(&self) -> usize {
         self.shared.count.load(SeqCst)
     }

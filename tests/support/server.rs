@@ -8,10 +8,7 @@ use std::{
 
 use actix_web::dev::ServerHandle;
 use clap::{Args as _, FromArgMatches as _};
-use latchkey::{
-    core::{clock::Clock, config::Config},
-    server::Server,
-};
+use latchkey::{config::Config, domain::clock::Clock, server::Server};
 
 use super::{Client, program::run};
 

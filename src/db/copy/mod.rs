@@ -33,7 +33,7 @@ use super::{
     manager::Manager,
     migrations::{self, MigrateError},
 };
-use crate::core::{database_url::DatabaseUrl, error::Error};
+use crate::{config::database_url::DatabaseUrl, domain::error::Error};
 
 /// Tables that hold nothing of what people did: how instances that run agree with one another, and which
 /// migrations have run. The target has its own.

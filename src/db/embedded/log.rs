@@ -1,9 +1,6 @@
 //! Keeps the log (`-wal`) small, and empties it when the database is lost.
 
-use std::{
-    sync::PoisonError,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, sql_query, sql_types::Integer};
 
@@ -73,7 +70,7 @@ impl EmbeddedFile {
     /// Returns whether nobody else can have written to the database since it was lost: whoever opens it under another name
     /// knows nothing of the log here, which would overwrite what they wrote.
     fn is_ours(&self) -> bool {
-        let (at, print) = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, print) = *self.seen.lock();
         let found = Print::of_open(self.opened.database);
         at.elapsed() < ALONE_FOR || found.is_ok_and(|found| found == print)
     }
@@ -91,7 +88,7 @@ impl EmbeddedFile {
         let database = &self.names.database;
         let is_same = Print::at(database).is_ok_and(|found| found == print);
         if is_same {
-            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), print);
+            *self.seen.lock() = (Instant::now(), print);
         }
         self.change_to((!is_same).then(|| Loss::changed(database)));
     }

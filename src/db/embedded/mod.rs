@@ -21,7 +21,7 @@ mod reserve;
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -29,6 +29,7 @@ use std::{
 };
 
 use diesel::{SqliteConnection, connection::SimpleConnection as _};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 pub(super) use self::{
@@ -43,7 +44,7 @@ use self::{
     reserve::Reserve,
 };
 use super::ConnectError;
-use crate::core::error::Error;
+use crate::domain::error::Error;
 
 /// The interval at which the paths are looked at while nobody uses the database.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -152,7 +153,7 @@ impl EmbeddedFile {
     fn look(&self) {
         let print = Print::at(&self.names.database);
         if let (Ok(()), Ok(print)) = (self.require(), print) {
-            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), print);
+            *self.seen.lock() = (Instant::now(), print);
         }
     }
 
@@ -231,6 +232,6 @@ impl EmbeddedFile {
     }
 
     fn keeper(&self) -> MutexGuard<'_, Keeper> {
-        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keeper.lock()
     }
 }

@@ -6,8 +6,8 @@ use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as 
 
 use super::LOG_LIMIT;
 use crate::{
-    core::error::Error,
     db::{ConnectError, interrupt},
+    domain::error::Error,
 };
 
 /// Opens an embedded database that is there: SQLite makes none. `require` is asked before SQLite opens the log

@@ -9,13 +9,11 @@ use std::{
     fs::File,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use diesel::result::Error as QueryError;
+use parking_lot::{Mutex, MutexGuard};
 use rand::{TryRng as _, rngs::SysRng};
 use rustix::fs::{Mode, OFlags, fstatvfs, openat, statat};
 
@@ -119,7 +117,7 @@ impl Reserve {
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        self.file.lock()
     }
 
     /// Returns whether the disk has no space for a change.

@@ -22,11 +22,11 @@ pub use self::pooler::PoolerError;
 use self::socket::Socket;
 pub(super) use self::{pooler::refuse_transaction_pooler, watchdog::Watch};
 use super::{ConnectError, deadline};
-use crate::core::postgres_url::{Host, PostgresUrl};
+use crate::config::postgres_url::{Host, PostgresUrl};
 
 /// The time that connections wait.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct WaitLimit {
     /// For a host to take a connection.
     connect: Duration,
     /// For the response to a statement, by the server's clock.
@@ -47,7 +47,7 @@ const CONNECT_ONE_OF_SEVERAL: Duration = Duration::from_secs(2);
 /// Addresses of one host name that can be tried before the deadline for all of them.
 const ADDRESSES: u32 = 3;
 
-impl Patience {
+impl WaitLimit {
     /// For what requests wait for: `limit` for a statement, and for a connection at least the two
     /// seconds that a lost packet takes.
     pub(super) fn of_requests(limit: Duration) -> Self {
@@ -90,7 +90,7 @@ impl Patience {
 /// Opens a connection with all its settings.
 pub(super) fn open(
     url: &PostgresUrl,
-    patience: Patience,
+    patience: WaitLimit,
 ) -> Result<(PgConnection, Arc<Watch>), ConnectError> {
     connect(url, patience, |uri, watch| {
         let mut conn = PgConnection::establish(uri.expose_secret()).map_err(not_established)?;
@@ -126,7 +126,7 @@ fn not_established(error: ConnectionError) -> ConnectError {
 /// Makes a connection to the first of the hosts that takes one.
 pub(super) fn connect<T>(
     url: &PostgresUrl,
-    patience: Patience,
+    patience: WaitLimit,
     establish: impl Fn(&SecretString, &Arc<Watch>) -> Result<T, ConnectError>,
 ) -> Result<(T, Arc<Watch>), ConnectError> {
     let hosts = url.hosts();
@@ -147,7 +147,7 @@ pub(super) fn connect<T>(
 
 fn connect_to<T>(
     host: &Host<'_>,
-    patience: Patience,
+    patience: WaitLimit,
     establish: impl Fn(&SecretString, &Arc<Watch>) -> Result<T, ConnectError>,
 ) -> Result<(T, Arc<Watch>), ConnectError> {
     let (socket, _making) = match host.may_be_local() {
@@ -170,7 +170,7 @@ fn connect_to<T>(
 }
 
 /// A host's URI with what each of our connections asks of the network.
-fn uri_of(host: &Host<'_>, watch: &Watch, patience: Patience) -> SecretString {
+fn uri_of(host: &Host<'_>, watch: &Watch, patience: WaitLimit) -> SecretString {
     let defaults = [
         ("connect_timeout", patience.connect.as_secs().to_string()),
         ("application_name", "latchkey".to_owned()),

@@ -9,7 +9,7 @@ use diesel::{
     PgConnection, QueryResult, QueryableByName, RunQueryDsl as _, sql_query, sql_types::Integer,
 };
 
-use super::{ConnectError, Patience, PostgresUrl, open};
+use super::{ConnectError, PostgresUrl, WaitLimit, open};
 
 /// The time that the server may take to say which process serves a connection.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
@@ -38,8 +38,8 @@ struct Session {
 /// Fails if two connections that are open at the same time share a session, or if one changes its
 /// session: PostgreSQL itself has a process for each connection.
 pub(crate) fn refuse_transaction_pooler(url: &PostgresUrl) -> Result<(), PoolerError> {
-    let (mut first, its_watch) = open(url, Patience::of_maintenance())?;
-    let (mut second, other_watch) = open(url, Patience::of_maintenance())?;
+    let (mut first, its_watch) = open(url, WaitLimit::of_maintenance())?;
+    let (mut second, other_watch) = open(url, WaitLimit::of_maintenance())?;
     for watch in [its_watch, other_watch] {
         watch.limit_statements(ANSWERED_WITHIN);
     }

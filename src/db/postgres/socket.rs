@@ -7,13 +7,9 @@
 //!
 //! Linux only. Elsewhere nothing is found, and a wait ends when the system's TCP gives up.
 
-use std::{
-    collections::BTreeSet,
-    net::Shutdown,
-    os::fd::OwnedFd,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeSet, net::Shutdown, os::fd::OwnedFd};
 
+use parking_lot::{Mutex, MutexGuard};
 use socket2::{SockAddr, SockRef};
 
 use super::open_files::sockets;
@@ -48,7 +44,7 @@ pub(super) struct MakingLocal {
 impl Socket {
     /// Reserves a tag for a connection that is about to be made over TCP.
     pub(super) fn over_tcp() -> Self {
-        let mut tags = TAGS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tags = TAGS.lock();
         let tag = (0..).find(|tag| !tags.contains(tag)).unwrap_or_default();
         tags.insert(tag);
         Self {
@@ -60,7 +56,7 @@ impl Socket {
     /// Prepares for a connection that may be made over a Unix socket. [`Socket::find_local`] must be called
     /// before the second value is dropped.
     pub(super) fn over_tcp_or_locally() -> (Self, MakingLocal) {
-        let making = MAKING_LOCAL.lock().unwrap_or_else(PoisonError::into_inner);
+        let making = MAKING_LOCAL.lock();
         let before = local_sockets().map(|(inode, _)| inode).collect();
         let socket = Self::over_tcp();
         socket.set_local(Local::New(before));
@@ -111,7 +107,7 @@ impl Socket {
     }
 
     fn local(&self) -> MutexGuard<'_, Local> {
-        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+        self.local.lock()
     }
 
     fn set_local(&self, local: Local) {
@@ -121,7 +117,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let mut tags = TAGS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tags = TAGS.lock();
         tags.remove(&self.tag);
     }
 }

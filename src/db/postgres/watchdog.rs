@@ -12,12 +12,14 @@
 use std::{
     io,
     sync::{
-        Arc, LazyLock, Mutex, PoisonError, Weak,
+        Arc, LazyLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread::{self, Thread},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use super::socket::Socket;
 
@@ -114,7 +116,7 @@ static WATCHDOG: LazyLock<Watchdog> = LazyLock::new(|| Watchdog {
 
 impl Watchdog {
     fn register(&'static self, watch: &Arc<Watch>) -> io::Result<()> {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.thread.lock();
         if thread.is_none() {
             let spawned = thread::Builder::new()
                 .name("database-watchdog".to_owned())
@@ -122,7 +124,7 @@ impl Watchdog {
             *thread = Some(spawned.thread().clone());
         }
         drop(thread);
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watches = self.watches.lock();
         watches.retain(|watch| watch.strong_count() > 0);
         watches.push(Arc::downgrade(watch));
         Ok(())
@@ -131,7 +133,7 @@ impl Watchdog {
     /// Wakes the thread if it sleeps for longer than until `deadline`.
     fn wake_for(&self, deadline: u64) {
         if deadline < self.wakes_at.load(SeqCst) {
-            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+            let thread = self.thread.lock();
             if let Some(thread) = &*thread {
                 thread.unpark();
             }
@@ -156,7 +158,7 @@ impl Watchdog {
     /// Fires the watches that are late at `now`. Returns the earliest deadline of the others.
     fn look(&self, now: u64) -> u64 {
         let watches: Vec<_> = {
-            let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+            let watches = self.watches.lock();
             watches.iter().filter_map(Weak::upgrade).collect()
         };
         let mut earliest = NEVER;

@@ -9,12 +9,12 @@ use diesel::{
 };
 
 use crate::{
-    core::{
+    db::{Conn, schema::usage_hours},
+    domain::{
         clock::UtcTime,
         id::SubjectId,
         usage::{Granularity, Outcome},
     },
-    db::{Conn, schema::usage_hours},
 };
 
 /// How many checks of a subject's keys ended so in an hour or on a day.

@@ -10,14 +10,14 @@ use diesel::prelude::*;
 
 use super::{Count, writing};
 use crate::{
-    core::{
-        clock::UtcTime,
-        id::SubjectId,
-        usage::{Granularity, Outcome},
-    },
     db::{
         Conn, for_update,
         schema::{usage_days, usage_hours, usage_rollup},
+    },
+    domain::{
+        clock::UtcTime,
+        id::SubjectId,
+        usage::{Granularity, Outcome},
     },
 };
 

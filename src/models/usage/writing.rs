@@ -7,8 +7,8 @@ use diesel::{
 
 use super::Count;
 use crate::{
-    core::{clock::UtcTime, id::InstanceId, usage::Granularity},
     db::{Conn, schema::usage_writers},
+    domain::{clock::UtcTime, id::InstanceId, usage::Granularity},
     models::parameters,
 };
 

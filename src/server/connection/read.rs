@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 
 use super::Connection;
 use crate::{
-    core::{connections::Unreadable, conversation::Overdue},
-    server::inbound::Fault,
+    connection::{counters::UnreadableRequest, state::Overdue},
+    server::connection::inbound::Fault,
 };
 
 /// Why there is nothing more to hand over.
@@ -54,8 +54,8 @@ impl AsyncRead for Connection {
                 // What was read is of no use.
                 buffer.set_filled(before);
                 match fault {
-                    Fault::NoRequest => this.poll_cut(cx, Unreadable::Malformed),
-                    Fault::HeadTooLarge => this.poll_cut(cx, Unreadable::Large),
+                    Fault::NoRequest => this.poll_cut(cx, UnreadableRequest::Malformed),
+                    Fault::HeadTooLarge => this.poll_cut(cx, UnreadableRequest::Large),
                 }
             }
             Poll::Ready(Err(NotRead::Overdue)) => this.poll_out_of_time(cx),
@@ -65,12 +65,12 @@ impl AsyncRead for Connection {
                 {
                     this.idle_closed = None;
                 }
-                if this.is_sending && !this.conversation.is_over() {
+                if this.is_sending && !this.connection_state.is_over() {
                     return Poll::Pending;
                 }
                 if this.idle_closed.is_none()
                     && this.inbound.is_empty()
-                    && this.conversation.may_end(Instant::now())
+                    && this.connection_state.may_end(Instant::now())
                 {
                     return this.end_of_input();
                 }
@@ -90,17 +90,17 @@ impl Connection {
     ) -> Poll<Result<(), NotRead>> {
         let before = buffer.filled().len();
         if self.inbound.has_cleared() {
-            self.inbound.hand_over(buffer, &self.conversation)?;
+            self.inbound.hand_over(buffer, &self.connection_state)?;
             return Poll::Ready(Ok(()));
         }
         if self.inbound.has_failed() {
             return Poll::Ready(Ok(()));
         }
-        if self.conversation.is_over() {
+        if self.connection_state.is_over() {
             // What still comes belongs to no request that will be answered.
             return self.poll_throw_away(cx).map(Ok);
         }
-        if self.inbound.is_between() && !self.is_sending && self.conversation.takes_requests() {
+        if self.inbound.is_between() && !self.is_sending && self.connection_state.takes_requests() {
             self.inbound.begin();
         }
         if self.inbound.is_between() || self.inbound.is_withheld() {
@@ -115,8 +115,8 @@ impl Connection {
             return Poll::Pending;
         }
         if !self.inbound.is_empty() {
-            self.conversation.head_arrives(Instant::now());
-            self.inbound.hand_over(buffer, &self.conversation)?;
+            self.connection_state.head_arrives(Instant::now());
+            self.inbound.hand_over(buffer, &self.connection_state)?;
         }
         while buffer.filled().len() == before && !self.inbound.has_failed() {
             ready!(Pin::new(&mut self.transport).poll_read(cx, buffer))?;
@@ -124,10 +124,10 @@ impl Connection {
                 return Poll::Ready(Ok(()));
             }
             let now = Instant::now();
-            self.conversation.head_arrives(now);
-            self.inbound.sort(buffer, before, &self.conversation)?;
+            self.connection_state.head_arrives(now);
+            self.inbound.sort(buffer, before, &self.connection_state)?;
             // Whoever sends without a pause never has to be waited for.
-            if buffer.filled().len() == before && self.conversation.overdue(now).is_some() {
+            if buffer.filled().len() == before && self.connection_state.overdue(now).is_some() {
                 return Poll::Ready(Err(NotRead::Overdue));
             }
         }
@@ -136,16 +136,16 @@ impl Connection {
 
     /// Ends the connection, with a response if a part of a request is there.
     fn poll_out_of_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.conversation.overdue(Instant::now()) {
-            Some(Overdue::Head) => self.poll_cut(cx, Unreadable::Slow),
+        match self.connection_state.overdue(Instant::now()) {
+            Some(Overdue::Head) => self.poll_cut(cx, UnreadableRequest::Slow),
             Some(Overdue::Request) | None => self.end_of_input(),
         }
     }
 
     /// Gives the last response, in place of the app, and stops to listen. No other is under way: while one
     /// is, nothing is read of a further request.
-    fn poll_cut(&mut self, cx: &mut Context<'_>, why: Unreadable) -> Poll<io::Result<()>> {
-        let answer = self.refusals.of_request(why);
+    fn poll_cut(&mut self, cx: &mut Context<'_>, why: UnreadableRequest) -> Poll<io::Result<()>> {
+        let answer = self.rejections.of_request(why);
         // There is nothing else to send, so it fits; if not, the client does not take anything.
         if let Poll::Ready(Ok(_)) = Pin::new(&mut self.transport).poll_write(cx, &answer) {
             let _ = Pin::new(&mut self.transport).poll_flush(cx);
@@ -156,7 +156,7 @@ impl Connection {
 
     /// Nothing more is read, and nothing had to be said.
     fn end_of_input(&self) -> Poll<io::Result<()>> {
-        self.conversation.end();
+        self.connection_state.end();
         Poll::Ready(Ok(()))
     }
 

@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    core::{
+    domain::{
         boot_clock::{BootClock, Tick},
         error::Error,
         id::InstanceId,
-        meter::{Durations, Measured},
     },
     models::instance::Instance,
+    telemetry::counters::{Durations, Measured},
     verification::guard::{Guard, holds},
 };
 

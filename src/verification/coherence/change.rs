@@ -4,7 +4,7 @@ use super::acks::{Acks, Pending};
 #[cfg(test)]
 use crate::verification::guard::{Guard, holds};
 use crate::{
-    core::{
+    domain::{
         boot_clock::{BootClock, Tick},
         error::Error,
     },

@@ -6,11 +6,12 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use super::{acks::Acks, heard::Heard};
 use crate::{
-    core::{config::DatabaseConfig, error::Error, id::InstanceId},
+    config::DatabaseConfig,
     db::{
         Conn, ConnectError, Db,
         notifications::{Notification, Notifications},
     },
+    domain::{error::Error, id::InstanceId},
     models::{
         instance::{self, ACKS_CHANNEL, Instance},
         key_change::{self, CHANGES_CHANNEL, News, Revision},

@@ -1,32 +1,33 @@
 //! On an embedded database there is one process, which forgets what it changes by itself. It needs the
-//! lease all the same: it must not answer from memory for ever when its database is out of reach.
+//! lease all the same: it must not answer from key_cache for ever when its database is out of reach.
 
 use super::channel::Channel;
 use crate::{
-    core::{config::DatabaseConfig, error::Error},
+    config::DatabaseConfig,
     db::Db,
+    domain::error::Error,
     models::key_change::{News, Revision},
-    verification::memory::Memory,
+    verification::key_cache::KeyCache,
 };
 
 /// Nobody else to talk to.
 pub(super) struct Embedded<'a> {
     /// On a connection of its own: requests may keep the others busy for longer than a lease.
     db: Db,
-    memory: &'a Memory,
+    key_cache: &'a KeyCache,
     /// The number of times that the database's files had been lost when the news were last asked for.
     losses: u64,
 }
 
 impl<'a> Embedded<'a> {
-    pub(super) fn new(db: &Db, config: &DatabaseConfig, memory: &'a Memory) -> Self {
+    pub(super) fn new(db: &Db, config: &DatabaseConfig, key_cache: &'a KeyCache) -> Self {
         let config = DatabaseConfig {
             pool_size: 1,
             ..config.clone()
         };
         Self {
             db: db.beside(&config),
-            memory,
+            key_cache,
             losses: db.losses(),
         }
     }
@@ -42,7 +43,7 @@ impl Channel for Embedded<'_> {
     async fn news(&mut self, known: Option<Revision>) -> Result<News, Error> {
         if let Some(loss) = self.db.lost_files() {
             // The lease ends now.
-            self.memory.distrust();
+            self.key_cache.distrust();
             return Err(Error::Unavailable(loss.into()));
         }
         let losses = self.db.losses();

@@ -1,4 +1,4 @@
-//! What an instance does all the time to be allowed to trust its memory.
+//! What an instance does all the time to be allowed to trust its key_cache.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{acks::safe_lease, channel::Channel};
 use crate::{
-    core::{
+    domain::{
         boot_clock::{BootClock, Tick},
         error::Error,
         id::InstanceId,
@@ -21,7 +21,7 @@ use crate::{
     models::key_change::{Change, Revision},
     verification::{
         guard::{Guard, holds},
-        memory::Memory,
+        key_cache::KeyCache,
     },
 };
 
@@ -30,9 +30,9 @@ const RENEWALS: u32 = 4;
 /// How long after a failure it is tried again, at most.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// An instance that may answer from memory.
+/// An instance that may answer from key_cache.
 pub(super) struct Member<'a, C> {
-    memory: &'a Memory,
+    key_cache: &'a KeyCache,
     boot: BootClock,
     channel: C,
     /// Everything up to here that was changed is forgotten. `None` at first: nobody knows what was.
@@ -46,7 +46,7 @@ pub(super) struct Member<'a, C> {
     count: Arc<AtomicUsize>,
 }
 
-/// For each user the whole memory is gone through: for some that is more work than to fill it anew.
+/// For each user the whole key_cache is gone through: for some that is more work than to fill it anew.
 fn are_many(changes: &[Change]) -> bool {
     let users = changes
         .iter()
@@ -55,9 +55,9 @@ fn are_many(changes: &[Change]) -> bool {
 }
 
 impl<'a, C: Channel> Member<'a, C> {
-    pub(super) fn new(memory: &'a Memory, boot: BootClock, channel: C) -> Self {
+    pub(super) fn new(key_cache: &'a KeyCache, boot: BootClock, channel: C) -> Self {
         Self {
-            memory,
+            key_cache,
             boot,
             channel,
             known: None,
@@ -86,14 +86,14 @@ impl<'a, C: Channel> Member<'a, C> {
                 );
             }
             well = false;
-            sleep(RETRY_AFTER.min(self.memory.lease() / RENEWALS)).await;
+            sleep(RETRY_AFTER.min(self.key_cache.lease() / RENEWALS)).await;
         }
     }
 
     /// Stops trusting what is remembered, and says so: nobody has to wait for this instance.
     pub(super) async fn leave(&mut self) {
         if holds(Guard::LeaveDistrusts) {
-            self.memory.distrust();
+            self.key_cache.distrust();
         }
         if let Err(error) = self.channel.leave().await {
             let cause = error.cause();
@@ -102,7 +102,7 @@ impl<'a, C: Channel> Member<'a, C> {
                 "cannot say that this instance leaves: changes wait for its lease"
             );
         }
-        self.memory.distrust();
+        self.key_cache.distrust();
     }
 
     async fn follow(&mut self, well: &mut bool) -> Result<std::convert::Infallible, Error> {
@@ -113,7 +113,7 @@ impl<'a, C: Channel> Member<'a, C> {
             }
             *well = true;
             self.remove_dead().await?;
-            let next = Instant::now() + self.memory.lease() / RENEWALS;
+            let next = Instant::now() + self.key_cache.lease() / RENEWALS;
             // However many changes there are.
             while Instant::now() < next && timeout_at(next, self.channel.notified()).await.is_ok() {
                 self.catch_up().await?;
@@ -129,7 +129,8 @@ impl<'a, C: Channel> Member<'a, C> {
         self.renewals += 1;
         self.acked = self.channel.renew(self.renewals).await?;
         if !holds(Guard::TrustAfterNews) {
-            self.memory.trust_until(asked.after(self.memory.lease()));
+            self.key_cache
+                .trust_until(asked.after(self.key_cache.lease()));
         }
         if holds(Guard::NewsAfterRenewal) {
             self.catch_up().await?;
@@ -138,7 +139,8 @@ impl<'a, C: Channel> Member<'a, C> {
             true => asked,
             false => self.boot.now(),
         };
-        self.memory.trust_until(from.after(self.memory.lease()));
+        self.key_cache
+            .trust_until(from.after(self.key_cache.lease()));
         Ok(())
     }
 
@@ -150,10 +152,12 @@ impl<'a, C: Channel> Member<'a, C> {
         }
         match &news.changes {
             Some(changes) if !are_many(changes) => {
-                changes.iter().for_each(|change| self.memory.forget(change));
+                changes
+                    .iter()
+                    .for_each(|change| self.key_cache.invalidate(change));
             }
-            Some(_) => self.memory.forget_all(),
-            None if holds(Guard::ForgetUnknown) => self.memory.forget_all(),
+            Some(_) => self.key_cache.invalidate_all(),
+            None if holds(Guard::ForgetUnknown) => self.key_cache.invalidate_all(),
             None => {}
         }
         self.known = Some(news.revision);

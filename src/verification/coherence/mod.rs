@@ -1,6 +1,6 @@
 //! Once a change has answered, no instance accepts what it forbids.
 //!
-//! Instances answer from memory, and yet a key that was revoked is refused by all of them as soon as
+//! Instances answer from key_cache, and yet a key that was revoked is refused by all of them as soon as
 //! the revocation has answered. This is how.
 //!
 //! # The protocol
@@ -10,7 +10,7 @@
 //!   whoever has read up to one has missed none before it.
 //! - **Lease.** Each instance has a row in `instances` and renews it four times a lease: it (1) notes
 //!   the time, (2) commits the renewal, (3) reads what has changed since the revision that it knows, and
-//!   forgets it, and (4) trusts its memory until a lease after (1). Without a lease it asks the database
+//!   forgets it, and (4) trusts its key_cache until a lease after (1). Without a lease it asks the database
 //!   for each request, remembers nothing, and answers 503 if that is out of reach.
 //! - **Acknowledge.** It is told of changes by `NOTIFY` as well; then it does (3), and acknowledges the
 //!   revision in its row.
@@ -23,9 +23,9 @@
 //! # Why it is safe
 //!
 //! Let a change be committed at *c*, answered at *d*, and let a request be sent to some instance after
-//! *d*. If that trusts its memory, it does so by a renewal that it began at *t* less than a lease ago.
+//! *d*. If that trusts its key_cache, it does so by a renewal that it began at *t* less than a lease ago.
 //!
-//! 1. The renewal read the changes after *c*: then they were forgotten before memory was trusted.
+//! 1. The renewal read the changes after *c*: then they were forgotten before key_cache was trusted.
 //! 2. It read them before *c*, and the instance's row was there when the changer read the rows. So the
 //!    changer waited for it. If for its acknowledgement, the change was forgotten before that. If for its
 //!    lease, *d* is more than a lease after *c*, and *c* is after *t*: the lease is over.
@@ -39,7 +39,7 @@
 //! # What it takes for granted
 //!
 //! - Leases are counted on a clock that nobody sets and that goes on while the machine is suspended
-//!   ([`boot_clock`](crate::core::boot_clock)). Between two machines no times are compared, only
+//!   ([`boot_clock`](crate::domain::boot_clock)). Between two machines no times are compared, only
 //!   durations, and the rates of their clocks may each be up to 1 % wrong. A virtual machine that is
 //!   stopped without its own clock noticing breaks this: let its guests' clocks be set right when they
 //!   go on.
@@ -74,21 +74,21 @@ use self::{
     embedded::Embedded,
     member::Member,
 };
-use super::memory::Memory;
+use crate::verification::key_cache::KeyCache;
 use crate::{
-    core::{
+    config::DatabaseConfig,
+    db::{Aborted, Claim, Conn, Db},
+    domain::{
         boot_clock::{BootClock, Tick},
         clock::Clock,
-        config::DatabaseConfig,
         error::Error,
         id::InstanceId,
-        meter::Measured,
     },
-    db::{Aborted, Claim, Conn, Db},
     models::{
         instance::{self, Instance},
         key_change::{self, Changes},
     },
+    telemetry::counters::Measured,
 };
 
 /// The only way to change what verdicts depend on. Clones share everything.
@@ -102,7 +102,7 @@ struct Shared {
     database: DatabaseConfig,
     clock: Clock,
     boot: BootClock,
-    memory: Option<Arc<Memory>>,
+    key_cache: Option<Arc<KeyCache>>,
     acks: Acks,
     /// Who the instances were, and when that was asked: many who wait ask once.
     listed: Mutex<Option<(Tick, Vec<Instance>)>>,
@@ -113,20 +113,20 @@ struct Shared {
 }
 
 impl Coherence {
-    /// For whoever changes something beside the instances, and answers nothing from memory. Who serves
+    /// For whoever changes something beside the instances, and answers nothing from key_cache. Who serves
     /// an embedded database does not hear of it: there, only for what no verdict depends on.
     pub fn beside(db: Db, database: &DatabaseConfig, clock: Clock) -> Self {
         Self::new(None, db, database, clock, BootClock::default(), None)
     }
 
-    /// For an instance with this memory, if it has one.
+    /// For an instance with this key_cache, if it has one.
     pub(super) fn new(
         claim: Option<Claim>,
         db: Db,
         database: &DatabaseConfig,
         clock: Clock,
         boot: BootClock,
-        memory: Option<Arc<Memory>>,
+        key_cache: Option<Arc<KeyCache>>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -134,7 +134,7 @@ impl Coherence {
                 database: database.clone(),
                 clock,
                 boot,
-                memory,
+                key_cache,
                 acks: Acks::new(),
                 listed: Mutex::default(),
                 count: Arc::new(AtomicUsize::new(1)),
@@ -186,30 +186,30 @@ impl Coherence {
         carry_out(commit, list, self.shared.boot, &self.shared.acks).await?
     }
 
-    /// Keeps the lease on this instance's memory until `stop`, then gives it up. Without memory there
+    /// Keeps the lease on this instance's key_cache until `stop`, then gives it up. Without key_cache there
     /// is nothing to keep.
     pub(super) async fn keep_lease(&self, stop: impl Future<Output = ()>) {
         let Shared {
             database,
             clock,
             boot,
-            memory,
+            key_cache,
             acks,
             ..
         } = &*self.shared;
-        let Some(memory) = memory else {
+        let Some(key_cache) = key_cache else {
             return stop.await;
         };
         match database.url.postgres() {
             None => {
-                let channel = Embedded::new(&self.shared.db, database, memory);
-                run(Member::new(memory, *boot, channel), stop).await;
+                let channel = Embedded::new(&self.shared.db, database, key_cache);
+                run(Member::new(key_cache, *boot, channel), stop).await;
             }
             Some(_) => {
                 // One that nobody has heard anything of.
                 let id = InstanceId::generate(clock.now());
-                let channel = DbChannel::new(database, id, memory.lease(), acks.clone());
-                let member = Member::new(memory, *boot, channel).counting(self.count());
+                let channel = DbChannel::new(database, id, key_cache.lease(), acks.clone());
+                let member = Member::new(key_cache, *boot, channel).counting(self.count());
                 run(member, stop).await;
             }
         }
@@ -228,8 +228,10 @@ impl Shared {
             Ok((made, key_change::publish(conn, &changes)?))
         });
         // However it ended: a commit that nobody heard of is one.
-        if let Some(memory) = &self.memory {
-            changes.iter().for_each(|change| memory.forget(change));
+        if let Some(key_cache) = &self.key_cache {
+            changes
+                .iter()
+                .for_each(|change| key_cache.invalidate(change));
         }
         let (made, revision) = match ended {
             Ok((made, revision)) => (Ok(made), revision),

@@ -6,7 +6,7 @@
 //! beyond 2^53, up to which Lua's are exact: times are milliseconds, so a window is at most 86,400,000 of
 //! them, and its square is less than that.
 
-use crate::core::limit::RateLimit;
+use crate::domain::limit::RateLimit;
 
 /// Units that were taken and have not leaked out yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

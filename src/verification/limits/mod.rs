@@ -2,7 +2,7 @@
 //!
 //! # Rate limits
 //!
-//! A leaky bucket ([`bucket`]) per lineage. Without a store each instance has its own, in memory. With
+//! A leaky bucket ([`bucket`]) per lineage. Without a redis each instance has its own, in key_cache. With
 //! one (`redis.rs`, `take.lua`) all instances take of the same, and never more in sum than it would let one
 //! instance take:
 //!
@@ -15,19 +15,19 @@
 //! - Who was refused is refused without asking until by what is known there could be room again: others can
 //!   only have taken since.
 //!
-//! - Who is too late, though the store can be reached, is refused: the units may be on their way to another.
+//! - Who is too late, though the redis can be reached, is refused: the units may be on their way to another.
 //!
-//! While the store is away each instance counts its share, the limit divided by the live instances and
-//! rounded up, beginning as full as the common bucket was when it was last heard of. When the store is back,
+//! While the redis is away each instance counts its share, the limit divided by the live instances and
+//! rounded up, beginning as full as the common bucket was when it was last heard of. When the redis is back,
 //! each instance that takes of it tells it what it took meanwhile, and how full the bucket must be by what it
 //! knows. What it cannot know is what was taken by instances that have not told yet. So in a window in which
-//! the store was away, a key gets at most its limit from the store, its shares, and if the store has lost
+//! the redis was away, a key gets at most its limit from the redis, its shares, and if the redis has lost
 //! what it knew, its limit again: twice the limit, or three times, and one unit for each instance.
 //!
 //! # Quotas
 //!
 //! Counted in the database, in either case (`quota.rs`). An instance takes a block by an update that fails
-//! where there are not enough units left, and spends it in memory. Nothing is spent that was not taken, and
+//! where there are not enough units left, and spends it in key_cache. Nothing is spent that was not taken, and
 //! nothing is given back whose giving back may have happened already. So no crash overspends; one that is
 //! killed loses the blocks it had in hand. A block is what is used in half a second, and no more than a
 //! sixteenth of what is left: near the end it is what is asked for.
@@ -35,15 +35,13 @@
 //! A request takes of the quota first, and puts that back if the rate limit refuses it; unless it can be seen
 //! beforehand that it will.
 
-mod ahead;
-mod attempts;
 pub mod bucket;
 mod charge;
-mod hand;
-mod line;
+mod prefetch_size;
+mod prefetched;
 mod quota;
 mod rate;
-mod redis;
+mod refill;
 mod registry;
 mod reservations;
 mod tasks;
@@ -57,11 +55,6 @@ use std::{
 use tokio::time::timeout;
 
 pub(super) use self::charge::Counters;
-pub(crate) use self::{
-    attempts::{Attempted, Attempts, Step},
-    redis::Store,
-};
-pub use self::{charge::Standing, hand::RateStanding, quota::QuotaStanding, redis::NoStore};
 use self::{
     quota::{QuotaCounter, Quotas},
     rate::{RateCounter, Rates},
@@ -69,13 +62,16 @@ use self::{
     reservations::Reservations,
     tasks::Tasks,
 };
-use super::{known_key::KnownKey, refusal::Refusal};
+use crate::redis::Redis;
+use crate::verification::{cached_key::CachedKey, rejection::Rejection};
 use crate::{
-    core::{
-        boot_clock::BootClock, clock::Clock, config::LimitConfig, error::Error, id::ApiKeyId,
-        limit::RateLimit,
-    },
+    config::LimitConfig,
     db::Db,
+    domain::{boot_clock::BootClock, clock::Clock, error::Error, id::ApiKeyId, limit::RateLimit},
+};
+pub use crate::{
+    redis::InvalidRedisUrl,
+    verification::limits::{charge::LimitStatus, prefetched::RateStatus, quota::QuotaStatus},
 };
 
 /// How often it is looked for blocks that nobody spends of.
@@ -109,13 +105,13 @@ impl Limits {
         db: Db,
         (clock, boot): (Clock, BootClock),
         instances: Arc<AtomicUsize>,
-    ) -> Result<Self, NoStore> {
+    ) -> Result<Self, InvalidRedisUrl> {
         // Those of the keys that are remembered, and as many whose last use is not over yet.
         let bound = max_keys.saturating_mul(2);
         let rates = Arc::new(Rates {
             clock: clock.clone(),
             boot,
-            store: config.redis_url.as_ref().map(Store::new).transpose()?,
+            redis: config.redis_url.as_ref().map(Redis::new).transpose()?,
             instances,
         });
         let tasks = Tasks::new();
@@ -139,8 +135,8 @@ impl Limits {
     }
 
     /// Where all instances count, if there is such a place.
-    pub fn store(&self) -> Option<&Store> {
-        self.shared.rates.store.as_ref()
+    pub fn redis(&self) -> Option<&Redis> {
+        self.shared.rates.redis.as_ref()
     }
 
     /// How many blocks of quotas were taken in the database so far.
@@ -151,20 +147,20 @@ impl Limits {
     /// Takes units of a key's limits, all of them or none.
     pub(super) async fn charge(
         &self,
-        key: &KnownKey,
+        key: &CachedKey,
         units: u64,
-    ) -> Result<(Standing, Option<Refusal>), Error> {
+    ) -> Result<(LimitStatus, Option<Rejection>), Error> {
         match key.counters(|| self.shared.counters(key)) {
             Some(counters) => counters.charge(units).await,
-            None => Ok((Standing::default(), None)),
+            None => Ok((LimitStatus::default(), None)),
         }
     }
 
     /// How it stands with a key's limits, as far as that is known at once.
-    pub(super) async fn look(&self, key: &KnownKey) -> Standing {
+    pub(super) async fn look(&self, key: &CachedKey) -> LimitStatus {
         match key.counters(|| self.shared.counters(key)) {
             Some(counters) => counters.look().await,
-            None => Standing::default(),
+            None => LimitStatus::default(),
         }
     }
 
@@ -182,8 +178,8 @@ impl Limits {
         let counter = self.shared.of_signups.get(address, make, |_| {});
         match counter.charge(limit, 1).await {
             (true, _) => Ok(()),
-            (false, standing) => Err(Error::TooManyAttempts {
-                retry_after_seconds: standing.reset_seconds,
+            (false, status) => Err(Error::TooManyAttempts {
+                retry_after_seconds: status.reset_seconds,
             }),
         }
     }
@@ -199,8 +195,8 @@ impl Limits {
                 self.shared.quotas.reservations.retry();
             }
         };
-        match self.store() {
-            Some(store) => tokio::join!(store.keep(), give_back).1,
+        match self.redis() {
+            Some(redis) => tokio::join!(redis.keep(), give_back).1,
             None => give_back.await,
         }
     }
@@ -224,7 +220,7 @@ impl Limits {
 }
 
 impl Shared {
-    fn counters(&self, key: &KnownKey) -> Option<Counters> {
+    fn counters(&self, key: &CachedKey) -> Option<Counters> {
         let lineage = key.lineage_id;
         let limit = key.limits.rate_limit().or(self.default_rate_limit);
         let rate = limit.map(|limit| {

@@ -1,43 +1,42 @@
 //! A key's quota: counted in the database, from which each instance takes blocks of units. What is in no
-//! block is never spent, so no crash can overspend it: it loses the blocks in hand.
+//! block is never spent, so no crash can overspend it: it loses the blocks in block.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use super::{
-    ahead::Pace,
-    line::{self, Line, Supply, Taken},
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::verification::limits::{
+    prefetch_size::PrefetchSize,
+    refill::{self, RefillQueue, Refillable, Taken},
     registry::Counter,
     reservations::Reservations,
     tasks::Tasks,
 };
 use crate::{
-    core::{
+    domain::{
         boot_clock::{BootClock, Tick},
         clock::{Clock, UtcTime},
         error::Error,
         id::ApiKeyId,
         limit::Quota,
-        spans,
     },
-    models::quota_usage::{Account, Demand},
+    models::quota_usage::{Demand, QuotaPeriod},
+    telemetry::traces,
 };
 
 /// A block is what will be spent in such a time.
-const BLOCK: Duration = Duration::from_millis(500);
+const BLOCK_DURATION: Duration = Duration::from_millis(500);
 /// How long an instance goes by what it has read of what is left. Others may have given back since.
-const KNOWN_FOR: Duration = Duration::from_secs(1);
+const BALANCE_VALID_FOR: Duration = Duration::from_secs(1);
 /// A block that nobody has spent of for so long is given back.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// What there is to say of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QuotaStanding {
+pub struct QuotaStatus {
     pub quota: Quota,
-    /// As many are left: in hand, and as far as this instance knows in the database. What other
-    /// instances have in hand is taken.
+    /// As many are left: in block, and as far as this instance knows in the database. What other
+    /// instances have in block is taken.
     pub remaining: u64,
     /// When the period began; in 1970 if it never ends.
     pub began_at: UtcTime,
@@ -57,37 +56,37 @@ pub(super) struct Quotas {
     pub tasks: Tasks,
 }
 
-/// What an instance has in hand of a quota.
+/// What an instance has in block of a quota.
 pub(super) struct QuotaCounter {
     quotas: Arc<Quotas>,
     lineage_id: ApiKeyId,
-    hand: Mutex<Option<Hand>>,
-    line: Line,
+    block: Mutex<Option<Block>>,
+    refill_queue: RefillQueue,
 }
 
-struct Hand {
+struct Block {
     /// What they were taken of, and under which limit: they are good for nothing else.
     start: UtcTime,
     quota: Quota,
     units: u64,
-    /// What was in hand before, of another period or limit: it is given back with what is asked for next.
-    stale: Option<(Account, u64)>,
+    /// What was in block before, of another period or limit: it is given back with what is asked for next.
+    stale: Option<(QuotaPeriod, u64)>,
     /// As many were left in the database, and when that was so. `None` if it was never asked.
     left: Option<(u64, Tick)>,
-    pace: Pace,
+    prefetch_size: PrefetchSize,
     spent_at: Tick,
 }
 
 /// Whether units were taken, and how it stands then.
-pub(super) type QuotaAnswer = (bool, QuotaStanding);
+pub(super) type QuotaResult = (bool, QuotaStatus);
 
 impl QuotaCounter {
     pub(super) fn new(quotas: Arc<Quotas>, lineage_id: ApiKeyId) -> Self {
         Self {
             quotas,
             lineage_id,
-            hand: Mutex::default(),
-            line: Line::default(),
+            block: Mutex::default(),
+            refill_queue: RefillQueue::default(),
         }
     }
 
@@ -96,183 +95,192 @@ impl QuotaCounter {
         self: &Arc<Self>,
         quota: Quota,
         units: u64,
-    ) -> Result<QuotaAnswer, Error> {
-        line::take(self, quota, units).await
+    ) -> Result<QuotaResult, Error> {
+        refill::take(self, quota, units).await
     }
 
-    /// Units that were taken like this and not used after all. They have not left the hand for long, and
+    /// Units that were taken like this and not used after all. They have not left the block for long, and
     /// quotas do not leak.
-    pub(super) fn put_back(&self, taken: &QuotaStanding, units: u64) {
-        let mut hand = self.hand();
-        match &mut *hand {
-            Some(hand) if hand.quota == taken.quota && hand.start == taken.began_at => {
-                hand.units += units;
+    pub(super) fn put_back(&self, taken: &QuotaStatus, units: u64) {
+        let mut block = self.block();
+        match &mut *block {
+            Some(block) if block.quota == taken.quota && block.start == taken.began_at => {
+                block.units += units;
             }
             _ => {
-                let account = self.account(taken.quota, taken.began_at);
-                self.quotas.reservations.give_back(account, units);
+                let period = self.period(taken.quota, taken.began_at);
+                self.quotas.reservations.give_back(period, units);
             }
         }
     }
 
-    /// Gives back what is in hand, if nobody has spent of it for a while.
+    /// Gives back what is in block, if nobody has spent of it for a while.
     pub(super) fn give_back_idle(&self) {
         let now = self.quotas.boot.now();
-        let mut hand = self.hand();
-        if hand
+        let mut block = self.block();
+        if block
             .as_ref()
-            .is_some_and(|hand| now.since(hand.spent_at) >= IDLE)
+            .is_some_and(|block| now.since(block.spent_at) >= IDLE)
         {
-            self.empty(&mut hand);
+            self.empty(&mut block);
         }
     }
 
-    /// Gives back what is in hand.
+    /// Gives back what is in block.
     pub(super) fn give_back(&self) {
-        self.empty(&mut self.hand());
+        self.empty(&mut self.block());
     }
 
     /// What was known of the database is not so any more, then.
-    fn empty(&self, hand: &mut Option<Hand>) {
-        let has_any = |hand: &mut Hand| hand.units > 0 || hand.stale.is_some();
-        if let Some(hand) = hand.take_if(has_any) {
-            let account = self.account(hand.quota, hand.start);
-            let units = Some((account, hand.units)).filter(|_| hand.units > 0);
-            for (account, units) in hand.stale.into_iter().chain(units) {
-                self.quotas.reservations.give_back(account, units);
+    fn empty(&self, block: &mut Option<Block>) {
+        let has_any = |block: &mut Block| block.units > 0 || block.stale.is_some();
+        if let Some(block) = block.take_if(has_any) {
+            let period = self.period(block.quota, block.start);
+            let units = Some((period, block.units)).filter(|_| block.units > 0);
+            for (period, units) in block.stale.into_iter().chain(units) {
+                self.quotas.reservations.give_back(period, units);
             }
         }
     }
 
-    fn account(&self, quota: Quota, start: UtcTime) -> Account {
-        Account {
+    fn period(&self, quota: Quota, start: UtcTime) -> QuotaPeriod {
+        QuotaPeriod {
             lineage_id: self.lineage_id,
             period: quota.period(),
             start,
         }
     }
 
-    /// What is in hand of this quota in the period that it is. Anything else is given back.
-    fn hand_of<'a>(&self, hand: &'a mut Option<Hand>, quota: Quota, now: UtcTime) -> &'a mut Hand {
+    /// What is in block of this quota in the period that it is. Anything else is given back.
+    fn current_block<'a>(
+        &self,
+        block: &'a mut Option<Block>,
+        quota: Quota,
+        now: UtcTime,
+    ) -> &'a mut Block {
         let start = quota.period().start(now);
         let tick = self.quotas.boot.now();
         let mut stale = None;
-        if let Some(old) = hand
+        if let Some(old) = block
             && (old.quota != quota || old.start != start)
         {
             if old.units > 0 && old.stale.is_none() {
-                stale = Some((self.account(old.quota, old.start), old.units));
+                stale = Some((self.period(old.quota, old.start), old.units));
             } else {
-                self.empty(hand);
+                self.empty(block);
             }
-            *hand = None;
+            *block = None;
         }
-        hand.get_or_insert_with(|| Hand {
+        block.get_or_insert_with(|| Block {
             start,
             quota,
             units: 0,
             stale,
             left: None,
-            pace: Pace::new(tick),
+            prefetch_size: PrefetchSize::new(tick),
             spent_at: tick,
         })
     }
 
-    fn hand(&self) -> MutexGuard<'_, Option<Hand>> {
-        // Nothing panics while holding it.
-        self.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    fn block(&self) -> MutexGuard<'_, Option<Block>> {
+        self.block.lock()
     }
 }
 
-impl Supply for QuotaCounter {
+impl Refillable for QuotaCounter {
     type Limit = Quota;
-    type Answer = QuotaAnswer;
+    type Output = QuotaResult;
 
-    fn line(&self) -> &Line {
-        &self.line
+    fn refill_queue(&self) -> &RefillQueue {
+        &self.refill_queue
     }
 
-    fn take(&self, quota: Quota, units: u64) -> Taken<QuotaAnswer> {
+    fn take(&self, quota: Quota, units: u64) -> Taken<QuotaResult> {
         let tick = self.quotas.boot.now();
-        let mut hand = self.hand();
+        let mut block = self.block();
         let now = self.quotas.clock.now();
-        let hand = self.hand_of(&mut hand, quota, now);
-        let known = hand.left.filter(|(_, at)| tick.since(*at) < KNOWN_FOR);
+        let block = self.current_block(&mut block, quota, now);
+        let known = block
+            .left
+            .filter(|(_, at)| tick.since(*at) < BALANCE_VALID_FOR);
         if units == 0 {
             return match known {
-                Some(_) => Taken::Done((true, hand.standing(now))),
-                None => Taken::Ask,
+                Some(_) => Taken::Done((true, block.status(now))),
+                None => Taken::Refill,
             };
         }
-        if units <= hand.units {
-            hand.units -= units;
-            hand.spent_at = tick;
-            hand.pace.spend(units);
-            let answer = (true, hand.standing(now));
-            return match hand.pace.is_nearly_out(hand.units) && hand.may_be_left() {
-                true => Taken::NearlyOut(answer),
-                false => Taken::Done(answer),
+        if units <= block.units {
+            block.units -= units;
+            block.spent_at = tick;
+            block.prefetch_size.spend(units);
+            let result = (true, block.status(now));
+            return match block.prefetch_size.is_nearly_empty(block.units) && block.may_be_left() {
+                true => Taken::NearlyEmpty(result),
+                false => Taken::Done(result),
             };
         }
         match known {
-            Some((left, _)) if left + hand.units < units => {
-                Taken::Done((false, hand.standing(now)))
+            Some((left, _)) if left + block.units < units => {
+                Taken::Done((false, block.status(now)))
             }
-            _ => Taken::Ask,
+            _ => Taken::Refill,
         }
     }
 
     async fn refill(&self, quota: Quota) -> Result<(), Error> {
-        let (account, demand, stale) = {
-            let mut hand = self.hand();
-            let hand = self.hand_of(&mut hand, quota, self.quotas.clock.now());
-            let (least, waiting) = self.line.waiting();
+        let (period, demand, stale) = {
+            let mut block = self.block();
+            let block = self.current_block(&mut block, quota, self.quotas.clock.now());
+            let (minimum, waiting) = self.refill_queue.waiting();
             let demand = Demand {
-                least: least.saturating_sub(hand.units),
-                waiting: waiting.saturating_sub(hand.units),
-                ahead: hand.pace.next(self.quotas.boot.now(), BLOCK),
+                minimum: minimum.saturating_sub(block.units),
+                waiting: waiting.saturating_sub(block.units),
+                prefetch: block
+                    .prefetch_size
+                    .next(self.quotas.boot.now(), BLOCK_DURATION),
             };
-            (self.account(quota, hand.start), demand, hand.stale.take())
+            (self.period(quota, block.start), demand, block.stale.take())
         };
         let reservations = &self.quotas.reservations;
-        let reserved = reservations.reserve(account, quota, demand, stale).await?;
+        let reserved = reservations.reserve(period, quota, demand, stale).await?;
         let now = self.quotas.boot.now();
-        let mut hand = self.hand();
-        match &mut *hand {
-            Some(hand) if hand.quota == quota && hand.start == account.start => {
-                hand.units += reserved.units;
-                hand.pace
+        let mut block = self.block();
+        match &mut *block {
+            Some(block) if block.quota == quota && block.start == period.start => {
+                block.units += reserved.units;
+                block
+                    .prefetch_size
                     .granted(reserved.units.saturating_sub(demand.waiting));
-                hand.left = Some((reserved.left, now));
+                block.left = Some((reserved.left, now));
             }
             // In between the period ended, or the quota was changed.
-            Some(hand) if reserved.units > 0 && hand.stale.is_none() => {
-                hand.stale = Some((account, reserved.units));
+            Some(block) if reserved.units > 0 && block.stale.is_none() => {
+                block.stale = Some((period, reserved.units));
             }
-            _ if reserved.units > 0 => reservations.give_back(account, reserved.units),
+            _ if reserved.units > 0 => reservations.give_back(period, reserved.units),
             _ => {}
         }
         Ok(())
     }
 
     fn spawn(&self, refill: impl Future<Output = ()> + Send + 'static) {
-        self.quotas.tasks.spawn(spans::carried(refill));
+        self.quotas.tasks.spawn(traces::carried(refill));
     }
 }
 
-impl Hand {
+impl Block {
     /// Whether it is worth asking for more.
     fn may_be_left(&self) -> bool {
         self.left.is_none_or(|(left, _)| left > 0)
     }
 
-    fn standing(&self, now: UtcTime) -> QuotaStanding {
+    fn status(&self, now: UtcTime) -> QuotaStatus {
         let resets_at = self.quota.period().end(self.start);
         let seconds = |since: UtcTime, end: UtcTime| {
             let micros = end.since(since).as_micros();
             u64::try_from(micros.div_ceil(1_000_000)).unwrap_or(u64::MAX)
         };
-        QuotaStanding {
+        QuotaStatus {
             quota: self.quota,
             remaining: self.units + self.left.map_or(0, |(left, _)| left),
             began_at: self.start,
@@ -285,8 +293,9 @@ impl Hand {
 
 impl Counter for QuotaCounter {
     fn is_idle(&self) -> bool {
-        let hand = self.hand();
-        hand.as_ref()
-            .is_none_or(|hand| hand.units == 0 && hand.stale.is_none())
+        let block = self.block();
+        block
+            .as_ref()
+            .is_none_or(|block| block.units == 0 && block.stale.is_none())
     }
 }

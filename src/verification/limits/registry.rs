@@ -1,11 +1,13 @@
-//! What is counted of many things, in memory: bounded, and without a lock across them.
+//! What is counted of many things, in key_cache: bounded, and without a lock across them.
 
 use std::{
     collections::HashMap,
     hash::RandomState,
     hash::{BuildHasher as _, Hash},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 const SHARDS: usize = 64;
 
@@ -79,8 +81,7 @@ fn make_room<K: Hash + Eq + Copy, C: Counter>(
 }
 
 fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while holding it.
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+    shard.lock()
 }
 
 #[cfg(test)]

@@ -4,18 +4,19 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::tasks::Tasks;
 use crate::{
-    core::{error::Error, limit::Quota},
     db::{Conn, Db},
-    models::quota_usage::{self, Account, Demand, Reserved},
+    domain::{error::Error, limit::Quota},
+    models::quota_usage::{self, Demand, QuotaPeriod, Reserved},
 };
 
 /// Orders of one transaction: nobody waits long behind it.
@@ -41,7 +42,7 @@ struct Shared {
 #[derive(Default)]
 struct Orders {
     reservations: VecDeque<Order>,
-    returns: VecDeque<(Account, u64)>,
+    returns: VecDeque<(QuotaPeriod, u64)>,
     /// Who waits until there are no returns that can be done.
     finishing: Vec<oneshot::Sender<()>>,
     /// Whether somebody serves each kind.
@@ -56,11 +57,11 @@ enum Kind {
 }
 
 struct Order {
-    account: Account,
+    period: QuotaPeriod,
     quota: Quota,
     demand: Demand,
     /// What is given back before, in the same transaction.
-    stale: Option<(Account, u64)>,
+    stale: Option<(QuotaPeriod, u64)>,
     answer: oneshot::Sender<Result<Reserved, Error>>,
 }
 
@@ -80,10 +81,10 @@ impl Reservations {
     /// may have been taken all the same; nobody spends those.
     pub(super) async fn reserve(
         &self,
-        account: Account,
+        period: QuotaPeriod,
         quota: Quota,
         demand: Demand,
-        stale: Option<(Account, u64)>,
+        stale: Option<(QuotaPeriod, u64)>,
     ) -> Result<Reserved, Error> {
         let (answer, reserved) = oneshot::channel();
         {
@@ -92,7 +93,7 @@ impl Reservations {
                 return Err(Error::Unavailable("too many wait for their quota".into()));
             }
             orders.reservations.push_back(Order {
-                account,
+                period,
                 quota,
                 demand,
                 stale,
@@ -111,10 +112,10 @@ impl Reservations {
 
     /// Gives units back, as soon as the database can be reached. If it fails then, they are not given back
     /// again: it may have happened.
-    pub(super) fn give_back(&self, account: Account, units: u64) {
+    pub(super) fn give_back(&self, period: QuotaPeriod, units: u64) {
         let mut orders = self.shared.orders();
         if orders.returns.len() < MAX_WAITING {
-            orders.returns.push_back((account, units));
+            orders.returns.push_back((period, units));
         }
         self.serve(&mut orders, Kind::Returns);
     }
@@ -153,8 +154,7 @@ impl Reservations {
 
 impl Shared {
     fn orders(&self) -> MutexGuard<'_, Orders> {
-        // Nothing panics while holding it.
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+        self.orders.lock()
     }
 }
 
@@ -209,18 +209,18 @@ impl Service {
 
     async fn reserve(&self, mut reservations: Vec<Order>) {
         // Two instances that take of the same accounts lock them in the same order.
-        reservations.sort_by_key(|order| order.account);
+        reservations.sort_by_key(|order| order.period);
         let wanted: Vec<_> = reservations
             .iter()
-            .map(|order| (order.account, order.quota, order.demand, order.stale))
+            .map(|order| (order.period, order.quota, order.demand, order.stale))
             .collect();
         let reserve = move |conn: &mut Conn| {
             let mut reserved = Vec::new();
-            for (account, quota, demand, stale) in wanted {
-                if let Some((account, units)) = stale {
-                    quota_usage::give_back(conn, account, units)?;
+            for (period, quota, demand, stale) in wanted {
+                if let Some((period, units)) = stale {
+                    quota_usage::give_back(conn, period, units)?;
                 }
-                reserved.push(quota_usage::reserve(conn, account, quota, demand)?);
+                reserved.push(quota_usage::reserve(conn, period, quota, demand)?);
             }
             Ok(reserved)
         };
@@ -231,10 +231,10 @@ impl Service {
                     .taken
                     .fetch_add(blocks as u64, Ordering::Relaxed);
                 for (order, reserved) in reservations.into_iter().zip(reserved) {
-                    let account = order.account;
+                    let period = order.period;
                     if let Err(Ok(Reserved { units, .. })) = order.answer.send(Ok(reserved)) {
                         // Nobody takes it into a hand.
-                        self.shared.orders().returns.push_back((account, units));
+                        self.shared.orders().returns.push_back((period, units));
                     }
                 }
             }
@@ -249,15 +249,15 @@ impl Service {
     }
 
     /// Whether it is worth going on.
-    async fn give_back(&self, mut returns: Vec<(Account, u64)>) -> bool {
+    async fn give_back(&self, mut returns: Vec<(QuotaPeriod, u64)>) -> bool {
         if self.shared.db.ping().await.is_err() {
             self.shared.orders().returns.extend(returns);
             return false;
         }
-        returns.sort_by_key(|(account, _)| *account);
+        returns.sort_by_key(|(period, _)| *period);
         let give_back = move |conn: &mut Conn| {
-            for (account, units) in returns {
-                quota_usage::give_back(conn, account, units)?;
+            for (period, units) in returns {
+                quota_usage::give_back(conn, period, units)?;
             }
             Ok(())
         };

@@ -1,4 +1,4 @@
-//! What was done with keys: counted in memory, written in batches, so that no request waits for a write.
+//! What was done with keys: counted in key_cache, written in batches, so that no request waits for a write.
 //!
 //! A check adds one to a word that belongs to its key, and is done. Once in a while the words are emptied
 //! into a table of what waits to be written, by key, hour and outcome, and a batch of it is frozen, given
@@ -14,12 +14,13 @@ mod tally;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{sleep, timeout};
 
 pub(super) use self::tally::Tally;
@@ -27,23 +28,23 @@ use self::{
     pending::{Pending, Place, rows},
     tally::{Hour, Noted, Word},
 };
-use super::known_key::KnownKey;
+use crate::verification::cached_key::CachedKey;
 use crate::{
-    core::{
+    config::UsageConfig,
+    db::{Conn, Db},
+    domain::{
         clock::{Clock, UtcTime},
-        config::UsageConfig,
         error::Error,
         id::InstanceId,
         usage::Outcome,
     },
-    db::{Conn, Db},
     models::usage::{
         Count,
         writing::{self, Batch},
     },
 };
 
-/// Keys that wait for their counts to be collected, which keeps them in memory. Past it they are
+/// Keys that wait for their counts to be collected, which keeps them in key_cache. Past it they are
 /// collected at once.
 const MAX_WAITING: usize = 100_000;
 /// Places that are written in one transaction: others write in between.
@@ -61,7 +62,7 @@ struct Shared {
     db: Db,
     clock: Clock,
     unknown: Word,
-    waiting: Mutex<Vec<Arc<KnownKey>>>,
+    waiting: Mutex<Vec<Arc<CachedKey>>>,
     pending: Mutex<Pending>,
     writer: tokio::sync::Mutex<Writer>,
     unwritten: AtomicU64,
@@ -102,7 +103,7 @@ impl Usage {
     }
 
     /// Counts a check of a key, or of what is none.
-    pub(super) fn note(&self, key: Option<&Arc<KnownKey>>, outcome: Outcome, now: UtcTime) {
+    pub(super) fn note(&self, key: Option<&Arc<CachedKey>>, outcome: Outcome, now: UtcTime) {
         let hour = Hour::of(now);
         let noted = match key {
             Some(key) => key.tally().note(outcome, hour),
@@ -214,7 +215,7 @@ impl Usage {
 }
 
 impl Shared {
-    fn wait(&self, key: &Arc<KnownKey>) {
+    fn wait(&self, key: &Arc<CachedKey>) {
         let mut waiting = lock(&self.waiting);
         if waiting.len() < MAX_WAITING {
             waiting.push(key.clone());
@@ -242,7 +243,7 @@ impl Shared {
         }
     }
 
-    fn collect_of(&self, key: &KnownKey, pending: &mut Pending) {
+    fn collect_of(&self, key: &CachedKey, pending: &mut Pending) {
         key.tally().take(|hour, outcome, count| {
             let place = Place {
                 key: Some((key.id, key.user_id)),
@@ -276,5 +277,5 @@ impl Shared {
 
 /// Nothing panics while holding one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::tally::Hour;
 use crate::{
-    core::{
+    domain::{
         id::{ApiKeyId, SubjectId, UserId},
         usage::Outcome,
     },

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use crate::{
-    core::{
+    config::UsageConfig,
+    db::{Conn, Db},
+    domain::{
         clock::{Clock, UtcTime},
-        config::UsageConfig,
         error::Error,
         usage::days_before,
     },
-    db::{Conn, Db},
     models::usage::{
         roll_up::{self, Kept},
         writing,

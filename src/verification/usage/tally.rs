@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::core::{clock::UtcTime, usage::Outcome};
+use crate::domain::{clock::UtcTime, usage::Outcome};
 
 /// The bits of a word that hold the count. Those above hold the hour.
 const COUNT_BITS: u32 = 40;

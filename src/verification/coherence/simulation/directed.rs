@@ -10,20 +10,21 @@ use super::{
     world::{digest, facts},
 };
 use crate::{
-    core::{boot_clock::BootClock, config::CacheConfig, error::Error, id::InstanceId},
+    config::CacheConfig,
+    domain::{boot_clock::BootClock, error::Error, id::InstanceId},
     models::{
         instance::Instance,
         key_change::{Change, News, Revision},
     },
     verification::{
+        cached_key::CachedKey,
         coherence::{
             acks::{Acks, Pending},
             channel::Channel,
             member::Member,
         },
         guard::{Guard, simulated::without},
-        known_key::KnownKey,
-        memory::Memory,
+        key_cache::KeyCache,
     },
 };
 
@@ -89,17 +90,17 @@ fn without_renewal_before_news() {
                     lease: Duration::from_secs(2),
                     max_keys: 10,
                 };
-                let memory = Memory::new(&config, boot).unwrap();
+                let key_cache = KeyCache::new(&config, boot).unwrap();
                 let channel = AtTheLastMoment { renewals: 0 };
-                let mut member = Member::new(&memory, boot, channel);
+                let mut member = Member::new(&key_cache, boot, channel);
                 member.renew().await.unwrap();
-                let tickets = memory.find(&digest(0)).unwrap_err();
-                let key = KnownKey::new(facts(0, false), boot.now()).into();
-                memory.remember(tickets, digest(0), Some(&key));
+                let tickets = key_cache.find(&digest(0)).unwrap_err();
+                let key = CachedKey::new(facts(0, false), boot.now()).into();
+                key_cache.insert(tickets, digest(0), Some(&key));
                 // Everybody has taken it for dead by now.
                 tokio::time::sleep(config.lease * 2).await;
                 member.renew().await.unwrap();
-                memory.is_trusted() && memory.find(&digest(0)).is_ok()
+                key_cache.is_trusted() && key_cache.find(&digest(0)).is_ok()
             })
         })
     };

@@ -88,7 +88,7 @@ async fn live(world: Shared) {
                 node: channel,
                 notes,
             };
-            let member = Member::new(&keeper.memory, keeper.boot, wire);
+            let member = Member::new(&keeper.key_cache, keeper.boot, wire);
             run(member, keeper.stop.notified()).await;
         });
         process.spawn_local(serve(node.clone()));

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use super::world::{Shared, TIMEOUT, World, call, digest, facts, lock};
 use crate::{
-    core::{
-        boot_clock::BootClock, clock::UtcTime, config::CacheConfig, error::Error, id::InstanceId,
-        security::api_key::KeyDigest,
+    config::CacheConfig,
+    domain::{
+        api_key::KeyDigest, boot_clock::BootClock, clock::UtcTime, error::Error, id::InstanceId,
     },
     models::{instance::Instance, key_facts::KeyFacts},
     verification::{
@@ -25,8 +25,8 @@ use crate::{
             change::{Committed, carry_out},
         },
         engine::{Request, decide},
+        key_cache::KeyCache,
         lookup::{Lookup, Source},
-        memory::Memory,
     },
 };
 
@@ -35,7 +35,7 @@ pub(super) struct Node {
     pub(super) world: Shared,
     pub(super) id: InstanceId,
     pub(super) boot: BootClock,
-    pub(super) memory: Arc<Memory>,
+    pub(super) key_cache: Arc<KeyCache>,
     pub(super) acks: Acks,
     pub(super) lookup: Lookup<Database>,
     /// Until when it stands still.
@@ -69,13 +69,13 @@ impl Node {
             lease: lock(world).mood.lease,
             max_keys: 1000,
         };
-        let memory = Arc::new(Memory::new(&config, boot).unwrap());
+        let key_cache = Arc::new(KeyCache::new(&config, boot).unwrap());
         Rc::new(Self {
             world: world.clone(),
             id,
             boot,
-            lookup: Lookup::new(Database(world.clone()), boot, Some(memory.clone())),
-            memory,
+            lookup: Lookup::new(Database(world.clone()), boot, Some(key_cache.clone())),
+            key_cache,
             acks: Acks::new(),
             still_until: Mutex::new(Instant::now()),
             stop: Notify::new(),

@@ -9,7 +9,7 @@ use super::{
     world::{Note, World},
 };
 use crate::{
-    core::error::Error,
+    domain::error::Error,
     models::{
         instance::Instance,
         key_change::{News, Revision},

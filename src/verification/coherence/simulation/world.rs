@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use super::KEYS;
 use crate::{
-    core::{
+    domain::{
+        api_key::{Environment, KeyDigest},
         clock::UtcTime,
         error::Error,
         id::{ApiKeyId, InstanceId, UserId},
-        security::api_key::{Environment, KeyDigest},
     },
     models::{
         instance::Instance,

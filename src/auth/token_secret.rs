@@ -1,0 +1,58 @@
+//! The secret that an embedded database makes for itself on its first start.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use rand::{TryRng as _, rngs::SysRng};
+
+use crate::config::JwtSecret;
+
+/// Where it is kept: beside the database, so that whoever moves or backs up the one sees the other.
+pub fn path_beside(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".jwt-secret");
+    name.into()
+}
+
+/// Reads the secret, or makes it. The caller keeps other processes from doing the same meanwhile.
+pub fn load_or_make(path: &Path) -> io::Result<JwtSecret> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path)?,
+        read => read?,
+    };
+    text.trim()
+        .parse()
+        .map_err(|problem: String| io::Error::new(io::ErrorKind::InvalidData, problem))
+}
+
+/// Written aside and renamed: a crash leaves either no secret or a whole one.
+fn make(path: &Path) -> io::Result<String> {
+    let mut bytes = [0u8; 32];
+    SysRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(io::Error::other)?;
+    let text = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, bytes);
+
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(text)
+}

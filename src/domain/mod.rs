@@ -1,0 +1,16 @@
+//! The vocabulary of the service: values and their rules, without I/O. Depends on nothing else in the crate.
+
+pub mod api_key;
+pub mod boot_clock;
+pub mod clock;
+pub mod email;
+pub mod error;
+pub mod id;
+pub mod json_object;
+pub mod limit;
+pub mod merge_patch;
+pub mod network;
+pub mod permission;
+pub mod scope;
+pub(crate) mod text;
+pub mod usage;

@@ -1,0 +1,78 @@
+//! Failed logins, counted by all instances together.
+
+use std::time::Duration;
+
+use super::{Redis, Unreachable};
+
+/// Subject whose failed logins are counted: an account or a client address.
+#[derive(Debug, Clone)]
+pub(crate) struct LoginSubject {
+    /// The Redis key.
+    pub name: String,
+    /// Failures that it may have within the window.
+    pub limit: usize,
+}
+
+/// Result of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LoginPermit {
+    Granted,
+    /// The subject with this index has too many failures.
+    Throttled {
+        subject: usize,
+        wait: Duration,
+    },
+    /// As many attempts are in progress as may still fail.
+    TooManyInProgress,
+}
+
+/// Step in the life of one login attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LoginStep {
+    /// Only reads whether an attempt may begin.
+    Ask,
+    Begin,
+    Fail,
+    Forgive,
+}
+
+impl LoginStep {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Begin => "begin",
+            Self::Fail => "fail",
+            Self::Forgive => "forgive",
+        }
+    }
+}
+
+impl Redis {
+    /// Records a step of the attempt `id` for both of its subjects. Failures count for `window`.
+    pub(crate) async fn login_step(
+        &self,
+        step: LoginStep,
+        id: &str,
+        subjects: &[LoginSubject; 2],
+        window: Duration,
+    ) -> Result<LoginPermit, Unreachable> {
+        let mut script = self.shared.login_script.prepare_invoke();
+        for subject in subjects {
+            script.key(&subject.name);
+        }
+        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        script.arg(step.as_str()).arg(id).arg(window);
+        for subject in subjects {
+            script.arg(subject.limit);
+        }
+        let ((subject, wait), _): ((i64, i64), _) = self.invoke(&script).await?;
+        Ok(match usize::try_from(subject) {
+            Ok(0) => LoginPermit::Granted,
+            Ok(number) => LoginPermit::Throttled {
+                subject: number - 1,
+                wait: Duration::from_millis(u64::try_from(wait).unwrap_or(0)),
+            },
+            Err(_) => LoginPermit::TooManyInProgress,
+        })
+    }
+}
