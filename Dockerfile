@@ -1,11 +1,11 @@
-# The service in an image without a shell: docker build --tag latchkey .
+# Image of the service, without a shell: docker build --tag latchkey .
 #
-# It needs BuildKit, which `docker build` uses by default, or Buildah.
+# The build needs BuildKit, which `docker build` uses by default, or Buildah.
 
 # The version is `rust-version` in Cargo.toml.
 FROM rust:1.95-slim-bookworm AS build
 
-# For OpenSSL, which is built in. Their versions are Debian's to keep safe.
+# Tools to build OpenSSL, which is linked in. Their versions are not pinned: Debian keeps them secure.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends make perl \
@@ -18,8 +18,8 @@ COPY benches benches
 COPY migrations migrations
 COPY src src
 
-# What was built of the dependencies is kept from one build to the next. It is in no layer, so the
-# program has to leave the folder.
+# The built dependencies are cached between builds. The cache is not part of a layer, so the program has to be
+# copied out of it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release --bin latchkey \
@@ -35,10 +35,10 @@ LABEL org.opencontainers.image.title="latchkey" \
 COPY --from=build /image/usr/local/bin/latchkey /usr/local/bin/latchkey
 COPY --from=build --chown=65532:65532 /image/data /data
 
-# A number, so that whoever runs it can see that it is not root.
+# A numeric user, so that the container runtime can verify that it is not root.
 USER 65532:65532
 
-# The embedded database is in `data/` of the working folder.
+# The embedded database is in `data/` of the working directory.
 WORKDIR /
 VOLUME ["/data"]
 
@@ -46,8 +46,8 @@ ENV HOST=0.0.0.0
 EXPOSE 8000
 
 STOPSIGNAL SIGTERM
-# Whether it answers at all: many who start containers restart one that is not healthy, which brings no
-# database back. `health` itself waits for ten seconds.
+# Checks only that the process is alive. Many orchestrators restart an unhealthy container, and a restart does not
+# repair an unreachable database. `health` itself has a timeout of ten seconds.
 HEALTHCHECK --interval=15s --timeout=12s --start-period=30s --retries=3 \
     CMD ["/usr/local/bin/latchkey", "health", "--live"]
 ENTRYPOINT ["/usr/local/bin/latchkey"]

@@ -1,5 +1,6 @@
-//! What the decision itself takes, in the process, from a warm cache: a whole check of keys with limits
-//! and without, and beside it SHA-256 and the checksum of the same key, which none can do without.
+//! Duration of a decision in the process, with a warm cache: a complete check of keys with and without limits.
+//!
+//! It is compared with SHA-256 and the checksum of the same key, which every implementation needs.
 //!
 //! `cargo bench --bench decision`
 
@@ -9,7 +10,7 @@
     reason = "a benchmark may fail"
 )]
 
-#[expect(dead_code, reason = "made for the other benchmarks as well")]
+#[expect(dead_code, reason = "shared with the other benchmarks")]
 mod support;
 
 use std::{
@@ -25,7 +26,7 @@ use support::{
 };
 
 const KEYS: usize = 10_000;
-/// The decision besides SHA-256.
+/// Target for the decision without SHA-256 and checksum, in nanoseconds.
 const TARGET_NANOS: f64 = 1000.0;
 
 fn main() {
@@ -34,31 +35,31 @@ fn main() {
         let engine = Leased::with(keys::generate(KEYS), with, &LimitConfig::default());
         engine.keys.iter().for_each(|key| engine.verify(key));
         decide(&mut criterion, &format!("one key, {limits}"), &engine, 1);
-        // Of a quota each key would wait for its first blocks: that is not the decision.
+        // With a quota, each key would first wait for a block of units. That is not part of the decision.
         if with.quota.is_none() {
-            let what = format!("each another of 10,000 keys, {limits}");
-            decide(&mut criterion, &what, &engine, KEYS);
+            let name = format!("10,000 keys in turn, {limits}");
+            decide(&mut criterion, &name, &engine, KEYS);
         }
     }
     criterion.final_summary();
 }
 
-/// Of so many of its keys.
-fn decide(criterion: &mut Criterion, what: &str, engine: &Leased, count: usize) {
+/// Measures decisions about the first `count` keys of an engine.
+fn decide(criterion: &mut Criterion, name: &str, engine: &Leased, count: usize) {
     let keys = || engine.keys[..count].iter().map(String::as_str).cycle();
     let _in_runtime = engine.enter();
     let mut all = keys();
     let mut waits = 0;
-    let verify = measure(criterion, what, "verify", || {
+    let verify = measure(criterion, name, "verify", || {
         let key = all.next().unwrap();
-        // For the next block of a quota, if it does not come in time.
+        // The check waits if the next block of a quota is not there in time.
         if engine.verify_at_once(key).is_none() {
             waits += 1;
             engine.verify(key);
         }
     });
     let mut all = keys();
-    let digest = measure(criterion, what, "SHA-256 and checksum", || {
+    let digest = measure(criterion, name, "SHA-256 and checksum", || {
         black_box(KeyDigest::of_presented(black_box(all.next().unwrap()))).unwrap();
     });
     let decision = verify - digest;
@@ -68,12 +69,12 @@ fn decide(criterion: &mut Criterion, what: &str, engine: &Leased, count: usize) 
         "missed"
     };
     println!(
-        "{what}: {verify:.0} ns, of which SHA-256 and checksum {digest:.0} and the decision \
-         {decision:.0}; {waits} waited   target less than {TARGET_NANOS} besides SHA-256: {verdict}\n"
+        "{name}: {verify:.0} ns, of which SHA-256 and checksum {digest:.0} and the decision \
+         {decision:.0}; {waits} waited   target for the decision: less than {TARGET_NANOS} ns: {verdict}\n"
     );
 }
 
-/// The median, in nanoseconds.
+/// Returns the median duration in nanoseconds.
 fn measure(criterion: &mut Criterion, group: &str, name: &str, mut work: impl FnMut()) -> f64 {
     let mut samples = Vec::new();
     let mut group = criterion.benchmark_group(group);

@@ -1,4 +1,4 @@
-//! What a flood of logins does to requests with an API key.
+//! Effect of a flood of logins on the latency of requests with an API key.
 //!
 //! `cargo bench --bench http`, on SQLite; on PostgreSQL too where `BENCH_DATABASE_URL` names an empty
 //! database. Load and server share the machine, so only the ratios mean something.
@@ -9,7 +9,7 @@
     reason = "a benchmark may fail"
 )]
 
-#[expect(dead_code, reason = "made for the other benchmarks as well")]
+#[expect(dead_code, reason = "shared with the other benchmarks")]
 mod support;
 
 use std::{
@@ -22,16 +22,17 @@ use std::{
 };
 
 use support::{
-    CREDENTIALS, Connection, ask, get, latencies_of, load::CONNECTIONS, member, on_both_databases,
-    p, post, program::Program, sign_up,
+    CREDENTIALS, Connection, get, json_member, latencies_of, load::CONNECTIONS, on_both_databases,
+    p, post, program::Program, send, sign_up,
 };
 
 const ROUND: Duration = Duration::from_secs(3);
-/// Well below what the machine can do: this measures waiting, not saturation.
+/// Pause between two requests of a connection. The load is far below the capacity: the benchmark measures waiting, not
+/// saturation.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Clients that log in without pause.
+/// Number of clients that log in without pauses.
 const LOGINS: usize = 16;
-/// How much longer a request may take while they do.
+/// Maximum ratio of the latency during the flood to that without it.
 const TARGET: f64 = 3.0;
 
 fn main() {
@@ -43,13 +44,13 @@ fn measure(name: &str, database_url: &str) {
     let address = &program.address;
     let authorization = sign_up(address);
     let login = post("/auth/login", "", CREDENTIALS);
-    let key = member(
-        &ask(address, &post("/api-keys", &authorization, "{}")),
+    let key = json_member(
+        &send(address, &post("/api-keys", &authorization, "{}")),
         "api_key",
     );
     let protected = get("/protected", &format!("x-api-key: {key}\r\n"));
 
-    println!("{name}, {CONNECTIONS} connections that ask every {PAUSE:?}");
+    println!("{name}, {CONNECTIONS} connections, each with a request every {PAUSE:?}");
     let quiet = latencies(address, &protected);
     let flood = Flood::start(address, &login);
     let flooded = latencies(address, &protected);
@@ -64,7 +65,7 @@ fn measure(name: &str, database_url: &str) {
          long   target at most {TARGET} times: {verdict}"
     );
     println!(
-        "  login         p50 {:?} alone, {:?} of {} under that load, and {} turned away",
+        "  login         p50 {:?} alone, {:?} of {} during the flood; {} rejected with 503",
         p(50, &alone),
         p(50, &under_load),
         under_load.len(),
@@ -73,23 +74,23 @@ fn measure(name: &str, database_url: &str) {
     program.stop();
 }
 
-/// How long each answer took.
+/// Returns the latency of each response.
 fn latencies(address: &str, request: &str) -> Vec<Duration> {
     let stop = AtomicBool::new(false);
-    let ask = || {
+    let client = || {
         let mut connection = Connection::open(address);
-        let mut took = Vec::new();
+        let mut latencies = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            let asked = Instant::now();
-            assert!(connection.ask(request).starts_with("HTTP/1.1 200"));
-            took.push(asked.elapsed());
+            let started = Instant::now();
+            assert!(connection.send(request).starts_with("HTTP/1.1 200"));
+            latencies.push(started.elapsed());
             thread::sleep(PAUSE);
         }
-        // The first one waited for the connection too.
-        took.split_off(1)
+        // Drops the first one, which includes the time until the server accepted the connection.
+        latencies.split_off(1)
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(ask)).collect();
+        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(client)).collect();
         thread::sleep(ROUND);
         stop.store(true, Ordering::Relaxed);
         threads
@@ -99,7 +100,7 @@ fn latencies(address: &str, request: &str) -> Vec<Duration> {
     })
 }
 
-/// Clients that log in without pause until they are stopped.
+/// Clients that log in without pauses until they are stopped.
 struct Flood {
     stop: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<Vec<Option<Duration>>>>,
@@ -112,19 +113,19 @@ impl Flood {
             let (address, login, stop) = (address.to_owned(), login.to_owned(), stop.clone());
             thread::spawn(move || {
                 let mut connection = Connection::open(&address);
-                let mut took = Vec::new();
+                let mut latencies = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    let asked = Instant::now();
-                    let answer = connection.ask(&login);
-                    // A login whose turn does not come in time is told so.
-                    let turned_away = answer.starts_with("HTTP/1.1 503");
+                    let started = Instant::now();
+                    let response = connection.send(&login);
+                    // A login that does not get a permit of the wait queue in time is rejected with 503.
+                    let is_rejected = response.starts_with("HTTP/1.1 503");
                     assert!(
-                        turned_away || answer.starts_with("HTTP/1.1 200"),
-                        "{answer}"
+                        is_rejected || response.starts_with("HTTP/1.1 200"),
+                        "{response}"
                     );
-                    took.push((!turned_away).then(|| asked.elapsed()));
+                    latencies.push((!is_rejected).then(|| started.elapsed()));
                 }
-                took
+                latencies
             })
         };
         let threads = (0..LOGINS).map(client).collect();
@@ -132,7 +133,7 @@ impl Flood {
         Self { stop, threads }
     }
 
-    /// How long each login took; `None` of those that were turned away.
+    /// Stops the clients. Returns the latency of each login, or `None` for those that were rejected.
     fn stop(self) -> Vec<Option<Duration>> {
         self.stop.store(true, Ordering::Relaxed);
         self.threads

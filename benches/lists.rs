@@ -1,5 +1,4 @@
-//! The last page of 100,000 keys of one person beside the first, in the same run, and filters that find
-//! nothing in all of them.
+//! Latency of the last page of 100,000 keys of one user compared with the first page, and of filters that match no key.
 //!
 //! `cargo bench --bench lists`, on SQLite; on PostgreSQL too where `BENCH_DATABASE_URL` names an empty
 //! database.
@@ -10,7 +9,7 @@
     reason = "a benchmark may fail"
 )]
 
-#[expect(dead_code, reason = "made for the other benchmarks as well")]
+#[expect(dead_code, reason = "shared with the other benchmarks")]
 mod support;
 
 use diesel::{Connection as _, PgConnection, RunQueryDsl as _, SqliteConnection, sql_query};
@@ -28,10 +27,10 @@ fn measure(name: &str, database_url: &str) {
     fill(database_url);
     let list = |query: &str| {
         let request = get(&format!("/api-keys?{query}"), &authorization);
-        let took = latencies_of(&address, &request, TIMES);
-        (p(50, &took), p(99, &took))
+        let latencies = latencies_of(&address, &request, TIMES);
+        (p(50, &latencies), p(99, &latencies))
     };
-    println!("{name}, 100,000 keys of one person, 100 in a page, {TIMES} times each");
+    println!("{name}, 100,000 keys of one user, 100 per page, {TIMES} requests each");
     let first = list("limit=100");
     let last = list(&format!(
         "limit=100&cursor={}",
@@ -45,11 +44,11 @@ fn measure(name: &str, database_url: &str) {
     );
     for query in ["status=revoked", "environment=test", "q=nothing"] {
         let (p50, p99) = list(query);
-        println!("  ?{query:<17}p50 {p50:?}, p99 {p99:?}, finding nothing in all of them");
+        println!("  ?{query:<17}p50 {p50:?}, p99 {p99:?}, without any match");
     }
 }
 
-/// 100,000 keys that no secret belongs to.
+/// Inserts 100,000 rows of keys with made-up digests.
 fn fill(database_url: &str) {
     let columns =
         "id, lineage_id, user_id, name, name_folded, environment, prefix, digest, created_at";
@@ -78,7 +77,7 @@ fn fill(database_url: &str) {
     }
 }
 
-/// The cursor that leads to the last page.
+/// Returns the cursor of the last page.
 fn last_cursor(address: &str, authorization: &str) -> String {
     let mut cursor = String::new();
     loop {
@@ -86,7 +85,7 @@ fn last_cursor(address: &str, authorization: &str) -> String {
             "" => "limit=100".to_owned(),
             cursor => format!("limit=100&cursor={cursor}"),
         };
-        let page = support::ask(address, &get(&format!("/api-keys?{query}"), authorization));
+        let page = support::send(address, &get(&format!("/api-keys?{query}"), authorization));
         let next = page
             .split("cursor=")
             .nth(1)

@@ -1,5 +1,5 @@
-//! How long DELETE takes to answer, which it does when no instance accepts the key any more: with three
-//! healthy instances, and with one of them stopped.
+//! Latency of DELETE, which responds when no instance accepts the key any more: with three healthy instances, and with
+//! one of them paused.
 //!
 //! `BENCH_DATABASE_URL=postgres://… cargo bench --bench revocation`, on an empty database.
 
@@ -9,7 +9,7 @@
     reason = "a benchmark may fail"
 )]
 
-#[expect(dead_code, reason = "made for the other benchmarks as well")]
+#[expect(dead_code, reason = "shared with the other benchmarks")]
 mod support;
 
 use std::{
@@ -17,12 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{ask, get, member, p, post, program::Program, sign_up};
+use support::{get, json_member, p, post, program::Program, send, sign_up};
 
+/// Number of revocations with three healthy instances.
 const HEALTHY: usize = 500;
-const STOPPED: usize = 5;
-/// Until an instance that goes on counts again.
-const BACK: Duration = Duration::from_secs(1);
+/// Number of revocations with a paused instance.
+const PAUSED: usize = 5;
+/// Time until a resumed instance holds a lease again.
+const RECOVERY: Duration = Duration::from_secs(1);
 
 fn main() {
     let Ok(url) = std::env::var("BENCH_DATABASE_URL") else {
@@ -37,45 +39,45 @@ fn main() {
         "three healthy instances",
         (0..HEALTHY).map(|_| revoke()(0)).collect(),
     );
-    let while_stopped = |_| {
+    let while_paused = |_| {
         let delete = revoke();
         instances[2].signal("STOP");
-        let took = delete(0);
+        let latency = delete(0);
         instances[2].signal("CONT");
-        thread::sleep(BACK);
-        took
+        thread::sleep(RECOVERY);
+        latency
     };
     report(
-        "one of three stopped",
-        (0..STOPPED).map(while_stopped).collect(),
+        "one of three paused",
+        (0..PAUSED).map(while_paused).collect(),
     );
 }
 
-fn report(what: &str, took: Vec<Duration>) {
-    let (count, p50, p99) = (took.len(), p(50, &took), p(99, &took));
-    println!("DELETE, {what}: p50 {p50:?}, p99 {p99:?} of {count}");
+fn report(name: &str, latencies: Vec<Duration>) {
+    let (count, p50, p99) = (latencies.len(), p(50, &latencies), p(99, &latencies));
+    println!("DELETE, {name}: p50 {p50:?}, p99 {p99:?} of {count}");
 }
 
-/// Makes a key that all of them know. What it answers revokes it at one of them, and says how long that
-/// took.
+/// Creates a key and uses it on all instances, so that all have it in their cache. Returns a function that revokes it
+/// on one instance and returns the latency.
 fn revoke<'a>(
     instances: &'a [Program],
     authorization: &'a str,
 ) -> impl Fn(usize) -> Duration + use<'a> {
-    let created = ask(
+    let created = send(
         &instances[0].address,
         &post("/api-keys", authorization, "{}"),
     );
-    let key = member(&created, "api_key");
+    let key = json_member(&created, "api_key");
     for instance in instances {
         let protected = get("/protected", &format!("x-api-key: {key}\r\n"));
-        assert!(ask(&instance.address, &protected).starts_with("HTTP/1.1 200"));
+        assert!(send(&instance.address, &protected).starts_with("HTTP/1.1 200"));
     }
-    let id = member(&created, "id");
+    let id = json_member(&created, "id");
     let request = format!("DELETE /api-keys/{id} HTTP/1.1\r\nhost: x\r\n{authorization}\r\n");
     move |at| {
-        let asked = Instant::now();
-        assert!(ask(&instances[at].address, &request).starts_with("HTTP/1.1 200"));
-        asked.elapsed()
+        let started = Instant::now();
+        assert!(send(&instances[at].address, &request).starts_with("HTTP/1.1 200"));
+        started.elapsed()
     }
 }

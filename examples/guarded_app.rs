@@ -1,14 +1,14 @@
-//! An app of your own whose routes are guarded in its own process: no call to another service for each
-//! request, and a key that was revoked is refused as soon as that has answered.
+//! An app that checks API keys in its own process, without a call to another service for each request. A revoked key is
+//! rejected as soon as the request that revoked it has its response.
 //!
-//! It takes the same settings as `latchkey serve`: the environment, a `.env` file, or flags. With
-//! PostgreSQL it runs beside the service, as one more instance on its database:
+//! The app has the same settings as `latchkey serve`: the environment, a `.env` file, or flags. With PostgreSQL it runs
+//! beside the service, as one more instance on its database:
 //!
 //! ```sh
 //! DATABASE_URL=postgres://… cargo run --example guarded_app -- --port 9000
 //! ```
 //!
-//! An embedded database is for one process: there it takes the place of the service.
+//! Only one process can use an embedded database. There the app runs instead of the service.
 
 use std::io;
 
@@ -22,7 +22,7 @@ use latchkey::{
 };
 use serde_json::json;
 
-/// Any good key will do.
+/// Accepts any valid key.
 #[get("/me", wrap = "RequireApiKey::new()")]
 async fn me(key: VerifiedKey) -> HttpResponse {
     HttpResponse::Ok().json(json!({"key_id": key.id, "user_id": key.user_id}))
@@ -34,7 +34,7 @@ async fn orders(key: VerifiedKey) -> HttpResponse {
 
 fn routes(app: &mut web::ServiceConfig) {
     app.service(me);
-    // Whatever is added to this scope is guarded, also what nobody has thought of yet.
+    // All routes in this scope need the key, including routes that are added later.
     app.service(
         web::scope("/orders")
             .wrap(RequireApiKey::scope("orders:read"))
@@ -44,7 +44,7 @@ fn routes(app: &mut web::ServiceConfig) {
 
 #[actix_web::main]
 async fn main() -> io::Result<()> {
-    let config = cli::settings_of("guarded_app").map_err(io::Error::other)?;
+    let config = cli::read_settings("guarded_app").map_err(io::Error::other)?;
     let _logs = logs::start(&config.log);
 
     let engine = Engine::open(
@@ -57,29 +57,29 @@ async fn main() -> io::Result<()> {
     let engine = engine.map_err(|error| io::Error::other(error.to_string()))?;
     let engine = web::Data::new(engine);
     let proxies = web::Data::new(config.trusted_proxies.clone());
-    let served = engine.clone();
+    let app_engine = engine.clone();
     let app = move || {
         App::new()
-            .app_data(served.clone())
-            // Whose word on the client's address is believed: for keys that have an allowlist.
+            .app_data(app_engine.clone())
+            // Trusted proxies, for the client's address: keys may have an allowlist.
             .app_data(proxies.clone())
             .configure(routes)
-            // Errors as problem+json, and a line in the log for each request.
+            // Returns errors as problem+json, and logs each request.
             .wrap(from_fn(request_context))
     };
     let server = HttpServer::new(app).bind((config.host.as_str(), config.port))?;
     for address in server.addrs() {
         tracing::info!("listening on http://{address}");
     }
-    // The engine goes on until the server has ended, then gives back what it holds.
-    let (serving, ended) = tokio::sync::oneshot::channel::<()>();
+    // The engine runs until the server has ended. Then it writes pending counts and releases its lease.
+    let (running, ended) = tokio::sync::oneshot::channel::<()>();
     let serve = async {
-        let end = server.run().await;
-        drop(serving);
-        end
+        let result = server.run().await;
+        drop(running);
+        result
     };
-    let stop = async { drop(ended.await) };
-    let (end, kept) = tokio::join!(serve, engine.run(&config.usage, stop));
-    end?;
-    kept.map_err(std::io::Error::other)
+    let shutdown = async { drop(ended.await) };
+    let (served, flushed) = tokio::join!(serve, engine.run(&config.usage, shutdown));
+    served?;
+    flushed.map_err(std::io::Error::other)
 }

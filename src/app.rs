@@ -1,4 +1,4 @@
-//! The state becomes an actix app: what the server and the tests both run.
+//! Builds the actix app from the shared state. The server and the tests run the same app.
 
 use actix_web::{
     App, Error,
@@ -19,7 +19,7 @@ use crate::{
     state::State,
 };
 
-/// The whole app, with its documentation.
+/// Builds the whole app, including the pages of the API documentation.
 pub(crate) fn build(
     state: web::Data<State>,
     documents: web::Data<Documents>,

@@ -1,4 +1,4 @@
-//! How far an orderly stop has come.
+//! Stages of a shutdown, visible to all parts of the server.
 
 use std::sync::{
     Arc,
@@ -7,11 +7,11 @@ use std::sync::{
 
 use tokio::sync::watch;
 
-/// Told once and seen everywhere. Clones share it.
+/// Stage of the shutdown. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     stage: Arc<AtomicU8>,
-    idle_may_end: watch::Sender<bool>,
+    closes_idle: watch::Sender<bool>,
 }
 
 const BEGUN: u8 = 1;
@@ -21,21 +21,21 @@ impl Default for Shutdown {
     fn default() -> Self {
         Self {
             stage: Arc::default(),
-            idle_may_end: watch::Sender::new(false),
+            closes_idle: watch::Sender::new(false),
         }
     }
 }
 
 impl Shutdown {
-    /// From now on the service is not ready, and each answer is the last on its connection.
+    /// Begins the shutdown: the service is no longer ready, and each response is the last on its connection.
     pub fn begin(&self) {
         self.stage.fetch_max(BEGUN, Ordering::Relaxed);
     }
 
-    /// From now on connections are closed on which nothing happens.
+    /// Makes idle connections close from now on.
     pub fn close_idle(&self) {
         self.stage.fetch_max(CLOSING, Ordering::Relaxed);
-        self.idle_may_end.send_replace(true);
+        self.closes_idle.send_replace(true);
     }
 
     pub fn has_begun(&self) -> bool {
@@ -48,10 +48,10 @@ impl Shutdown {
 
     /// Waits for [`Shutdown::close_idle`].
     pub(crate) fn idle_closed(&self) -> impl Future<Output = ()> + use<> {
-        let mut told = self.idle_may_end.subscribe();
+        let mut closes_idle = self.closes_idle.subscribe();
         async move {
-            // Never told if nobody is left who could.
-            if told.wait_for(|told| *told).await.is_err() {
+            // The sender is gone: `close_idle` cannot be called any more.
+            if closes_idle.wait_for(|closes| *closes).await.is_err() {
                 std::future::pending().await
             }
         }

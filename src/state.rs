@@ -1,4 +1,4 @@
-//! Every shared handle, built once.
+//! Shared handles of the handlers, built once at start.
 
 use crate::{
     auth::{password_hasher::PasswordHasher, token::TokenAuthority},
@@ -13,7 +13,7 @@ use crate::{
     verification::engine::{Engine, OpenError},
 };
 
-/// What the handlers share.
+/// Handles that all handlers share.
 pub struct State {
     pub db: Db,
     pub clock: Clock,
@@ -28,7 +28,7 @@ pub struct State {
     pub trusted_proxies: TrustedProxies,
     pub allowed_origins: AllowedOrigins,
     pub body_limits: BodyLimits,
-    /// Whether the service is on its way to an orderly stop.
+    /// Progress of the shutdown, if one has begun.
     pub stopping: Shutdown,
 }
 

@@ -1,4 +1,4 @@
-//! A bounded usage for something scarce: who waits, waits here, where it costs no thread.
+//! Bounded wait queue in front of a scarce resource. Tasks wait here, so that no thread is blocked.
 
 use std::{
     sync::{
@@ -12,68 +12,74 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::error::Error;
 
-/// Hands out a fixed number of turns, to those who wait in order.
+/// Semaphore with a bounded number of waiters, served in order of arrival.
 pub struct WaitQueue {
     resource: &'static str,
-    free: Arc<Semaphore>,
-    at_once: usize,
+    semaphore: Arc<Semaphore>,
+    permits: usize,
     waiting: AtomicUsize,
     max_waiting: usize,
     rejected: AtomicU64,
 }
 
-/// How it stands with the turns.
+/// Usage of a [`WaitQueue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitQueueUse {
-    /// WaitQueue that are taken.
+pub struct WaitQueueUsage {
+    /// Number of permits in use.
     pub running: usize,
+    /// Number of tasks that wait for a permit.
     pub waiting: usize,
-    /// Those who were told 503 so far, since the usage was full or their time was up.
+    /// Number of tasks rejected so far, because the queue was full or their deadline had passed.
     pub rejected: u64,
 }
 
 impl WaitQueue {
-    /// `at_once` turns, for which at most `max_waiting` wait. `resource` is for the log.
-    pub fn new(resource: &'static str, at_once: usize, max_waiting: usize) -> Self {
+    /// Creates a queue of at most `max_waiting` tasks for `permits` permits. Errors name the `resource`.
+    pub fn new(resource: &'static str, permits: usize, max_waiting: usize) -> Self {
         Self {
             resource,
-            free: Arc::new(Semaphore::new(at_once)),
-            at_once,
+            semaphore: Arc::new(Semaphore::new(permits)),
+            permits,
             waiting: AtomicUsize::new(0),
             max_waiting,
             rejected: AtomicU64::new(0),
         }
     }
 
-    /// How it stands.
-    pub fn usage(&self) -> WaitQueueUse {
-        WaitQueueUse {
-            running: self.at_once.saturating_sub(self.free.available_permits()),
+    /// Returns the current usage.
+    pub fn usage(&self) -> WaitQueueUsage {
+        WaitQueueUsage {
+            running: self
+                .permits
+                .saturating_sub(self.semaphore.available_permits()),
             waiting: self.waiting.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
         }
     }
 
-    /// Waits for a turn, which lasts until the permit is dropped. Whoever would wait past the deadline,
-    /// or in a usage that is full, is told 503.
+    /// Waits for a permit, which is released when dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] (503) if the queue is full, at once, or if no permit is free by the deadline.
     pub async fn take(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Error> {
-        let _place = WaitingGuard(&self.waiting);
+        let _waiting = WaitingGuard(&self.waiting);
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.max_waiting {
-            return Err(self.saturated("too many wait for"));
+            return Err(self.saturated("too many requests wait for"));
         }
-        tokio::time::timeout_at(deadline.into(), self.free.clone().acquire_owned())
+        tokio::time::timeout_at(deadline.into(), self.semaphore.clone().acquire_owned())
             .await
-            .map_err(|_| self.saturated("waited too long for"))?
+            .map_err(|_| self.saturated("timed out waiting for"))?
             .map_err(Error::internal)
     }
 
-    fn saturated(&self, how: &str) -> Error {
+    fn saturated(&self, problem: &str) -> Error {
         self.rejected.fetch_add(1, Ordering::Relaxed);
-        Error::Unavailable(format!("{how} {}", self.resource).into())
+        Error::Unavailable(format!("{problem} {}", self.resource).into())
     }
 }
 
-/// A place in the usage, given back when dropped.
+/// Counts a task as waiting until dropped.
 struct WaitingGuard<'a>(&'a AtomicUsize);
 
 impl Drop for WaitingGuard<'_> {

@@ -1,4 +1,4 @@
-//! An engine in this process, which answers from memory.
+//! Engine in the process of the benchmark, which answers from its cache.
 
 use std::{
     pin::pin,
@@ -23,7 +23,7 @@ use super::keys::{self, Limits, Table};
 
 const OWNER: &str = "ada@example.com";
 
-/// Usage is written as the service does; what is done less often, not while it is measured.
+/// Settings of usage: counts are written as by the service, and rarer tasks do not run during the measurement.
 const USAGE: UsageConfig = UsageConfig {
     hourly_retention_days: 90,
     daily_retention_days: 731,
@@ -33,12 +33,12 @@ const USAGE: UsageConfig = UsageConfig {
     max_pending: 500_000,
 };
 
-/// Holds its lease until it is dropped.
+/// Engine that holds a lease on its cache until it is dropped.
 pub(crate) struct Leased {
     engine: Engine,
-    /// All that there are.
+    /// All keys in the database.
     pub(crate) keys: Vec<String>,
-    /// Where it runs, and what it leaves to be done.
+    /// Runtime of the engine's background tasks.
     runtime: Handle,
     stop: Option<oneshot::Sender<()>>,
     running: Option<thread::JoinHandle<()>>,
@@ -46,13 +46,13 @@ pub(crate) struct Leased {
 }
 
 impl Leased {
-    /// On a database that has this many keys, of which it remembers the first.
+    /// Creates an engine on a database with this many keys. Only the first one is in the cache.
     pub(crate) fn with_keys(count: usize) -> Self {
         let keys = keys::generate(count);
         Self::with(keys, Limits::default(), &LimitConfig::default())
     }
 
-    /// On a database that has these keys.
+    /// Creates an engine on a database with these keys. Only the first one is in the cache.
     pub(crate) fn with(keys: Vec<String>, limits: Limits, config: &LimitConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/latchkey.db", folder.path().display());
@@ -68,7 +68,7 @@ impl Leased {
         table.set_limits(keys.len(), limits);
         drop(table);
         let cache = CacheConfig {
-            // It must not run out while somebody else has the processor.
+            // Long enough not to expire while other processes use the CPU.
             lease: Duration::from_secs(60),
             max_keys: 1_000_000,
         };
@@ -92,42 +92,44 @@ impl Leased {
             running: Some(thread::spawn(run)),
             _folder: folder,
         };
-        // Until it has its lease it asks the database, which now and then answers at once too.
+        // Without a lease the engine queries the database, which sometimes also responds without waiting. So it holds
+        // a lease only when several checks in a row complete without waiting.
         let in_runtime = leased.enter();
-        while (0..20).any(|_| leased.at_once(&leased.keys[0]).is_none()) {
+        while (0..20).any(|_| leased.try_verify(&leased.keys[0]).is_none()) {
             leased.admits(&leased.keys[0]);
         }
         drop(in_runtime);
         leased
     }
 
-    /// What takes more than memory takes a runtime: this is it, until it is dropped.
+    /// Enters the engine's runtime until the guard is dropped. Checks that need more than the cache require it.
     pub(crate) fn enter(&self) -> EnterGuard<'_> {
         self.runtime.enter()
     }
 
-    /// Verifies a key, which must be good, wherever that is known from.
+    /// Verifies a key, which must be valid, from the cache or the database.
     pub(crate) fn verify(&self, key: &str) {
         let verified = self.runtime.block_on(self.engine.verify(key, None, &[]));
         verified.unwrap().unwrap();
     }
 
-    /// Whether it lets a key in, which must be good but for its limits.
+    /// Returns whether the limits of a key, which must be valid, allow a request.
     pub(crate) fn admits(&self, key: &str) -> bool {
         let verified = self.runtime.block_on(self.engine.verify(key, None, &[]));
         match verified.unwrap() {
             Ok(_) => true,
             Err(Rejection::RateLimited { .. } | Rejection::QuotaExceeded { .. }) => false,
-            Err(refusal) => panic!("{refusal:?}"),
+            Err(rejection) => panic!("{rejection:?}"),
         }
     }
 
-    /// Verifies a key, which must be good, if that takes no waiting: then it is known from memory.
+    /// Verifies a key, which must be valid, if that is possible without waiting, so from the cache. Returns `None`
+    /// otherwise.
     pub(crate) fn verify_at_once(&self, key: &str) -> Option<()> {
-        self.at_once(key).map(|verified| drop(verified.unwrap()))
+        self.try_verify(key).map(|verified| drop(verified.unwrap()))
     }
 
-    fn at_once(&self, key: &str) -> Option<Result<VerifiedKey, Rejection>> {
+    fn try_verify(&self, key: &str) -> Option<Result<VerifiedKey, Rejection>> {
         let verify = pin!(self.engine.verify(key, None, &[]));
         match verify.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(verified) => Some(verified.unwrap()),

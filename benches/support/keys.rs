@@ -1,4 +1,4 @@
-//! Keys in the table: some that are known, and any number that no secret belongs to.
+//! Rows of keys in the table: keys of which the benchmark knows the plain text, and filler rows with made-up digests.
 
 use std::fmt::Write as _;
 
@@ -12,14 +12,14 @@ use latchkey::domain::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// Rows of one statement.
+/// Number of rows in one statement.
 const CHUNK: usize = 500;
-/// More than any run takes.
+/// Limit that no run reaches.
 const ENOUGH: u64 = 1_000_000_000_000;
 const COLUMNS: &str =
     "id, lineage_id, user_id, name, name_folded, environment, prefix, digest, scopes, created_at";
 
-/// What keys may be used; by default, as much as anybody likes.
+/// Limits of keys. The default is no limit.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Limits {
     pub(crate) rate: Option<RateLimit>,
@@ -27,7 +27,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Without any, with either and with both, so high that none refuses anything.
+    /// Returns all four combinations of limits with their names. The limits are so high that they allow every request.
     pub(crate) fn all() -> [(&'static str, Self); 4] {
         let rate = RateLimit::new(ENOUGH, 60);
         let quota = Quota::new(ENOUGH, Period::Month);
@@ -41,13 +41,13 @@ impl Limits {
     }
 }
 
-/// A database to write to.
+/// Connection to a database, for writes to its tables.
 pub(crate) enum Table {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
-/// Fresh keys, which are in no table yet.
+/// Generates keys without inserting them.
 pub(crate) fn generate(count: usize) -> Vec<String> {
     let key = |_| PlainApiKey::generate(Environment::Live).expose().to_owned();
     (0..count).map(key).collect()
@@ -58,7 +58,7 @@ impl Table {
         match database_url.strip_prefix("sqlite://") {
             Some(path) => {
                 let mut connection = SqliteConnection::establish(path).unwrap();
-                // A server may be writing.
+                // A server may be writing at the same time.
                 connection
                     .batch_execute("PRAGMA busy_timeout = 10000")
                     .unwrap();
@@ -68,7 +68,7 @@ impl Table {
         }
     }
 
-    /// Adds an account that cannot log in.
+    /// Inserts an account that cannot log in.
     pub(crate) fn add_user(&mut self, email: &str) {
         let id = self.bytes(&format!("{:032x}", 1));
         self.execute(&format!(
@@ -77,7 +77,7 @@ impl Table {
         ));
     }
 
-    /// Adds these keys: with names of 12 characters, and two scopes.
+    /// Inserts these keys, with names of 12 characters and two scopes.
     pub(crate) fn add_keys(&mut self, email: &str, keys: &[String]) {
         for (chunk, keys) in keys.chunks(CHUNK).enumerate() {
             let mut rows = String::new();
@@ -98,7 +98,7 @@ impl Table {
         }
     }
 
-    /// Adds this many keys that no secret belongs to.
+    /// Inserts this many rows of keys with made-up digests.
     pub(crate) fn add_others(&mut self, email: &str, count: usize) {
         let user = user(email);
         let rest = "'Key ' || n, 'key ' || n, 'live', 'sk_live_Exam'";
@@ -118,7 +118,7 @@ impl Table {
         self.execute("ANALYZE");
     }
 
-    /// Gives limits to those of the keys that come before this number, and takes from them what they had.
+    /// Replaces the limits of the first `before` keys that [`Table::add_keys`] inserted.
     pub(crate) fn set_limits(&mut self, before: usize, limits: Limits) {
         let or_null = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_owned());
         let (rate, quota) = (limits.rate, limits.quota);
@@ -143,12 +143,12 @@ impl Table {
         .unwrap();
     }
 
-    /// The id of a key that is known, as a literal. It is none of the others'.
+    /// Returns the id of a key of [`Table::add_keys`] as a literal. No filler row has such an id.
     fn id(&self, number: usize) -> String {
         self.bytes(&format!("ff{number:030x}"))
     }
 
-    /// A literal.
+    /// Returns a literal of these bytes.
     fn bytes(&self, hex: &str) -> String {
         match self {
             Self::Sqlite(_) => format!("x'{hex}'"),

@@ -1,8 +1,8 @@
-//! Requests without pause over keep-alive connections, by a client that costs little: it shares the
-//! machine with what it measures.
+//! Load generator: sends requests without pauses over keep-alive connections.
 //!
-//! A few threads have some connections each. They write to all of theirs, then read from all of them: no
-//! thread switches for each answer, and nothing is allocated.
+//! It shares the machine with the server, so it must use little CPU. Each of a few threads has several connections. A
+//! thread writes a request to all of them, then reads the responses from all of them. So there is no context switch per
+//! response, and nothing is allocated.
 
 use std::{
     io::{Read as _, Write as _},
@@ -21,16 +21,16 @@ const EACH: usize = CONNECTIONS / THREADS;
 pub(crate) const ROUND: Duration = Duration::from_millis(500);
 pub(crate) const ROUNDS: usize = 11;
 
-/// Room for the longest answer: that about a hundred keys.
+/// Size of the buffer in bytes. The longest response, with 100 keys, fits.
 const BUFFER: usize = 128 * 1024;
 
-/// What is asked, over and over, and what the answer must be.
+/// Requests that are sent in a loop, and the expected status.
 pub(crate) struct Load {
     address: String,
     requests: Vec<String>,
     status_line: String,
-    /// Which request is the next one, of each thread: each goes through all of them, and goes on in the
-    /// next round where it was.
+    /// Index of each thread's next request. Each thread cycles through all requests, and continues in the next round
+    /// where it stopped.
     next: [AtomicUsize; THREADS],
 }
 
@@ -51,13 +51,13 @@ impl Load {
         run([self; THREADS], |sent, _| sent < enough);
     }
 
-    /// Sends and reads while `go_on` says so of the number of answers and the time that they took.
-    /// Answers requests per second.
+    /// Sends requests while `continues` returns true for the number of responses and the elapsed time. Returns the
+    /// requests per second.
     fn drive(
         &self,
         thread: usize,
-        together: &Barrier,
-        go_on: impl Fn(usize, Duration) -> bool,
+        start: &Barrier,
+        continues: impl Fn(usize, Duration) -> bool,
     ) -> f64 {
         let mut reader = Reader::new(&self.status_line);
         let mut connections: Vec<_> = (0..EACH).map(|_| connect(&self.address)).collect();
@@ -73,36 +73,39 @@ impl Load {
             }
         };
         lap();
-        together.wait();
-        let (started, mut answered) = (Instant::now(), 0);
-        while go_on(answered, started.elapsed()) {
+        start.wait();
+        let (started, mut responses) = (Instant::now(), 0);
+        while continues(responses, started.elapsed()) {
             lap();
-            answered += EACH;
+            responses += EACH;
         }
-        let took = started.elapsed();
+        let elapsed = started.elapsed();
         self.next[thread].store(next, Ordering::Relaxed);
-        answered as f64 / took.as_secs_f64()
+        responses as f64 / elapsed.as_secs_f64()
     }
 }
 
-/// Requests per second of each load: the median, and the median of what each round's is of the first
-/// load's in the same round. The rounds are short and the loads take turns in each, so that what else the
-/// machine does meets all of them.
+/// Measures requests per second of each load: the median over all rounds, and the median of the ratios to the first
+/// load in the same round.
+///
+/// The rounds are short and alternate between the loads, so that other activity of the machine affects all of them.
 pub(crate) fn rates<const N: usize>(loads: [&Load; N]) -> [Rate; N] {
     let sum = |load| round([load; THREADS]).iter().sum();
     in_turns(|| loads.map(sum))
 }
 
-/// The same of one half of the connections: while the other half sends the same, and while it sends
-/// `other`.
+/// Measures requests per second of `load` on half of the connections: while the other half also sends `load`, and while
+/// it sends `other`.
 pub(crate) fn half_beside(load: &Load, other: &Load) -> [Rate; 2] {
     in_turns(|| [load, other].map(|other| round([load, other])[0]))
 }
 
-/// What was measured of a load.
+/// Result of a load.
 #[derive(Clone, Copy)]
 pub(crate) struct Rate {
+    /// Median of the requests per second.
     pub(crate) per_second: f64,
+    /// Median of the ratios to the first load.
     pub(crate) of_first: f64,
 }
 
@@ -120,18 +123,21 @@ fn in_turns<const N: usize>(measure: impl Fn() -> [f64; N]) -> [Rate; N] {
 }
 
 fn round(loads: [&Load; THREADS]) -> [f64; THREADS] {
-    run(loads, |_, took| took < ROUND)
+    run(loads, |_, elapsed| elapsed < ROUND)
 }
 
-fn run(loads: [&Load; THREADS], go_on: impl Fn(usize, Duration) -> bool + Sync) -> [f64; THREADS] {
-    let together = Barrier::new(THREADS);
-    let (together, go_on) = (&together, &go_on);
+fn run(
+    loads: [&Load; THREADS],
+    continues: impl Fn(usize, Duration) -> bool + Sync,
+) -> [f64; THREADS] {
+    let start = Barrier::new(THREADS);
+    let (start, continues) = (&start, &continues);
     thread::scope(|scope| {
         let mut number = 0;
         let threads = loads.map(|load| {
             let thread = number;
             number += 1;
-            scope.spawn(move || load.drive(thread, together, go_on))
+            scope.spawn(move || load.drive(thread, start, continues))
         });
         threads.map(|thread| thread.join().unwrap())
     })
@@ -143,24 +149,24 @@ fn connect(address: &str) -> TcpStream {
     stream
 }
 
-/// Reads answers, of which it looks at the status and the length only.
+/// Reader of responses. It parses only the status line and the content length.
 struct Reader<'a> {
     status_line: &'a str,
     buffer: Vec<u8>,
     layout: Layout,
 }
 
-/// Where things are in an answer. Those to one load look alike, so they need not be searched each time.
+/// Offsets in a response. Responses to one load have the same offsets, so they need not be searched each time.
 #[derive(Default)]
 struct Layout {
-    /// Where the body's length stands.
+    /// Offset of the value of `content-length`.
     length: usize,
-    /// Where the body is.
+    /// Offset of the body.
     body: usize,
 }
 
 const LENGTH: &[u8] = b"content-length: ";
-const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+const END_OF_HEADERS: &[u8] = b"\r\n\r\n";
 
 impl<'a> Reader<'a> {
     fn new(status_line: &'a str) -> Self {
@@ -177,16 +183,16 @@ impl<'a> Reader<'a> {
             let read = stream.read(&mut self.buffer[filled..]).unwrap();
             assert!(read > 0, "the connection was closed");
             filled += read;
-            let answer = &self.buffer[..filled];
-            if !self.layout.is_of(answer) {
-                match Layout::search(answer) {
+            let response = &self.buffer[..filled];
+            if !self.layout.is_of(response) {
+                match Layout::search(response) {
                     Some(layout) => self.layout = layout,
                     None => continue,
                 }
             }
-            if filled >= self.layout.end(answer) {
-                let text = || String::from_utf8_lossy(answer);
-                let expected = answer.starts_with(self.status_line.as_bytes());
+            if filled >= self.layout.end(response) {
+                let text = || String::from_utf8_lossy(response);
+                let expected = response.starts_with(self.status_line.as_bytes());
                 assert!(expected, "not {}: {}", self.status_line, text());
                 return;
             }
@@ -195,31 +201,31 @@ impl<'a> Reader<'a> {
 }
 
 impl Layout {
-    fn is_of(&self, answer: &[u8]) -> bool {
-        let stands_before = |text: &[u8], place: usize| {
-            let start = place.checked_sub(text.len());
-            let before = start.and_then(|start| answer.get(start..place));
+    fn is_of(&self, response: &[u8]) -> bool {
+        let precedes = |text: &[u8], offset: usize| {
+            let start = offset.checked_sub(text.len());
+            let before = start.and_then(|start| response.get(start..offset));
             before.is_some_and(|before| before.eq_ignore_ascii_case(text))
         };
-        stands_before(LENGTH, self.length) && stands_before(END_OF_HEAD, self.body)
+        precedes(LENGTH, self.length) && precedes(END_OF_HEADERS, self.body)
     }
 
-    fn search(answer: &[u8]) -> Option<Self> {
+    fn search(response: &[u8]) -> Option<Self> {
         let after = |text: &[u8]| {
-            let mut places = answer.windows(text.len());
-            let place = places.position(|found| found.eq_ignore_ascii_case(text));
-            place.map(|place| place + text.len())
+            let mut windows = response.windows(text.len());
+            let offset = windows.position(|window| window.eq_ignore_ascii_case(text));
+            offset.map(|offset| offset + text.len())
         };
         Some(Self {
-            body: after(END_OF_HEAD)?,
-            // Every answer of ours has it, and it stands before the body.
+            body: after(END_OF_HEADERS)?,
+            // Every response of the service has this header, so its first occurrence is not in the body.
             length: after(LENGTH)?,
         })
     }
 
-    /// Where the answer ends.
-    fn end(&self, answer: &[u8]) -> usize {
-        let digits = answer[self.length..].iter().map_while(|byte| match byte {
+    /// Returns the offset of the end of the response.
+    fn end(&self, response: &[u8]) -> usize {
+        let digits = response[self.length..].iter().map_while(|byte| match byte {
             b'0'..=b'9' => Some(usize::from(byte - b'0')),
             _ => None,
         });

@@ -1,4 +1,4 @@
-//! A server to measure, and a client that asks it.
+//! Server to measure, and a minimal HTTP client.
 
 pub(crate) mod engine;
 pub(crate) mod keys;
@@ -17,7 +17,7 @@ use std::{
 use clap::{Args as _, FromArgMatches as _};
 use latchkey::{config::Config, domain::clock::Clock, server::Server};
 
-/// The account that a benchmark makes.
+/// Email address of the account that a benchmark creates.
 pub(crate) const EMAIL: &str = "ada@example.com";
 pub(crate) const CREDENTIALS: &str =
     r#"{"email":"ada@example.com","password":"correct horse battery staple"}"#;
@@ -33,22 +33,22 @@ pub(crate) fn on_both_databases(measure: impl Fn(&str, &str)) {
     }
 }
 
-/// Signs up and logs in; answers the header that says so.
+/// Signs up and logs in. Returns the `authorization` header.
 pub(crate) fn sign_up(address: &str) -> String {
-    ask(address, &post("/auth/signup", "", CREDENTIALS));
-    let login = ask(address, &post("/auth/login", "", CREDENTIALS));
+    send(address, &post("/auth/signup", "", CREDENTIALS));
+    let login = send(address, &post("/auth/login", "", CREDENTIALS));
     format!(
         "authorization: Bearer {}\r\n",
-        member(&login, "access_token")
+        json_member(&login, "access_token")
     )
 }
 
-/// The service with its defaults, on a free port.
+/// Starts the service with its defaults on a free port, in this process. Returns its address.
 pub(crate) fn start(database_url: &str) -> String {
     start_with(database_url, Clock::default(), |_| {})
 }
 
-/// The same with a clock that can be moved, and with other settings.
+/// Starts the service like [`start`], with this clock and with adjusted settings.
 pub(crate) fn start_with(
     database_url: &str,
     clock: Clock,
@@ -82,15 +82,16 @@ pub(crate) fn post(path: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// Sends one request on a connection of its own.
-pub(crate) fn ask(address: &str, request: &str) -> String {
-    Connection::open(address).ask(request)
+/// Sends one request on a new connection. Returns the response.
+pub(crate) fn send(address: &str, request: &str) -> String {
+    Connection::open(address).send(request)
 }
 
-pub(crate) fn member(reply: &str, name: &str) -> String {
-    let text = reply.split(&format!("\"{name}\":\"")).nth(1);
+/// Returns a string member of the JSON object in a response.
+pub(crate) fn json_member(response: &str, name: &str) -> String {
+    let text = response.split(&format!("\"{name}\":\"")).nth(1);
     let text = text.and_then(|rest| rest.split('"').next());
-    text.unwrap_or_else(|| panic!("no {name} in {reply}"))
+    text.unwrap_or_else(|| panic!("no {name} in {response}"))
         .to_owned()
 }
 
@@ -109,41 +110,42 @@ impl Connection {
         }
     }
 
-    /// Every answer of ours comes with its length.
-    pub(crate) fn ask(&mut self, request: &str) -> String {
+    /// Sends a request. Returns the response, which must have a `content-length` header.
+    pub(crate) fn send(&mut self, request: &str) -> String {
         self.stream.write_all(request.as_bytes()).unwrap();
         let mut length = 0;
         loop {
             length += self
                 .stream
                 .read(&mut self.buffer[length..])
-                .expect("an answer");
+                .expect("a response");
             let text = std::str::from_utf8(&self.buffer[..length]).unwrap();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            let Some((headers, body)) = text.split_once("\r\n\r\n") else {
                 continue;
             };
-            let announced = head
+            let content_length = headers
                 .split("content-length: ")
                 .nth(1)
                 .and_then(|rest| rest.split("\r\n").next());
-            if body.len() >= announced.map_or(0, |length| length.parse().unwrap()) {
+            if body.len() >= content_length.map_or(0, |length| length.parse().unwrap()) {
                 return text.to_owned();
             }
         }
     }
 }
 
+/// Sends a request repeatedly on one connection. Returns the latency of each response.
 pub(crate) fn latencies_of(address: &str, request: &str, times: usize) -> Vec<Duration> {
     let mut connection = Connection::open(address);
     let once = |_| {
-        let asked = Instant::now();
-        assert!(connection.ask(request).starts_with("HTTP/1.1 200"));
-        asked.elapsed()
+        let started = Instant::now();
+        assert!(connection.send(request).starts_with("HTTP/1.1 200"));
+        started.elapsed()
     };
     (0..times).map(once).collect()
 }
 
-/// A percentile.
+/// Returns a percentile.
 pub(crate) fn p(percent: usize, latencies: &[Duration]) -> Duration {
     let mut sorted = latencies.to_vec();
     sorted.sort_unstable();

@@ -1,4 +1,4 @@
-//! nginx that has keys in a map: what a check costs that knows nothing but whether a key is good.
+//! nginx with keys in a map, as a baseline: a check that knows only whether a key is valid.
 
 use std::{
     fmt::Write as _,
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::program::free_address;
 
-/// It ends when this is dropped.
+/// Running nginx. It is stopped on drop.
 pub(crate) struct Nginx {
     pub(crate) address: String,
     master: Child,
@@ -22,7 +22,8 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Answers `body` at `/protected` to whoever has one of the keys. `None` where it is not installed.
+    /// Starts nginx, which responds with `body` at `/protected` to requests with one of the keys. Returns `None` if it
+    /// is not installed.
     pub(crate) fn start(keys: &[String], body: &str) -> Option<Self> {
         let program = program()?;
         let folder = tempfile::tempdir().unwrap();
@@ -41,8 +42,11 @@ impl Nginx {
         };
         let deadline = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(&nginx.address).is_err() {
-            assert!(nginx.master.try_wait().unwrap().is_none(), "it ended");
-            assert!(Instant::now() < deadline, "it does not listen");
+            assert!(
+                nginx.master.try_wait().unwrap().is_none(),
+                "nginx has exited"
+            );
+            assert!(Instant::now() < deadline, "nginx does not listen");
             thread::sleep(Duration::from_millis(10));
         }
         Some(nginx)
@@ -51,7 +55,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Killed, it would leave its workers behind.
+        // SIGKILL would leave its workers behind.
         let pid = self.master.id().to_string();
         let _ = Command::new("kill").args(["-s", "TERM", &pid]).status();
         let _ = self.master.wait();
@@ -61,13 +65,14 @@ impl Drop for Nginx {
 fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        // Where Debian has it, which is not in everybody's path.
+        // Debian installs nginx in a directory that is not in every user's PATH.
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
         .map(|folder| folder.join("nginx"))
         .find(|program| program.is_file())
 }
 
-/// `reuseport` spreads the connections over its workers; without it one of them may take most.
+/// Returns the configuration. `reuseport` distributes the connections among the workers; without it one worker may get
+/// most of them.
 fn configuration(address: &str, keys: &[String], body: &str) -> String {
     let mut map = String::new();
     for key in keys {

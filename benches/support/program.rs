@@ -1,4 +1,4 @@
-//! The built program with its defaults, in a process of its own.
+//! Built program with its default settings, in a process of its own.
 
 use std::{
     fs,
@@ -8,52 +8,55 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ask, get};
+use super::{get, send};
 
-/// The program, listening. It ends when this is dropped.
+/// Running program. It is killed on drop.
 pub(crate) struct Program {
     pub(crate) address: String,
-    /// From its start until it said that it is ready.
-    pub(crate) took: Duration,
+    /// Time from its start until it was ready.
+    pub(crate) start_time: Duration,
     child: Child,
 }
 
 impl Program {
-    /// Starts it and waits until it is ready.
+    /// Starts the program and waits until it is ready.
     pub(crate) fn start(database_url: &str) -> Self {
         Self::start_with(database_url, &[])
     }
 
-    /// The same with settings that are not the defaults.
+    /// Starts the program with these settings in its environment, and waits until it is ready.
     pub(crate) fn start_with(database_url: &str, settings: &[(&str, &str)]) -> Self {
         let address = free_address();
         let port = address.rsplit(':').next().unwrap();
         let started = Instant::now();
         let mut command = command(database_url);
-        // It logs as it does by default, and nobody has to read that.
+        // The program logs as by default, and the output is discarded.
         command
             .env("PORT", port)
             .envs(settings.iter().copied())
             .stdout(Stdio::null());
         let mut program = Self {
-            took: Duration::ZERO,
+            start_time: Duration::ZERO,
             child: command.spawn().expect("the program"),
             address,
         };
         while !program.is_ready() {
-            assert!(program.child.try_wait().unwrap().is_none(), "it ended");
+            assert!(
+                program.child.try_wait().unwrap().is_none(),
+                "the program has exited"
+            );
             thread::sleep(Duration::from_millis(1));
         }
-        program.took = started.elapsed();
+        program.start_time = started.elapsed();
         program
     }
 
     fn is_ready(&self) -> bool {
         TcpStream::connect(&self.address).is_ok()
-            && ask(&self.address, &get("/health/ready", "")).starts_with("HTTP/1.1 200")
+            && send(&self.address, &get("/health/ready", "")).starts_with("HTTP/1.1 200")
     }
 
-    /// Bytes of memory that it has now.
+    /// Returns the resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -67,7 +70,7 @@ impl Program {
         assert!(status.is_ok_and(|status| status.success()));
     }
 
-    /// Lets it finish, and waits for that.
+    /// Shuts the program down and waits until it has exited successfully.
     pub(crate) fn stop(mut self) {
         self.signal("TERM");
         assert!(self.child.wait().unwrap().success());
@@ -81,7 +84,7 @@ impl Drop for Program {
     }
 }
 
-/// Makes an account an admin, whether or not a server runs.
+/// Makes an account an admin with the command line, whether or not a server is running.
 pub(crate) fn make_admin(database_url: &str, email: &str) {
     let mut command = command(database_url);
     command
@@ -90,7 +93,7 @@ pub(crate) fn make_admin(database_url: &str, email: &str) {
     assert!(command.status().unwrap().success());
 }
 
-/// The program with none of the caller's settings.
+/// Returns a command that runs the program with none of the caller's environment.
 fn command(database_url: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
     command
@@ -100,7 +103,7 @@ fn command(database_url: &str) -> Command {
     command
 }
 
-/// An address that nobody listens on.
+/// Returns an address with a free port.
 pub(crate) fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()

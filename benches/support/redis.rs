@@ -1,4 +1,4 @@
-//! Redis, which keeps nothing on disk.
+//! Private Redis server without persistence.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -10,14 +10,14 @@ use redis::{Client, Connection};
 
 use super::program::free_address;
 
-/// It ends when this is dropped.
+/// Running Redis server. It is killed on drop.
 pub(crate) struct Redis {
     pub(crate) url: String,
     server: Child,
 }
 
 impl Redis {
-    /// `None` where it is not installed.
+    /// Starts Redis. Returns `None` if it is not installed.
     pub(crate) fn start() -> Option<Self> {
         let address = free_address();
         let (host, port) = address.split_once(':').unwrap();
@@ -34,8 +34,11 @@ impl Redis {
         let client = Client::open(redis.url.as_str()).unwrap();
         let deadline = Instant::now() + Duration::from_secs(30);
         while client.get_connection().is_err() {
-            assert!(redis.server.try_wait().unwrap().is_none(), "it ended");
-            assert!(Instant::now() < deadline, "it does not answer");
+            assert!(
+                redis.server.try_wait().unwrap().is_none(),
+                "Redis has exited"
+            );
+            assert!(Instant::now() < deadline, "Redis does not respond");
             thread::sleep(Duration::from_millis(10));
         }
         Some(redis)
@@ -45,7 +48,7 @@ impl Redis {
         redis::cmd("FLUSHALL").exec(&mut self.connect()).unwrap();
     }
 
-    /// How often it has run a script.
+    /// Returns the number of scripts that it has run.
     pub(crate) fn scripts(&self) -> usize {
         let mut info = redis::cmd("INFO");
         let info: String = info.arg("commandstats").query(&mut self.connect()).unwrap();

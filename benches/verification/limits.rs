@@ -1,50 +1,51 @@
-//! Requests per second with keys that have limits, of which none refuses anything, and with keys that
-//! are refused.
+//! Requests per second with keys whose limits allow every request, and with keys whose limits reject every request.
 
 use latchkey::domain::limit::{Period, Quota, RateLimit};
 
 use crate::{
+    print_ratio,
     rates::{BARE, bare, protected},
-    report_ratio, state_ratio,
+    report_ratio,
     support::{
-        ask,
+        json_member,
         keys::{Limits, Table},
         load::{Load, rates},
-        member, post,
+        post,
         program::Program,
         redis::Redis,
+        send,
     },
 };
 
-/// With one key of each kind, counted in this process.
+/// Measures one key with each combination of limits, counted in the process of the service.
 pub(super) fn in_memory(address: &str, authorization: &str) {
-    let loads = Limits::all().map(|(_, limits)| good(address, authorization, limits));
+    let loads = Limits::all().map(|(_, limits)| allowed(address, authorization, limits));
     let bare_load = bare(address);
     let [none, rate, quota, both] = &loads;
     let [bare_rate, with @ ..] = rates([&bare_load, none, rate, quota, both]);
     println!("  {BARE} {:.0}/s", bare_rate.per_second);
     for ((limits, _), rate) in Limits::all().into_iter().zip(with) {
-        let what = format!("/protected, 1 key with {limits}");
-        report_ratio(&what, rate, BARE, 0.8);
+        let name = format!("/protected, 1 key with {limits}");
+        report_ratio(&name, rate, BARE, 0.8);
     }
-    let [rate, quota] = used_up().map(|limits| refused(address, authorization, limits));
+    let [rate, quota] = used_up().map(|limits| rejected(address, authorization, limits));
     let [_, rate, quota] = rates([&bare_load, &rate, &quota]);
-    state_ratio("429, 1 key that is over its rate limit", rate, BARE);
-    state_ratio("429, 1 key that has used up its quota", quota, BARE);
+    print_ratio("429, 1 key that is over its rate limit", rate, BARE);
+    print_ratio("429, 1 key that has used up its quota", quota, BARE);
 }
 
-/// With one key of each kind, its rate limit counted in Redis.
+/// Measures one key with each combination of limits, with rate limits counted in Redis.
 pub(super) fn in_redis(database_url: &str, authorization: &str, redis: &Redis) {
     let program = Program::start_with(database_url, &[("REDIS_URL", &redis.url)]);
     let address = &program.address;
     let [_, (_, rate), _, (_, both)] = Limits::all();
-    let [rate, both] = [rate, both].map(|limits| good(address, authorization, limits));
-    let over = refused(address, authorization, used_up()[0]);
+    let [rate, both] = [rate, both].map(|limits| allowed(address, authorization, limits));
+    let over = rejected(address, authorization, used_up()[0]);
     let [bare, rate, both, over] = rates([&bare(address), &rate, &both, &over]);
     println!("  {BARE} {:.0}/s", bare.per_second);
     report_ratio("1 key with a rate limit, in Redis", rate, BARE, 0.75);
     report_ratio("1 key with both, in Redis", both, BARE, 0.75);
-    state_ratio(
+    print_ratio(
         "429, 1 key that is over its rate limit, in Redis",
         over,
         BARE,
@@ -52,7 +53,7 @@ pub(super) fn in_redis(database_url: &str, authorization: &str, redis: &Redis) {
     program.stop();
 }
 
-/// With a full table, each request with another of these keys.
+/// Measures requests that cycle through these keys, with a full table.
 pub(super) fn with_many_keys(database_url: &str, keys: &[String], redis: Option<&Redis>) {
     let [_, rate, quota, both] = Limits::all();
     let measure = |(name, limits), redis: Option<&Redis>| {
@@ -63,9 +64,9 @@ pub(super) fn with_many_keys(database_url: &str, keys: &[String], redis: Option<
         let load = Load::new(&program.address, 200, requests);
         load.send_all();
         let [_, rate] = rates([&bare(&program.address), &load]);
-        let place = if redis.is_some() { ", in Redis" } else { "" };
-        let what = format!("each of {} keys with {name}{place}", keys.len());
-        state_ratio(&what, rate, BARE);
+        let suffix = if redis.is_some() { ", in Redis" } else { "" };
+        let name = format!("{} keys in turn with {name}{suffix}", keys.len());
+        print_ratio(&name, rate, BARE);
         program.stop();
     };
     for limits in [rate, quota, both] {
@@ -78,7 +79,7 @@ pub(super) fn with_many_keys(database_url: &str, keys: &[String], redis: Option<
     }
 }
 
-/// Limits that one request uses up.
+/// Returns limits that one request uses up.
 fn used_up() -> [Limits; 2] {
     [
         Limits {
@@ -92,22 +93,24 @@ fn used_up() -> [Limits; 2] {
     ]
 }
 
-fn good(address: &str, authorization: &str, limits: Limits) -> Load {
+/// Load with a key whose limits allow every request.
+fn allowed(address: &str, authorization: &str, limits: Limits) -> Load {
     let key = create(address, authorization, limits);
     Load::new(address, 200, vec![protected(&key)])
 }
 
-fn refused(address: &str, authorization: &str, limits: Limits) -> Load {
+/// Load with a key whose limit is used up.
+fn rejected(address: &str, authorization: &str, limits: Limits) -> Load {
     let request = protected(&create(address, authorization, limits));
-    ask(address, &request);
+    send(address, &request);
     Load::new(address, 429, vec![request])
 }
 
 fn create(address: &str, authorization: &str, limits: Limits) -> String {
     let body = serde_json::json!({"rate_limit": limits.rate, "quota": limits.quota});
-    let created = ask(
+    let created = send(
         address,
         &post("/api-keys", authorization, &body.to_string()),
     );
-    member(&created, "api_key")
+    json_member(&created, "api_key")
 }

@@ -1,6 +1,8 @@
-//! What checking a key costs over HTTP, with limits and without, beside a bare route and beside nginx in
-//! the same run; how soon the service is there with a full table, and what a key takes in memory; and how
-//! much of a rate limit three instances let through.
+//! Throughput of key checks over HTTP, and related measurements.
+//!
+//! - Requests per second with and without limits, compared with a route without a check and with nginx in the same run.
+//! - Start time of the service with a full table, and memory per cached key.
+//! - Number of requests that three instances allow under a shared rate limit.
 //!
 //! `cargo bench --bench verification`, on SQLite; on PostgreSQL too where `BENCH_DATABASE_URL` names an
 //! empty database. Load and server share the machine, so only the ratios mean something. The program runs
@@ -16,25 +18,25 @@ mod limits;
 mod rates;
 mod sharing;
 mod start;
-#[expect(dead_code, reason = "made for the other benchmarks as well")]
+#[expect(dead_code, reason = "shared with the other benchmarks")]
 #[path = "../support/mod.rs"]
 mod support;
 
 use support::{
-    EMAIL, ask, keys,
+    EMAIL, json_member, keys,
     keys::Table,
     load::{self, Rate},
-    member, on_both_databases, post,
+    on_both_databases, post,
     program::{Program, make_admin},
     redis::Redis,
-    sign_up,
+    send, sign_up,
 };
 
-/// Keys in the table.
+/// Number of keys in the table.
 const TABLE: usize = 1_000_000;
-/// Of which this many are used at all.
+/// Number of those keys that are used at all.
 const USED: usize = 100_000;
-/// Of which requests come with these, each with another one.
+/// Number of used keys that the load cycles through.
 const WORKING_SET: usize = 10_000;
 
 fn main() {
@@ -53,8 +55,8 @@ fn measure(name: &str, database_url: &str, redis: Option<&Redis>) {
     let authorization = sign_up(&program.address);
     make_admin(database_url, EMAIL);
     let scope = post("/api-keys", &authorization, r#"{"scopes":["keys:verify"]}"#);
-    let asking_key = member(&ask(&program.address, &scope), "api_key");
-    rates::with_one_key(&program.address, &asking_key);
+    let verifier_key = json_member(&send(&program.address, &scope), "api_key");
+    rates::with_one_key(&program.address, &verifier_key);
     limits::in_memory(&program.address, &authorization);
     program.stop();
     if let Some(redis) = redis {
@@ -70,31 +72,31 @@ fn measure(name: &str, database_url: &str, redis: Option<&Redis>) {
     program.stop();
 
     let program = Program::start(database_url);
-    rates::with_many_keys(&program.address, &asking_key, &keys[..WORKING_SET]);
+    rates::with_many_keys(&program.address, &verifier_key, &keys[..WORKING_SET]);
     program.stop();
     limits::with_many_keys(database_url, &keys[..WORKING_SET], redis);
 }
 
-/// A line of the report. `good` tells whether the figure is what it should be.
-fn report(what: &str, figure: &str, target: &str, good: bool) {
-    let verdict = if good { "met" } else { "missed" };
-    println!("  {what:<66} {figure:<42} target {target}: {verdict}");
+/// Prints a line of the report.
+fn report(name: &str, figure: &str, target: &str, is_met: bool) {
+    let verdict = if is_met { "met" } else { "missed" };
+    println!("  {name:<66} {figure:<42} target {target}: {verdict}");
 }
 
-/// A line of the report about requests per second beside others.
-fn report_ratio(what: &str, rate: Rate, of: &str, at_least: f64) {
+/// Prints requests per second and their ratio to those of `baseline`, with a target for the ratio.
+fn report_ratio(name: &str, rate: Rate, baseline: &str, at_least: f64) {
     let (rate, ratio) = (rate.per_second, rate.of_first);
-    let figure = format!("{rate:>8.0}/s, {ratio:.3} of {of}");
+    let figure = format!("{rate:>8.0}/s, {ratio:.3} of {baseline}");
     report(
-        what,
+        name,
         &figure,
         &format!("at least {at_least}"),
         ratio >= at_least,
     );
 }
 
-/// The same where nothing is promised.
-fn state_ratio(what: &str, rate: Rate, of: &str) {
+/// Prints requests per second and their ratio to those of `baseline`, without a target.
+fn print_ratio(name: &str, rate: Rate, baseline: &str) {
     let (rate, ratio) = (rate.per_second, rate.of_first);
-    println!("  {what:<66} {rate:>8.0}/s, {ratio:.3} of {of}");
+    println!("  {name:<66} {rate:>8.0}/s, {ratio:.3} of {baseline}");
 }

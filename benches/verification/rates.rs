@@ -1,22 +1,23 @@
-//! Requests per second.
+//! Requests per second with valid and invalid keys, and with `/verify`.
 
 use crate::{
     report, report_ratio,
     support::{
-        ask, get, keys,
+        get, keys,
         load::{Load, half_beside, rates},
         nginx::Nginx,
-        post,
+        post, send,
     },
 };
 
+/// Route without a check of a key, as the baseline.
 pub(super) const BARE: &str = "/health/live";
-/// Keys in one call of `/verify/batch`.
+/// Number of keys in one call of `/verify/batch`.
 const BATCH: usize = 100;
-/// Three times as many as are remembered not to exist, so that each is a new one whenever it comes.
+/// Number of unknown keys: three times the size of the negative cache, so that each lookup is a miss.
 const UNKNOWN: usize = 300_000;
 
-/// With no other key in the table.
+/// Measures requests with the only key in the table.
 pub(super) fn with_one_key(address: &str, key: &str) {
     let bare = bare(address);
     let one = Load::new(address, 200, vec![protected(key)]);
@@ -25,66 +26,62 @@ pub(super) fn with_one_key(address: &str, key: &str) {
     report_ratio("/protected, 1 key in the table", one, BARE, 0.85);
 }
 
-/// With a full table, of which requests show `keys`.
-pub(super) fn with_many_keys(address: &str, asking_key: &str, keys: &[String]) {
-    let good = Load::new(
+/// Measures requests that cycle through `keys`, with a full table.
+pub(super) fn with_many_keys(address: &str, verifier_key: &str, keys: &[String]) {
+    let valid = Load::new(
         address,
         200,
         keys.iter().map(|key| protected(key)).collect(),
     );
-    good.send_all();
-    checks(address, &good, keys);
-    bad_keys(address, &good);
-    calls_of_verify(address, asking_key, keys);
+    valid.send_all();
+    checks(address, &valid, keys);
+    invalid_keys(address, &valid);
+    calls_of_verify(address, verifier_key, keys);
 }
 
-fn checks(address: &str, good: &Load, keys: &[String]) {
-    let body = ask(address, &protected(&keys[0]));
+fn checks(address: &str, valid: &Load, keys: &[String]) {
+    let body = send(address, &protected(&keys[0]));
     let body = body.split("\r\n\r\n").nth(1).unwrap();
     let bare = bare(address);
-    let what = format!(
-        "/protected, a full table, each request another of {}",
-        keys.len()
-    );
-    let [bare, rate] = rates([&bare, good]);
+    let name = format!("/protected, a full table, {} keys in turn", keys.len());
+    let [bare, rate] = rates([&bare, valid]);
     println!("  {BARE} {:.0}/s", bare.per_second);
-    report_ratio(&what, rate, BARE, 0.85);
+    report_ratio(&name, rate, BARE, 0.85);
 
     let Some(nginx) = Nginx::start(keys, body) else {
         return println!("  nginx is not installed");
     };
     let requests = keys.iter().map(|key| protected(key)).collect();
-    let beside = Load::new(&nginx.address, 200, requests);
-    let [beside, rate] = rates([&beside, good]);
+    let nginx = Load::new(&nginx.address, 200, requests);
+    let [nginx, rate] = rates([&nginx, valid]);
     println!(
         "  nginx with the same keys in a map {:.0}/s",
-        beside.per_second
+        nginx.per_second
     );
-    report_ratio("the same beside nginx", rate, "nginx", 0.9);
+    report_ratio("the same compared with nginx", rate, "nginx", 0.9);
 }
 
-fn bad_keys(address: &str, good: &Load) {
+fn invalid_keys(address: &str, valid: &Load) {
     let bare = bare(address);
     let garbage = Load::new(address, 401, vec![protected("not-one-of-ours")]);
     let unknown = keys::generate(UNKNOWN);
     let unknown = unknown.iter().map(|key| protected(key)).collect();
     let unknown = Load::new(address, 401, unknown);
-    let [_, garbage, of_unknown] = rates([&bare, &garbage, &unknown]);
-    report_ratio("garbage", garbage, BARE, 0.9);
-    let what = "well-formed keys that there are not, each another one";
-    report_ratio(what, of_unknown, BARE, 0.8);
-    let [_, beside] = half_beside(good, &unknown);
-    let what = "good keys on half of the connections, such keys on the others";
-    report_ratio(what, beside, "good keys on all", 0.9);
+    let [_, garbage, unknown_rate] = rates([&bare, &garbage, &unknown]);
+    report_ratio("malformed key", garbage, BARE, 0.9);
+    report_ratio("well-formed unknown keys in turn", unknown_rate, BARE, 0.8);
+    let [_, beside] = half_beside(valid, &unknown);
+    let name = "valid keys on half of the connections, unknown keys on the others";
+    report_ratio(name, beside, "valid keys on all", 0.9);
 }
 
-fn calls_of_verify(address: &str, asking_key: &str, keys: &[String]) {
-    let header = format!("x-api-key: {asking_key}\r\n");
-    let question = |key: &String| format!(r#"{{"api_key":"{key}"}}"#);
-    let single = |key| post("/verify", &header, &question(key));
+fn calls_of_verify(address: &str, verifier_key: &str, keys: &[String]) {
+    let header = format!("x-api-key: {verifier_key}\r\n");
+    let item = |key: &String| format!(r#"{{"api_key":"{key}"}}"#);
+    let single = |key| post("/verify", &header, &item(key));
     let batch = |keys: &[String]| {
-        let questions: Vec<_> = keys.iter().map(question).collect();
-        let body = format!(r#"{{"keys":[{}]}}"#, questions.join(","));
+        let items: Vec<_> = keys.iter().map(item).collect();
+        let body = format!(r#"{{"keys":[{}]}}"#, items.join(","));
         post("/verify/batch", &header, &body)
     };
     let bare = bare(address);

@@ -1,4 +1,4 @@
-//! How much of a rate limit is let through by three instances that share it, and are asked for more.
+//! Number of requests that three instances allow under a shared rate limit, while clients send more than it allows.
 
 use std::{
     sync::Barrier,
@@ -15,33 +15,34 @@ use crate::support::{
 };
 
 const INSTANCES: usize = 3;
-/// Clients of each instance. Who is refused asks again soon.
+/// Number of clients of each instance.
 const CLIENTS: usize = 4;
-const AGAIN_AFTER: Duration = Duration::from_millis(1);
+/// Delay before a client repeats a rejected request.
+const RETRY_DELAY: Duration = Duration::from_millis(1);
 const ROUND: Duration = Duration::from_secs(6);
 
-/// Instances with a database each: what they share is counted by the key's id, which is the same.
+/// Measures instances with a database each. Redis counts by the id of the key, which is the same in all databases.
 pub(super) fn measure(redis: &Redis) {
     let instances = INSTANCES;
-    println!("{instances} instances with one Redis, {CLIENTS} clients of each, for {ROUND:?}");
+    println!("{instances} instances with one Redis, {CLIENTS} clients per instance, for {ROUND:?}");
     for (limit, window) in [(2000, 1), (100, 1), (2000, 10), (6000, 60)] {
         let limit = RateLimit::new(limit, window).unwrap();
-        let asked = redis.scripts();
+        let calls = redis.scripts();
         let (admitted, elapsed) = saturate(limit, redis);
-        let asked = redis.scripts() - asked;
+        let calls = redis.scripts() - calls;
         let rate = limit.limit() as f64 / f64::from(window);
-        let back = rate * elapsed.as_secs_f64();
+        let refilled = rate * elapsed.as_secs_f64();
         let (burst, admitted) = (limit.limit() as f64, admitted as f64);
         println!(
-            "  {burst} per {window} s: {admitted} let in, {:.3} of the burst and what comes back in {elapsed:.1?}, \
-             {:.3} of the latter alone; Redis was asked {asked} times",
-            admitted / (burst + back),
-            (admitted - burst) / back
+            "  {burst} per {window} s: {admitted} allowed, {:.3} of the burst plus the tokens refilled in \
+             {elapsed:.1?}; without the burst {:.3} of the refilled tokens; {calls} calls of Redis",
+            admitted / (burst + refilled),
+            (admitted - burst) / refilled
         );
     }
 }
 
-/// How many requests are let in, and in what time.
+/// Returns the number of allowed requests and the duration.
 fn saturate(limit: RateLimit, redis: &Redis) -> (usize, Duration) {
     redis.empty();
     let limits = Limits {
@@ -52,17 +53,18 @@ fn saturate(limit: RateLimit, redis: &Redis) -> (usize, Duration) {
         redis_url: Some(redis.url.parse().unwrap()),
         ..LimitConfig::default()
     };
-    // The first one is used until there is a lease.
+    // The first key is used while `Leased` waits for the lease, and the second one for the measurement.
     let keys = keys::generate(2);
     let instances = [(); INSTANCES].map(|()| Leased::with(keys.clone(), limits, &config));
-    let together = Barrier::new(INSTANCES * CLIENTS);
+    let start = Barrier::new(INSTANCES * CLIENTS);
     let client = |instance: &Leased| {
-        together.wait();
+        start.wait();
         let (started, mut admitted) = (Instant::now(), 0);
         while started.elapsed() < ROUND {
-            match instance.admits(&keys[1]) {
-                true => admitted += 1,
-                false => thread::sleep(AGAIN_AFTER),
+            if instance.admits(&keys[1]) {
+                admitted += 1;
+            } else {
+                thread::sleep(RETRY_DELAY);
             }
         }
         (admitted, started.elapsed())
@@ -70,10 +72,10 @@ fn saturate(limit: RateLimit, redis: &Redis) -> (usize, Duration) {
     thread::scope(|scope| {
         let clients = instances.iter().flat_map(|instance| [instance; CLIENTS]);
         let clients: Vec<_> = clients
-            .map(|one| scope.spawn(move || client(one)))
+            .map(|instance| scope.spawn(move || client(instance)))
             .collect();
-        let ended = clients.into_iter().map(|client| client.join().unwrap());
-        let (admitted, took): (Vec<_>, Vec<_>) = ended.unzip();
-        (admitted.iter().sum(), took.into_iter().max().unwrap())
+        let results = clients.into_iter().map(|client| client.join().unwrap());
+        let (admitted, durations): (Vec<_>, Vec<_>) = results.unzip();
+        (admitted.iter().sum(), durations.into_iter().max().unwrap())
     })
 }

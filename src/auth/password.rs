@@ -1,20 +1,20 @@
-//! Passwords as people choose and present them.
+//! Passwords in plain text, and the rules for them.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-/// bcrypt reads no more than this. A longer password is refused, never cut: of two passwords that
-/// share their first 72 bytes, either would open the account.
+/// Maximum length: bcrypt ignores all further bytes. A longer password is rejected, never truncated: otherwise two
+/// passwords with the same first 72 bytes would open the same account.
 const MAX_BYTES: usize = 72;
 const MIN_BYTES: usize = 8;
 
-/// A password in the clear, as it came in a request.
+/// Password in plain text, as received in a request.
 pub struct Password(SecretString);
 
 impl Password {
-    /// Whether it may become the password of an account; if not, what would.
+    /// Checks that the password is acceptable as a new one. The error says what would be accepted.
     pub fn check_new(&self) -> Result<(), &'static str> {
         if self.bytes().len() < MIN_BYTES {
             return Err("must be 8 to 72 bytes long");
@@ -22,7 +22,7 @@ impl Password {
         self.check_presented()
     }
 
-    /// Whether it could be the password of an account at all.
+    /// Checks that the password could be that of an account. The error says what would be accepted.
     pub fn check_presented(&self) -> Result<(), &'static str> {
         if self.bytes().len() > MAX_BYTES {
             return Err("must be 8 to 72 bytes long");

@@ -1,7 +1,7 @@
-//! bcrypt, off the threads that answer requests, with a bound on how many hash and how many wait.
+//! Password hashing with bcrypt on separate threads, with a limit on concurrent hashes and on waiting requests.
 //!
-//! A hash at cost 12 takes a core for a fifth of a second. One core is left for everything else, so
-//! that a flood of logins leaves the rest of the service answering.
+//! A hash at cost 12 occupies a core for 0.2 seconds. One core is left for everything else, so that the rest of the
+//! service stays responsive during a flood of logins.
 
 use std::{
     sync::Arc,
@@ -16,28 +16,28 @@ use super::password::Password;
 use crate::{
     domain::error::Error,
     telemetry::traces,
-    wait_queue::{WaitQueue, WaitQueueUse},
+    wait_queue::{WaitQueue, WaitQueueUsage},
 };
 
-/// Requests that may wait for their turn, and how long. Past either they are told 503.
+/// Maximum number of requests that wait for a permit, and maximum wait. Beyond either, the response is 503.
 const MAX_WAITING: usize = 128;
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// Hands out turns at hashing.
+/// Password hasher with a limited number of permits.
 pub struct PasswordHasher {
     cost: u32,
     threads: usize,
     decoy: PasswordHash,
-    turns: WaitQueue,
+    permits: WaitQueue,
 }
 
-/// A bcrypt hash in its usual form, `$2b$12$…`: salted, one-way, yet never shown.
+/// bcrypt hash in its usual form, `$2b$12$…`. It is salted and one-way, and never shown all the same.
 #[derive(Clone, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub struct PasswordHash(pub(crate) String);
 
 impl PasswordHash {
-    /// The cost that it was made at, if it is a bcrypt hash at all.
+    /// Returns the cost of the hash; `None` if it is not a bcrypt hash.
     fn cost(&self) -> Option<u32> {
         self.0.split('$').nth(2)?.parse().ok()
     }
@@ -49,81 +49,81 @@ impl std::fmt::Debug for PasswordHash {
     }
 }
 
-/// The right to hash, held until it is dropped and the work that it began has ended: a client that
-/// hangs up does not free it early.
-pub struct Turn {
+/// Permit to hash. It is held until it is dropped and the work that it started has finished: a client that disconnects
+/// does not release it early.
+pub struct HashPermit {
     cost: u32,
     permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl PasswordHasher {
-    /// Hashes at `cost`, on all cores but one.
+    /// Creates a hasher with this cost that uses all cores but one.
     pub fn new(cost: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = cores.saturating_sub(1).max(1);
         Self {
             cost,
             threads,
-            // Right in form, and no password's: finding one would be a preimage of bcrypt.
+            // Well-formed, but the hash of no known password: to find one would take a preimage of bcrypt.
             decoy: PasswordHash(format!("$2b${cost:02}${}", ".".repeat(53))),
-            turns: WaitQueue::new("a turn at hashing", threads, MAX_WAITING),
+            permits: WaitQueue::new("a password hashing permit", threads, MAX_WAITING),
         }
     }
 
-    /// What an unknown account's password is checked against, so that it takes as long as a known
-    /// one's.
+    /// Returns the hash to verify against if the account is unknown, so that the response takes as long as for a known
+    /// account.
     pub fn decoy(&self) -> PasswordHash {
         self.decoy.clone()
     }
 
-    /// Whether a hash was made at another cost than today's, and should be made again.
+    /// Returns whether a hash has another cost than the configured one, and should be replaced.
     pub fn is_outdated(&self, hash: &PasswordHash) -> bool {
         hash.cost() != Some(self.cost)
     }
 
-    /// How many threads hash at the most.
+    /// Returns the maximum number of hashing threads.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// How many hash, and wait for it.
-    pub fn queue(&self) -> WaitQueueUse {
-        self.turns.usage()
+    /// Returns the number of permits in use and of waiting requests.
+    pub fn usage(&self) -> WaitQueueUsage {
+        self.permits.usage()
     }
 
-    /// Waits for a turn.
-    pub async fn turn(&self) -> Result<Turn, Error> {
-        Ok(Turn {
+    /// Waits for a permit.
+    pub async fn permit(&self) -> Result<HashPermit, Error> {
+        Ok(HashPermit {
             cost: self.cost,
-            permit: Arc::new(self.turns.take(Instant::now() + MAX_WAIT).await?),
+            permit: Arc::new(self.permits.take(Instant::now() + MAX_WAIT).await?),
         })
     }
 }
 
-impl Turn {
-    /// Hashes a password that was checked to be acceptable.
+impl HashPermit {
+    /// Hashes a password that has been checked to be acceptable.
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, Error> {
         let cost = self.cost;
         self.run(move || bcrypt::hash(password.bytes(), cost).map(PasswordHash))
             .await
     }
 
-    /// Gives the password back if it is the one that was hashed.
+    /// Returns the password if it matches the hash.
     ///
-    /// An account from before the cost was raised must not be told from others by its time: the work
-    /// that its hash saves is done all the same.
+    /// The response time must not reveal an account whose hash has a lower cost, from before the cost was raised. So
+    /// the work that its hash saves is done all the same.
     pub async fn verify(
         &self,
         password: Password,
         hash: PasswordHash,
     ) -> Result<Option<Password>, Error> {
-        let saved = hash.cost().unwrap_or(self.cost)..self.cost;
+        let missing_costs = hash.cost().unwrap_or(self.cost)..self.cost;
         self.run(move || {
-            let right = bcrypt::verify(password.bytes(), &hash.0)?;
-            for cost in saved {
+            let is_match = bcrypt::verify(password.bytes(), &hash.0)?;
+            for cost in missing_costs {
                 bcrypt::hash(password.bytes(), cost)?;
             }
-            Ok(right.then_some(password))
+            Ok(is_match.then_some(password))
         })
         .await
     }
@@ -143,6 +143,6 @@ impl Turn {
             .map_err(Error::internal)
         };
         let cost = || KeyValue::new("latchkey.bcrypt.cost", i64::from(self.cost));
-        traces::within(SpanKind::Internal, "bcrypt", cost, hashed).await
+        traces::in_span(SpanKind::Internal, "bcrypt", cost, hashed).await
     }
 }

@@ -1,4 +1,4 @@
-//! User tokens: JWTs (RFC 7519), signed with HMAC-SHA256 and with nothing else.
+//! User tokens: JWTs (RFC 7519) that are signed with HMAC-SHA256 only.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::{
@@ -17,25 +17,25 @@ use crate::{
     domain::{clock::UtcTime, error::Error, id::UserId},
 };
 
-/// Who issues the tokens, and whom they are for.
-const NAME: &str = "latchkey";
+/// Issuer and audience of the tokens.
+const ISSUER_AND_AUDIENCE: &str = "latchkey";
 
-/// Issues tokens and checks them.
+/// Issuer and verifier of tokens.
 pub struct TokenAuthority {
-    issue_with: EncodingKey,
-    accept: Vec<DecodingKey>,
+    signing_key: EncodingKey,
+    accepted_keys: Vec<DecodingKey>,
     validation: Validation,
     ttl_seconds: i64,
 }
 
-/// Whose token it is, and under which session version it was issued.
+/// Account that a token was issued to, with its session version at that time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
     pub user_id: UserId,
     pub version: i64,
 }
 
-/// Every claim is required, of exactly this type.
+/// Claims of a token. Every claim is required, with exactly this type.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -44,24 +44,24 @@ struct Claims {
     iat: i64,
     exp: i64,
     jti: Uuid,
-    /// The account's session version: tokens of an earlier one have been ended.
+    /// Session version of the account. Tokens with an earlier version are no longer valid.
     ver: i64,
 }
 
 impl TokenAuthority {
-    /// Issues with `secret`; accepts that one and the `previous`.
+    /// Creates an authority that signs with `secret`, and accepts tokens of `secret` and of `previous`.
     pub fn new(secret: &JwtSecret, previous: Option<&JwtSecret>, ttl_seconds: i64) -> Self {
-        // Fails only when it is installed already, as by the test before.
+        // Fails only if it is already installed, for example by a previous test.
         let _ = HS256_ONLY.install_default();
         let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_issuer(&[NAME]);
-        validation.set_audience(&[NAME]);
+        validation.set_issuer(&[ISSUER_AND_AUDIENCE]);
+        validation.set_audience(&[ISSUER_AND_AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // Checked below, by the service's own clock and without leeway.
+        // Checked in `check`, with the service's own clock and without leeway.
         validation.validate_exp = false;
         Self {
-            issue_with: EncodingKey::from_secret(secret.as_bytes()),
-            accept: [Some(secret), previous]
+            signing_key: EncodingKey::from_secret(secret.as_bytes()),
+            accepted_keys: [Some(secret), previous]
                 .into_iter()
                 .flatten()
                 .map(|secret| DecodingKey::from_secret(secret.as_bytes()))
@@ -71,31 +71,31 @@ impl TokenAuthority {
         }
     }
 
-    /// How long a token lasts.
+    /// Returns the lifetime of a token, in seconds.
     pub fn ttl_seconds(&self) -> i64 {
         self.ttl_seconds
     }
 
-    /// A token for this session.
+    /// Issues a token for this session.
     pub fn issue(&self, session: Session, now: UtcTime) -> Result<SecretString, Error> {
         let claims = Claims {
-            iss: NAME.to_owned(),
-            aud: NAME.to_owned(),
+            iss: ISSUER_AND_AUDIENCE.to_owned(),
+            aud: ISSUER_AND_AUDIENCE.to_owned(),
             sub: session.user_id.to_string(),
             iat: now.unix_seconds(),
             exp: now.unix_seconds().saturating_add(self.ttl_seconds),
             jti: Uuid::new_v4(),
             ver: session.version,
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.issue_with)
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing_key)
             .map(SecretString::from)
             .map_err(Error::internal)
     }
 
-    /// The session that a token stands for. Whether it has been ended since, the account knows.
+    /// Returns the session of a valid token. The caller must compare its version with that of the account.
     pub fn check(&self, token: &str, now: UtcTime) -> Result<Session, Error> {
         let claims = self
-            .accept
+            .accepted_keys
             .iter()
             .find_map(|key| jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok())
             .ok_or(Error::InvalidToken)?
@@ -111,9 +111,9 @@ impl TokenAuthority {
     }
 }
 
-/// All the cryptography that `jsonwebtoken` is given. Its own backends bring every algorithm that JWT
-/// knows, and one of them an RSA with an open advisory (RUSTSEC-2023-0071); what is not in the binary
-/// cannot be confused with HS256.
+/// Cryptography provider of `jsonwebtoken`, with HS256 only. The library's own backends bring every algorithm of JWT,
+/// and one of them an RSA with an open advisory (RUSTSEC-2023-0071). An algorithm that is not in the binary cannot be
+/// confused with HS256.
 static HS256_ONLY: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key| Ok(Box::new(Hs256::new(algorithm, key.as_bytes())?)),
     verifier_factory: |algorithm, key| {
@@ -133,21 +133,21 @@ impl Hs256 {
         Ok(Self(mac))
     }
 
-    fn over(&self, message: &[u8]) -> Hmac<Sha256> {
+    fn mac_of(&self, message: &[u8]) -> Hmac<Sha256> {
         self.0.clone().chain_update(message)
     }
 }
 
 impl Signer<Vec<u8>> for Hs256 {
     fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
-        Ok(self.over(message).finalize().into_bytes().to_vec())
+        Ok(self.mac_of(message).finalize().into_bytes().to_vec())
     }
 }
 
 impl Verifier<Vec<u8>> for Hs256 {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        // In constant time.
-        self.over(message)
+        // `verify_slice` compares in constant time.
+        self.mac_of(message)
             .verify_slice(signature)
             .map_err(signature::Error::from_source)
     }

@@ -1,4 +1,4 @@
-//! The secret that an embedded database makes for itself on its first start.
+//! Token secret of an embedded database, which is generated on the first start.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,17 +11,17 @@ use rand::{TryRng as _, rngs::SysRng};
 
 use crate::config::JwtSecret;
 
-/// Where it is kept: beside the database, so that whoever moves or backs up the one sees the other.
+/// Returns the path of the secret: beside the database, so that people who move or back up the database notice it.
 pub fn path_beside(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(".jwt-secret");
     name.into()
 }
 
-/// Reads the secret, or makes it. The caller keeps other processes from doing the same meanwhile.
+/// Reads the secret, or generates it. The caller must prevent other processes from doing so at the same time.
 pub fn load_or_make(path: &Path) -> io::Result<JwtSecret> {
     let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => generate(path)?,
         read => read?,
     };
     text.trim()
@@ -29,25 +29,26 @@ pub fn load_or_make(path: &Path) -> io::Result<JwtSecret> {
         .map_err(|problem: String| io::Error::new(io::ErrorKind::InvalidData, problem))
 }
 
-/// Written aside and renamed: a crash leaves either no secret or a whole one.
-fn make(path: &Path) -> io::Result<String> {
+/// Generates the secret. Writes it to a temporary file, which is then renamed: a crash leaves either no secret or a
+/// complete one.
+fn generate(path: &Path) -> io::Result<String> {
     let mut bytes = [0u8; 32];
     SysRng
         .try_fill_bytes(&mut bytes)
         .map_err(io::Error::other)?;
     let text = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, bytes);
 
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&aside)?;
+        .open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&aside, path)?;
+    fs::rename(&temporary, path)?;
     if let Some(folder) = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())

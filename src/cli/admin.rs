@@ -1,6 +1,7 @@
-//! `latchkey admin`: who has the role `admin`. Works beside a running server, and holds for its next
-//! request. The first admin is made here, and never over HTTP. Brings the database up to date first, as
-//! `serve` does.
+//! `latchkey admin`: grants and revokes the role `admin`.
+//!
+//! Works beside a running server, which applies the change from its next request on. The first admin is created here,
+//! never over HTTP. Migrates the database first, as `serve` does.
 
 use std::io::Write as _;
 
@@ -23,33 +24,33 @@ use crate::{
 #[derive(Args)]
 pub(super) struct Admin {
     #[command(subcommand)]
-    order: Order,
+    action: Action,
 }
 
 #[derive(Subcommand)]
-enum Order {
-    /// Give the role `admin` to the account that signed up with this address.
+enum Action {
+    /// Grant the role `admin` to the account with this email address.
     Grant(Account),
-    /// Give the role `member` to an admin. The last admin stays one.
+    /// Revoke the role `admin`; the account becomes a `member`. The last admin cannot be revoked.
     Revoke(Account),
 }
 
 #[derive(Args)]
 struct Account {
-    /// The account's e-mail address.
+    /// Email address of the account.
     email: String,
     #[command(flatten)]
     database: DatabaseConfig,
 }
 
 pub(super) fn run(options: Admin) -> Result<(), StartError> {
-    let (account, admin) = match options.order {
-        Order::Grant(account) => (account, true),
-        Order::Revoke(account) => (account, false),
+    let (account, admin) = match options.action {
+        Action::Grant(account) => (account, true),
+        Action::Revoke(account) => (account, false),
     };
     let email = Email::parse(&account.email)
         .map_err(|remedy| StartError::Setting(format!("EMAIL {remedy}")))?;
-    let written = email.as_str().to_owned();
+    let address = email.as_str().to_owned();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -58,23 +59,23 @@ pub(super) fn run(options: Admin) -> Result<(), StartError> {
         .block_on(set_admin(&account.database, email.into_key(), admin))?
         .ok_or_else(|| {
             failed(format!(
-                "no account has the address {written}; sign up first"
+                "no account has the email address {address}; sign up first"
             ))
         })?;
     let note = if user.active {
         ""
     } else {
-        ", and is deactivated: it cannot log in"
+        ", but is deactivated and cannot log in"
     };
     writeln!(
         std::io::stdout(),
-        "{written} has the role {}{note}",
+        "{address} has the role {}{note}",
         user.role
     )
     .map_err(failed)
 }
 
-/// Answers the account as it is now, if there is one.
+/// Sets the role and returns the changed account, or `None` if no account has this address.
 async fn set_admin(
     database: &DatabaseConfig,
     email: EmailKey,
@@ -82,7 +83,7 @@ async fn set_admin(
 ) -> Result<Option<User>, StartError> {
     if let Some(path) = database.url.sqlite_path().filter(|path| !path.exists()) {
         return Err(failed(format!(
-            "there is no database {}; name the server's with DATABASE_URL (--database-url)",
+            "the database {} does not exist; set DATABASE_URL (--database-url) to the database of the server",
             path.display()
         )));
     }
@@ -94,11 +95,11 @@ async fn set_admin(
         .set_admin(email, admin)
         .await
         .map_err(|error| match &error {
-            Error::Conflict(why) => failed(why),
+            Error::Conflict(reason) => failed(reason),
             other => failed(other.cause().unwrap_or(&other.to_string())),
         })
 }
 
-fn failed(why: impl ToString) -> StartError {
-    StartError::Environment(why.to_string())
+fn failed(reason: impl ToString) -> StartError {
+    StartError::Environment(reason.to_string())
 }

@@ -1,4 +1,4 @@
-//! `latchkey backup`: the embedded database in one file. Works beside a running server.
+//! `latchkey backup`: copies the embedded database into one file. Works beside a running server.
 
 use std::{io::Write as _, path::PathBuf};
 
@@ -13,11 +13,11 @@ use crate::{
 
 #[derive(Args)]
 pub(super) struct Backup {
-    /// The file to make. It must not be there yet.
+    /// File to create. It must not exist yet.
     #[arg(value_parser = file_path())]
     file: PathBuf,
 
-    /// `sqlite://path`: the embedded database to copy.
+    /// Embedded database to back up, as `sqlite://path`.
     #[arg(
         long = "database-url",
         env = "DATABASE_URL",
@@ -28,25 +28,26 @@ pub(super) struct Backup {
 }
 
 pub(super) fn run(options: &Backup) -> Result<(), StartError> {
-    let made = backup::run(&options.url, &options.file).map_err(|error| match error {
+    let backup = backup::run(&options.url, &options.file).map_err(|error| match error {
         BackupError::Postgres => {
             StartError::Setting(format!("DATABASE_URL (--database-url): {error}"))
         }
         error => StartError::Environment(error.to_string()),
     })?;
     let mut text = String::new();
-    for (table, rows) in &made.rows {
+    for (table, rows) in &backup.rows {
         text.push_str(&format!("{rows:>12}  {table}\n"));
     }
     text.push_str(&format!(
-        "{} is whole: {} bytes\n",
+        "{} is complete: {} bytes\n",
         options.file.display(),
-        made.bytes
+        backup.bytes
     ));
     let secret = options.url.sqlite_path().map(token_secret::path_beside);
     if let Some(secret) = secret.filter(|secret| secret.exists()) {
         text.push_str(&format!(
-            "{} is not in it: keep it apart. Restored without it, keys work and people log in again\n",
+            "{} is not part of the backup: store it separately. After a restore without it, API keys work, but \
+             users have to log in again\n",
             secret.display()
         ));
     }

@@ -1,4 +1,4 @@
-//! `latchkey copy`: everything from one database into another one, between SQLite and PostgreSQL.
+//! `latchkey copy`: copies all data from one database into another, between SQLite and PostgreSQL.
 
 use std::io::Write as _;
 
@@ -16,29 +16,29 @@ use crate::{
 
 #[derive(Args)]
 pub(super) struct Copy {
-    /// The database to copy, as DATABASE_URL would name it. Nobody may serve it meanwhile.
+    /// Database to copy, in the form of DATABASE_URL. No server may use it meanwhile.
     #[arg(long, env = "COPY_FROM", hide_env_values = true, value_name = "URL")]
     from: Option<DatabaseUrl>,
 
-    /// The database to fill, which must be empty, or not be there yet if it is SQLite's.
+    /// Database to fill, in the form of DATABASE_URL. It must be empty; an SQLite file may be missing.
     #[arg(long, env = "COPY_TO", hide_env_values = true, value_name = "URL")]
     to: Option<DatabaseUrl>,
 }
 
 pub(super) fn run(options: Copy) -> Result<(), StartError> {
-    let needed = |name: &str, flag: &str| {
+    let missing = |name: &str, flag: &str| {
         StartError::Setting(format!(
-            "needs {name} ({flag}), or {name}_FILE: a database, as DATABASE_URL names one"
+            "{name} ({flag}) or {name}_FILE is missing; set it to a database, in the form of DATABASE_URL"
         ))
     };
-    let from = options.from.ok_or_else(|| needed("COPY_FROM", "--from"))?;
-    let to = options.to.ok_or_else(|| needed("COPY_TO", "--to"))?;
+    let from = options.from.ok_or_else(|| missing("COPY_FROM", "--from"))?;
+    let to = options.to.ok_or_else(|| missing("COPY_TO", "--to"))?;
     let copied = copy::run(&from, &to).map_err(|error| match error {
         CopyError::Connect {
             side,
             reason: reason @ (ConnectError::Url | ConnectError::Parameter(_)),
         } => StartError::Setting(format!("{side} {reason}")),
-        CopyError::Migrate(error) if error.is_about_the_url() => {
+        CopyError::Migrate(error) if error.is_invalid_url() => {
             StartError::Setting(format!("the target {error}"))
         }
         error => StartError::Environment(error.to_string()),
@@ -48,21 +48,21 @@ pub(super) fn run(options: Copy) -> Result<(), StartError> {
         let (rows, sha256) = (copied.summary.rows, &copied.summary.sha256);
         text.push_str(&format!("{rows:>12}  {:<16}  {sha256}\n", copied.table));
     }
-    text.push_str("the same on both sides, read back\n");
+    text.push_str("read back: the same on both sides\n");
     text.push_str(&note(&from, &to));
     write!(std::io::stdout(), "{text}").map_err(|e| StartError::Environment(e.to_string()))
 }
 
-/// What becomes of the tokens that people have.
+/// Returns a note on how to keep user tokens valid.
 fn note(from: &DatabaseUrl, to: &DatabaseUrl) -> String {
-    let made = from.sqlite_path().map(token_secret::path_beside);
-    match made.filter(|secret| secret.exists()) {
+    let generated = from.sqlite_path().map(token_secret::path_beside);
+    match generated.filter(|secret| secret.exists()) {
         Some(secret) => format!(
-            "so that tokens go on, set JWT_SECRET_FILE to a copy of {}\n",
+            "to keep user tokens valid, set JWT_SECRET_FILE to a copy of {}\n",
             secret.display()
         ),
         None if to.sqlite_path().is_some() => {
-            "so that tokens go on, keep JWT_SECRET as it was\n".to_owned()
+            "to keep user tokens valid, keep the same JWT_SECRET\n".to_owned()
         }
         None => String::new(),
     }

@@ -1,74 +1,74 @@
-//! `.env`: one `NAME=value` a line, read strictly.
+//! Strict parser of `.env`: one `NAME=value` per line.
 //!
-//! A value is what is written there: nothing is replaced in it, `$` least of all. The same file is read by
-//! systemd (`EnvironmentFile=`), Docker Compose (`env_file:`), `docker run --env-file` and shells, and these
-//! do not agree about quotes, backslashes and comments behind a value. What two of them would read
-//! differently is rejected, so that no two instances differ in a secret without a word.
+//! Values are literal: nothing is expanded in them, not even `$`. The same file is read by systemd
+//! (`EnvironmentFile=`), Docker Compose (`env_file:`), `docker run --env-file` and shells. These programs disagree
+//! about quotes, backslashes and comments after a value. A line that two of them would read differently is rejected,
+//! so that instances never differ in a secret without notice.
 
 use std::{fs::File, io::Read as _};
 
 use super::environment::is_blank;
 use crate::server::StartError;
 
-/// More than any such file, so that nothing endless is read.
+/// Maximum size of the file, in bytes, so that an endless file is not read.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// A line that sets something.
+/// Line that sets a variable.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) value: String,
-    /// Counted from 1.
+    /// Line number, counted from 1.
     pub(super) line: usize,
 }
 
-/// The fault of a line. Says nothing of its content: that may be a secret.
+/// Reason why a line is invalid. The text never contains the line: it may be a secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum BadLine {
     #[error("is not UTF-8 text; save the file as UTF-8")]
     NotUtf8,
-    #[error("has an invisible control character in it; remove it")]
+    #[error("contains an invisible control character; remove it")]
     Control,
-    #[error("is not NAME=value, with a name of letters, digits and `_`")]
+    #[error("is not NAME=value with a name of letters, digits and `_`")]
     NoName,
     #[error(
-        "has quotes, a backslash or ` #` in a value without quotes around it; write NAME='value', and a comment on a \
-         line of its own"
+        "has quotes, a backslash or ` #` in an unquoted value; write NAME='value', and a comment on a line of its own"
     )]
     Unquoted,
-    #[error("has a quote that does not end on it, or something behind it; write NAME='value'")]
+    #[error("has an unclosed quote, or text after the closing quote; write NAME='value'")]
     Quotes,
-    #[error("has a backslash that programs read differently; write NAME='value'")]
+    #[error("has a backslash that other programs read differently; write NAME='value'")]
     Backslash,
-    #[error("sets what line {0} sets; remove one of them")]
+    #[error("sets the same variable as line {0}; remove one of them")]
     Twice(usize),
 }
 
-/// Reads `.env` in the working folder, if there is one.
+/// Reads `.env` in the working directory, if there is one.
 pub(super) fn read() -> Result<Vec<Entry>, StartError> {
-    let cannot =
+    let unreadable =
         |error: std::io::Error| StartError::Setting(format!(".env cannot be read: {error}"));
     let file = match File::open(".env") {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened.map_err(cannot)?,
+        opened => opened.map_err(unreadable)?,
     };
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(cannot)?;
+        .map_err(unreadable)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(StartError::Setting(format!(
-            ".env is longer than {MAX_BYTES} bytes"
+            ".env is larger than {MAX_BYTES} bytes"
         )));
     }
-    parse(&bytes).map_err(|(line, why)| StartError::Setting(format!(".env: line {line} {why}")))
+    parse(&bytes)
+        .map_err(|(line, reason)| StartError::Setting(format!(".env: line {line} {reason}")))
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<Entry>, (usize, BadLine)> {
     let mut entries: Vec<Entry> = Vec::new();
     for (index, bytes) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = index + 1;
-        let parsed = parse_line(bytes).map_err(|why| (line, why))?;
+        let parsed = parse_line(bytes).map_err(|reason| (line, reason))?;
         let Some((name, value)) = parsed else {
             continue;
         };
@@ -80,10 +80,10 @@ fn parse(bytes: &[u8]) -> Result<Vec<Entry>, (usize, BadLine)> {
     Ok(entries)
 }
 
-/// A name and its value, if the line has one.
+/// Returns the name and the value that a line sets, or `None` for a comment or an empty line.
 fn parse_line(bytes: &[u8]) -> Result<Option<(String, String)>, BadLine> {
     let text = std::str::from_utf8(bytes).map_err(|_| BadLine::NotUtf8)?;
-    // A byte order mark and the `\r` of a line that ends in `\r\n` are blanks, too.
+    // A byte order mark and the `\r` of a `\r\n` line ending are blanks, too.
     let text = text.trim_matches(is_blank);
     if text.is_empty() || text.starts_with(['#', ';']) {
         return Ok(None);
@@ -116,19 +116,20 @@ fn unquote(value: &str) -> Result<String, BadLine> {
     if let Some(rest) = value.strip_prefix('"') {
         return within_double_quotes(rest);
     }
-    let begins_comment = value.starts_with('#')
+    let has_comment = value.starts_with('#')
         || value
             .split('#')
             .rev()
             .skip(1)
             .any(|before| before.ends_with(is_blank));
-    if begins_comment || value.contains(['"', '\'', '`', '\\']) {
+    if has_comment || value.contains(['"', '\'', '`', '\\']) {
         return Err(BadLine::Unquoted);
     }
     Ok(value.to_owned())
 }
 
-/// The value up to the closing quote. A backslash escapes what it does in a shell, and in systemd.
+/// Returns the value up to the closing quote. A backslash escapes the characters that it escapes in both a shell and
+/// systemd.
 fn within_double_quotes(rest: &str) -> Result<String, BadLine> {
     let mut value = String::new();
     let mut characters = rest.chars();
@@ -183,8 +184,8 @@ mod tests {
     }
 
     #[test]
-    fn line_that_programs_read_differently_is_rejected_by_its_number() {
-        for (line, why) in [
+    fn line_that_programs_read_differently_is_rejected_with_its_number() {
+        for (line, reason) in [
             (&b"A"[..], BadLine::NoName),
             (b"A: b", BadLine::NoName),
             (b"=b", BadLine::NoName),
@@ -208,7 +209,7 @@ mod tests {
             (b"\xff\xfeA\0", BadLine::NotUtf8),
         ] {
             let file = [b"FIRST=1\n", line].concat();
-            assert_eq!(parse(&file), Err((2, why)), "{}", line.escape_ascii());
+            assert_eq!(parse(&file), Err((2, reason)), "{}", line.escape_ascii());
         }
         assert_eq!(parse(b"A=1\nB=2\nexport A=1"), Err((3, BadLine::Twice(1))));
     }

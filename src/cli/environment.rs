@@ -1,7 +1,7 @@
-//! The sources of settings besides flags: the environment, and `.env` below it.
+//! Environment variables, from the process and from `.env`. The process's own variables take precedence.
 //!
-//! One rule for all of them, wherever they are set: blanks at the ends of a value do not count, and a value
-//! of which nothing is left is not set.
+//! One rule holds for every setting and every source: blanks at either end of a value are ignored, and an empty value
+//! counts as not set.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
 use super::env_file::{self, Entry};
 use crate::server::StartError;
 
-/// Every variable that is set.
+/// All variables that are set.
 #[derive(Debug, Default)]
 pub(super) struct Environment {
     variables: BTreeMap<OsString, Variable>,
@@ -20,7 +20,7 @@ pub(super) struct Environment {
 
 struct Variable {
     value: OsString,
-    /// The line of `.env` that sets it.
+    /// Line of `.env` that sets it; `None` if the process's environment does.
     line: Option<usize>,
 }
 
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Variable {
 }
 
 impl Environment {
-    /// The process's, with what `.env` adds. The process's own environment is left as it is.
+    /// Reads the process's environment and `.env`. The process's environment is not changed.
     pub(super) fn read() -> Result<Self, StartError> {
         Ok(Self::of(std::env::vars_os(), env_file::read()?))
     }
@@ -45,7 +45,7 @@ impl Environment {
             (variable, Some(entry.line))
         });
         let of_process = variables.into_iter().map(|variable| (variable, None));
-        // The later one stays.
+        // A later variable replaces an earlier one of the same name.
         let variables = of_file
             .chain(of_process)
             .filter_map(|((name, value), line)| {
@@ -57,26 +57,26 @@ impl Environment {
         }
     }
 
-    /// The value of a variable that is set.
+    /// Returns the value of a variable, if it is set.
     pub(super) fn get(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
         let variable = self.variables.get(name.as_ref())?;
         Some(&variable.value)
     }
 
-    /// The names of those that are set, and the line of `.env` that sets it.
+    /// Returns the names of all variables, each with the line of `.env` that sets it.
     pub(super) fn names(&self) -> impl Iterator<Item = (&str, Option<usize>)> {
         let variables = self.variables.iter();
         variables.filter_map(|(name, variable)| Some((name.to_str()?, variable.line)))
     }
 
-    /// Returns whether a variable holds the URL of something.
+    /// Returns whether the value of a variable looks like a URL.
     pub(super) fn holds_url(&self, name: &str) -> bool {
         let value = self.get(name).and_then(OsStr::to_str);
         value.is_some_and(|value| value.contains("://"))
     }
 }
 
-/// A value without the blanks at its ends, if that leaves anything.
+/// Returns a value without the blanks at its ends, or `None` if nothing is left.
 pub(super) fn normalized(value: &OsStr) -> Option<OsString> {
     let value = match value.to_str() {
         Some(text) => text.trim_matches(is_blank).into(),
@@ -85,7 +85,8 @@ pub(super) fn normalized(value: &OsStr) -> Option<OsString> {
     (!value.is_empty()).then_some(value)
 }
 
-/// Spaces, tabs, ends of lines, and the byte order mark that some editors put first.
+/// Returns whether a character is a blank: a space, a tab, a line ending, or the byte order mark that some editors
+/// write at the start.
 pub(super) fn is_blank(character: char) -> bool {
     character.is_whitespace() || character == '\u{feff}'
 }

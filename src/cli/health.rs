@@ -1,51 +1,49 @@
-//! `latchkey health`: asks the server of the same settings whether it is well. For containers and
-//! supervisors that have no other HTTP client.
+//! `latchkey health`: checks the health of the server that has the same settings. For containers and supervisors
+//! without another HTTP client.
 
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use crate::{
-    cli::probe::{self, ServerUrl},
-    server::StartError,
-};
+use super::probe::{self, ServerUrl};
+use crate::server::StartError;
 
 #[derive(Args)]
 pub(super) struct Health {
-    /// Ask whether the process lives, and not whether it can answer.
+    /// Check only that the process is alive, not that it is ready.
     #[arg(long)]
     live: bool,
 
-    /// Ask whether it can answer these requests, and not whether it can answer all.
+    /// Check only that it is ready for this kind of requests.
     #[arg(long = "for", value_enum, conflicts_with = "live")]
     purpose: Option<Purpose>,
 
-    /// The server, as http://HOST:PORT or https://HOST:PORT [default: that of HOST and PORT on this
-    /// machine, with TLS if TLS_CERT is set].
+    /// URL of the server, as http://HOST:PORT or https://HOST:PORT [default: HOST and PORT on this machine, with TLS
+    /// if TLS_CERT is set].
     #[arg(long)]
     url: Option<ServerUrl>,
 
-    /// How long the answer may take, in seconds, 1 to 300. A database that is out of reach takes five.
+    /// Time for the response, in seconds, 1 to 300. The server takes five to find that its database is unreachable.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
     timeout_seconds: u64,
 
-    /// Address that the server listens on.
+    /// Address on which the server listens.
     #[arg(long, env = "HOST", default_value = "127.0.0.1")]
     host: String,
 
-    /// Port that the server listens on.
+    /// Port on which the server listens.
     #[arg(long, env = "PORT", default_value_t = 8000)]
     port: u16,
 
-    /// Set if the server has TLS of its own. It is not read.
+    /// Set if the server serves HTTPS itself. The file is not read.
     #[arg(long, env = "TLS_CERT")]
     tls_cert: Option<PathBuf>,
 }
 
-/// A kind of requests.
+/// Kind of requests.
 #[derive(Clone, Copy, ValueEnum)]
 enum Purpose {
-    /// Checks of keys.
+    /// Checks of API keys.
     Checks,
 }
 
@@ -55,12 +53,12 @@ pub(super) fn run(options: Health) -> Result<(), StartError> {
         None if options.live => "/health/live",
         None => "/health/ready",
     };
-    let within = Duration::from_secs(options.timeout_seconds);
+    let timeout = Duration::from_secs(options.timeout_seconds);
     let server = options.server()?;
-    match probe::status(&server, path, within) {
-        Ok(200) => writeln!(std::io::stdout(), "{server}{path} answers 200").map_err(failed),
-        Ok(status) => Err(failed(format!("{server}{path} answers {status}"))),
-        Err(error) => Err(failed(format!("{server}{path} does not answer: {error}"))),
+    match probe::status(&server, path, timeout) {
+        Ok(200) => writeln!(std::io::stdout(), "{server}{path} returned 200").map_err(failed),
+        Ok(status) => Err(failed(format!("{server}{path} returned {status}"))),
+        Err(error) => Err(failed(format!("{server}{path} did not respond: {error}"))),
     }
 }
 
@@ -71,11 +69,11 @@ impl Health {
         }
         if self.port == 0 {
             return Err(StartError::Setting(
-                "PORT (--port) is 0, for a free one; name the server's with --url".into(),
+                "PORT (--port) is 0, which selects a free port; give the URL of the server with --url".into(),
             ));
         }
         let host = match self.host.as_str() {
-            // What listens everywhere listens here.
+            // A server that listens on every address also listens on the loopback address.
             "0.0.0.0" => "127.0.0.1".to_owned(),
             "::" => "[::1]".to_owned(),
             address if address.contains(':') => format!("[{address}]"),
@@ -89,6 +87,6 @@ impl Health {
     }
 }
 
-fn failed(why: impl ToString) -> StartError {
-    StartError::Environment(why.to_string())
+fn failed(reason: impl ToString) -> StartError {
+    StartError::Environment(reason.to_string())
 }

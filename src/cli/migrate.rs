@@ -1,4 +1,4 @@
-//! `latchkey migrate`: as `serve` does at its start, for those who want it apart.
+//! `latchkey migrate`: runs the migrations that `serve` runs when it starts, as a separate step.
 
 use clap::Args;
 

@@ -1,39 +1,38 @@
-//! Variables that look like a setting of ours and are none: a mistyped one would change nothing, and nobody
-//! would notice.
+//! Detection of misspelt settings. A misspelt variable would have no effect, and nobody would notice.
 //!
-//! The environment is full of other programs' variables, so there only names are reported that hardly anybody
-//! else uses: those that are a setting but for a slip. `.env` is ours, so there all that is unknown is reported.
+//! The process's environment holds many variables of other programs. There, only names are reported that resemble a
+//! setting. `.env` belongs to this program, so every unknown variable in it is reported.
 
 use std::collections::BTreeSet;
 
 use super::environment::Environment;
 
-/// Variables that are reported at the most.
+/// Maximum number of variables that are reported.
 const MAX_REPORTED: usize = 20;
 
-/// Shorter names, without underscores, are too much like others: `HOST`, `LOG`, `PORT`.
+/// Minimum length of a name, without underscores. Shorter ones resemble too many others: `HOST`, `LOG`, `PORT`.
 const MIN_LETTERS: usize = 6;
-/// From this length on two slips are tolerated, below it one.
-const LETTERS_FOR_TWO_SLIPS: usize = 15;
+/// Length from which on two typos are tolerated. Below it, one is.
+const LETTERS_FOR_TWO_TYPOS: usize = 15;
 
-/// A variable that sets nothing.
+/// Variable that is no setting.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misspelt {
-    /// The name to call it by. A name in `.env` may be a part of a secret that was broken into two lines; such
-    /// a one is called by its line.
+    /// Name to report. A name in `.env` may be part of a secret that was split into two lines; then the line number is
+    /// reported instead.
     variable: String,
-    /// The setting that was probably meant.
+    /// Setting that was probably meant.
     meant: Option<String>,
 }
 
-/// Finds those that set nothing, given the names of all that do.
+/// Finds variables that are no setting, given the names of all settings.
 pub(super) fn find(environment: &Environment, known: &BTreeSet<String>) -> Vec<Misspelt> {
     let unknown = environment
         .names()
         .filter(|(name, _)| !known.contains(*name));
     unknown
         .filter_map(|(name, line)| {
-            // Kubernetes sets it for each service that is called `latchkey`.
+            // Kubernetes sets this variable for each of its services that is named `latchkey`.
             if name == "LATCHKEY_PORT" && environment.holds_url(name) {
                 return None;
             }
@@ -51,18 +50,18 @@ pub(super) fn find(environment: &Environment, known: &BTreeSet<String>) -> Vec<M
         .collect()
 }
 
-/// Logs each of them.
+/// Logs a warning for each misspelt variable.
 pub(super) fn warn(misspelt: &[Misspelt]) {
     for Misspelt { variable, meant } in misspelt.iter().take(MAX_REPORTED) {
         match meant {
             Some(meant) => tracing::warn!(
                 variable,
                 meant,
-                "unknown variable is ignored: it is no setting; correct its name, or remove it"
+                "unknown variable is ignored: it is not a setting; correct its name, or remove it"
             ),
             None => tracing::warn!(
                 variable,
-                "unknown variable is ignored: it is no setting; remove it (`latchkey --help` lists all settings)"
+                "unknown variable is ignored: it is not a setting; remove it (`latchkey --help` lists all settings)"
             ),
         }
     }
@@ -72,16 +71,16 @@ pub(super) fn warn(misspelt: &[Misspelt]) {
     }
 }
 
-/// The setting that somebody meant who wrote this, or the few that it could be.
+/// Returns the setting that was probably meant by this name, or several joined by `or`.
 fn meant(name: &str, known: &BTreeSet<String>) -> Option<String> {
     let upper = name.to_ascii_uppercase();
     let own = upper.strip_prefix("LATCHKEY_").unwrap_or(&upper);
-    let likely: Vec<_> = known
+    let candidates: Vec<_> = known
         .iter()
-        .filter_map(|setting| Some((unlikeness(own, setting)?, setting.as_str())))
+        .filter_map(|setting| Some((distance(own, setting)?, setting.as_str())))
         .collect();
-    let least = likely.iter().map(|(unlikeness, _)| *unlikeness).min()?;
-    let closest = likely.iter().filter(|(unlikeness, _)| *unlikeness == least);
+    let least = candidates.iter().map(|(distance, _)| *distance).min()?;
+    let closest = candidates.iter().filter(|(distance, _)| *distance == least);
     Some(
         closest
             .map(|(_, setting)| *setting)
@@ -90,10 +89,11 @@ fn meant(name: &str, known: &BTreeSet<String>) -> Option<String> {
     )
 }
 
-/// The number of slips between a name and that of a setting, if it can be meant for it. One that is written in
-/// another way counts as further away than any slips.
-fn unlikeness(name: &str, setting: &str) -> Option<usize> {
-    // It was so but for small letters, or our name before it. And only a secret can come from a file.
+/// Returns the number of typos between a name and a setting, or `None` if the name does not resemble the setting.
+///
+/// A name that resembles the setting only in its words counts as further away than any number of typos.
+fn distance(name: &str, setting: &str) -> Option<usize> {
+    // Only the case or the prefix `LATCHKEY_` differed, or the name has `_FILE`, which only secrets support.
     if name == setting || name.strip_suffix("_FILE") == Some(setting) {
         return Some(0);
     }
@@ -102,21 +102,21 @@ fn unlikeness(name: &str, setting: &str) -> Option<usize> {
     if own.len() < MIN_LETTERS || other.len() < MIN_LETTERS {
         return None;
     }
-    let slips = strsim::osa_distance(&own, &other);
-    let tolerated = 1 + usize::from(other.len() >= LETTERS_FOR_TWO_SLIPS);
-    if slips <= tolerated {
-        Some(slips)
+    let typos = strsim::osa_distance(&own, &other);
+    let tolerated = 1 + usize::from(other.len() >= LETTERS_FOR_TWO_TYPOS);
+    if typos <= tolerated {
+        Some(typos)
     } else {
-        (is_part(name, setting) || words_begin_alike(name, setting)).then_some(usize::MAX)
+        (is_part(name, setting) || words_start_alike(name, setting)).then_some(usize::MAX)
     }
 }
 
-/// Returns whether it is two or more words that begin or end the setting's name: `RATE_LIMIT`,
+/// Returns whether the name consists of two or more words that start or end the setting's name: `RATE_LIMIT`,
 /// `DATABASE_TIMEOUT`.
 fn is_part(name: &str, setting: &str) -> bool {
     let is_end = |rest: Option<&str>| rest.is_some_and(|rest| rest.ends_with('_'));
     let is_begin = |rest: Option<&str>| rest.is_some_and(|rest| rest.starts_with('_'));
-    // `RATELIMIT` is two words as well.
+    // `RATELIMIT` counts as two words.
     let squeezed_end = setting.match_indices('_').any(|(at, _)| {
         setting[at + 1..].contains('_') && setting[at + 1..].replace('_', "") == name
     });
@@ -125,8 +125,8 @@ fn is_part(name: &str, setting: &str) -> bool {
         || has_words && (is_end(setting.strip_suffix(name)) || is_begin(setting.strip_prefix(name)))
 }
 
-/// Returns whether each word begins as the setting's does: `TLS_CERTIFICATE`, `TRUSTED_PROXY`.
-fn words_begin_alike(name: &str, setting: &str) -> bool {
+/// Returns whether each word starts like the setting's word: `TLS_CERTIFICATE`, `TRUSTED_PROXY`.
+fn words_start_alike(name: &str, setting: &str) -> bool {
     let alike = |(own, other): (&str, &str)| {
         let same = own.bytes().zip(other.bytes()).take_while(|(a, b)| a == b);
         let same = same.count();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn slip_in_a_setting_is_found_with_what_was_meant() {
+    fn misspelt_setting_is_found_with_a_suggestion() {
         for (name, meant) in [
             ("SIGN_UP", "SIGNUP"),
             ("signup", "SIGNUP"),
@@ -191,9 +191,9 @@ mod tests {
         }
     }
 
-    /// Variables that a shell, a desktop, containers, CI services and platforms set.
+    /// Checks variables that shells, desktops, containers, CI services and platforms set.
     #[test]
-    fn variable_of_somebody_else_is_not_reported() {
+    fn variable_of_another_program_is_not_reported() {
         let others = include_str!("misspelt_others.txt");
         let others: Vec<_> = others
             .lines()
@@ -205,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn setting_itself_is_not_reported() {
+    fn setting_is_not_reported_as_misspelt() {
         let known = known();
         let settings: Vec<_> = known.iter().map(|name| (name.as_str(), "1")).collect();
         assert_eq!(found(&settings), []);
     }
 
     #[test]
-    fn unknown_line_of_the_file_is_reported_and_a_name_that_may_be_a_secret_is_not_repeated() {
+    fn unknown_variable_in_env_file_is_reported_without_a_name_that_may_be_secret() {
         let entry = |name: &str, line| Entry {
             name: name.to_owned(),
             value: "1".to_owned(),

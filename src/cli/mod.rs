@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line: the commands of `latchkey`, and how their settings are read.
 
 mod admin;
 mod backup;
@@ -21,8 +21,8 @@ use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
 use self::environment::Environment;
 use crate::{config::Config, server::StartError};
 
-/// A setting or an argument is wrong.
-const USAGE: u8 = 2;
+/// Exit code for an invalid setting or argument.
+const EXIT_USAGE: u8 = 2;
 
 /// API key management: sign up, create keys, check them on every request, revoke them.
 #[derive(Parser)]
@@ -34,31 +34,31 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve (the default).
+    /// Run the server (default).
     Serve(Box<Config>),
-    /// Bring the database up to date, and nothing else.
+    /// Migrate the database to this version, then exit.
     Migrate(migrate::Migrate),
     /// Print the OpenAPI document.
     Openapi,
-    /// Make somebody an admin, or take it back.
+    /// Grant or revoke the role `admin`.
     Admin(admin::Admin),
-    /// Copy the embedded database into a file, while it is served.
+    /// Back up the embedded database into a file, also while the server runs.
     Backup(backup::Backup),
-    /// Copy everything into an empty database, from SQLite to PostgreSQL or back.
+    /// Copy all data into an empty database, from SQLite to PostgreSQL or back.
     Copy(copy::Copy),
-    /// Ask the running server whether it is well.
+    /// Check the health of the running server.
     Health(health::Health),
 }
 
-/// Runs the program. The exit code is 2 for a bad setting, 1 for whatever else stops it.
+/// Runs the program. Exits with 2 if a setting is invalid, and with 1 on any other failure.
 pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not `eprintln`, which panics if nobody reads it any more.
+            // Not `eprintln`, which panics if standard error is closed.
             let _ = writeln!(std::io::stderr(), "latchkey: {error}");
             match error {
-                StartError::Setting(_) => ExitCode::from(USAGE),
+                StartError::Setting(_) => ExitCode::from(EXIT_USAGE),
                 StartError::Environment(_) => ExitCode::FAILURE,
             }
         }
@@ -82,8 +82,9 @@ fn run() -> Result<(), StartError> {
     }
 }
 
-/// The settings of `serve` for a program of one's own: from its flags, the environment and `.env`.
-pub fn settings_of(program: &'static str) -> Result<Config, StartError> {
+/// Reads the settings of `serve` for another program that embeds this crate: from its flags, the environment and
+/// `.env`.
+pub fn read_settings(program: &'static str) -> Result<Config, StartError> {
     let command = Config::augment_args(clap::Command::new(program));
     settings::read(
         command,

@@ -1,4 +1,4 @@
-//! `latchkey openapi`: the document that `openapi/openapi.json` holds.
+//! `latchkey openapi`: prints the OpenAPI document that is committed as `openapi/openapi.json`.
 
 use std::io::Write as _;
 

@@ -1,5 +1,6 @@
-//! Settings that are secrets, from files: `JWT_SECRET_FILE` names one whose content is `JWT_SECRET`, as
-//! container engines and systemd hand over secrets. So has every setting whose value is not shown.
+//! Secrets from files: `JWT_SECRET_FILE` names a file that contains `JWT_SECRET`.
+//!
+//! Container engines and systemd pass secrets in this way. Every setting whose value is hidden has such a variable.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,10 +14,10 @@ use clap::Arg;
 use super::environment::{Environment, normalized};
 use crate::{config::file_name, server::StartError};
 
-/// More than any secret, so that nothing endless is read.
+/// Maximum size of a file, in bytes, so that an endless file is not read.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The setting's twin that names a file, if it has one.
+/// Returns the name of the variable that names the file of a setting, or `None` if the setting is not secret.
 pub(super) fn variable(setting: &Arg) -> Option<String> {
     let variable = setting
         .get_env()
@@ -24,16 +25,16 @@ pub(super) fn variable(setting: &Arg) -> Option<String> {
     variable.map(|variable| format!("{}_FILE", variable.to_string_lossy()))
 }
 
-/// A secret that was read.
+/// Secret that was read from a file.
 pub(super) struct FromFile {
-    /// Clap's name of the setting.
+    /// Clap's id of the setting.
     pub(super) id: String,
-    /// What to call it when it is no good.
+    /// Name of the variable and the file, for errors.
     pub(super) name: String,
     pub(super) value: OsString,
 }
 
-/// Returns the content of the file that the setting's twin names, if that is set.
+/// Reads the file of a setting, if the variable that names it is set.
 pub(super) fn read(
     setting: &Arg,
     environment: &Environment,
@@ -44,15 +45,15 @@ pub(super) fn read(
     let Some(path) = environment.get(&variable).map(Path::new) else {
         return Ok(None);
     };
-    let own = variable.trim_end_matches("_FILE");
-    if environment.get(own).is_some() {
+    let direct = variable.trim_end_matches("_FILE");
+    if environment.get(direct).is_some() {
         return Err(StartError::Setting(format!(
-            "{own} and {variable} are both set; set one of them"
+            "{direct} and {variable} are both set; set only one of them"
         )));
     }
     path.to_str()
         .map_or(Ok(()), file_name::check)
-        .map_err(|why| StartError::Setting(format!("{variable} {why}")))?;
+        .map_err(|reason| StartError::Setting(format!("{variable} {reason}")))?;
     let name = format!("{variable} ({})", path.display());
     match content(path) {
         Ok(value) => Ok(Some(FromFile {
@@ -60,24 +61,25 @@ pub(super) fn read(
             name,
             value,
         })),
-        Err(why) => Err(StartError::Setting(format!("{name} {why}"))),
+        Err(reason) => Err(StartError::Setting(format!("{name} {reason}"))),
     }
 }
 
-/// The content without the blanks at its ends, of which editors and `echo` put one there. An empty file is
-/// no setting that is left out: whoever mounts a file means to give a secret.
+/// Returns the content of a file without the blanks at its ends, such as the line break that editors and `echo` append.
+///
+/// An empty file is an error, and does not count as not set: whoever mounts a file intends to provide a secret.
 fn content(path: &Path) -> Result<OsString, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
     let mut bytes = Vec::new();
     File::open(path)
-        .map_err(cannot)?
+        .map_err(unreadable)?
         .take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(cannot)?;
+        .map_err(unreadable)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("is longer than {MAX_BYTES} bytes"));
+        return Err(format!("is larger than {MAX_BYTES} bytes"));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
     normalized(OsStr::new(text))
-        .ok_or_else(|| "is empty; write the secret into it, or do not set the variable".to_owned())
+        .ok_or_else(|| "is empty; write the secret into it, or unset the variable".to_owned())
 }

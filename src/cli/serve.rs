@@ -1,4 +1,4 @@
-//! `latchkey serve`, and `latchkey` alone.
+//! `latchkey serve`, which also runs when no command is given.
 
 use super::misspelt::{self, Misspelt};
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
     telemetry::{logs, traces},
 };
 
-/// Below this bcrypt is too quick to keep anybody from guessing.
+/// Lowest bcrypt cost that still slows down the guessing of passwords.
 const LOWEST_SAFE_COST: u32 = 10;
 
 pub(super) fn run(config: &Config, misspelt: &[Misspelt]) -> Result<(), StartError> {
-    // Dropped last: what becomes of traces at the end is logged.
+    // Dropped last, so that a failed export of the last traces is logged.
     let _logs = logs::start(&config.log);
     misspelt::warn(misspelt);
     let _traces =
@@ -20,10 +20,11 @@ pub(super) fn run(config: &Config, misspelt: &[Misspelt]) -> Result<(), StartErr
     if config.bcrypt_cost < LOWEST_SAFE_COST {
         tracing::warn!(
             cost = config.bcrypt_cost,
-            "BCRYPT_COST is below {LOWEST_SAFE_COST}: for tests only"
+            "BCRYPT_COST is below {LOWEST_SAFE_COST}: use such a cost in tests only"
         );
     }
-    server::survive_harmless().map_err(|error| StartError::Environment(error.to_string()))?;
+    server::ignore_harmless_signals()
+        .map_err(|error| StartError::Environment(error.to_string()))?;
     let server = Server::prepare(config, Clock::default())?;
     server
         .run_until_signalled()

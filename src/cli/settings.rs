@@ -1,4 +1,4 @@
-//! The settings on the command line: how they are read, listed and complained about.
+//! Settings on the command line: reading, the list in `--help`, and error messages.
 
 use std::{borrow::Cow, collections::BTreeSet, ffi::OsString};
 
@@ -15,15 +15,15 @@ use super::{
 };
 use crate::{config::Config, server::StartError};
 
-/// The settings of `serve` where no command is given: from the environment alone.
+/// Reads the settings of `serve` where no command is given: from the environment alone.
 pub(super) fn of_serve(environment: &Environment) -> Result<Config, StartError> {
     read(serve_command(), vec!["latchkey".into()], environment)
 }
 
-/// Reads what the arguments, the environment and the files that it names say.
+/// Reads settings from the arguments, the environment, and the files that the environment names.
 ///
-/// All of them become arguments, in one form, before any is interpreted: so each value is subject to the
-/// same rule about blanks, and only here is decided which source counts.
+/// All sources are first converted into arguments of one form, before any value is interpreted. So the same rule about
+/// blanks holds for each value, and the precedence of the sources is decided only here.
 pub(super) fn read<T: FromArgMatches>(
     command: Command,
     arguments: Vec<OsString>,
@@ -31,7 +31,7 @@ pub(super) fn read<T: FromArgMatches>(
 ) -> Result<T, StartError> {
     let mut named = command.clone();
     named.build();
-    let given = as_given(command.clone())
+    let typed = with_raw_values(command.clone())
         .try_get_matches_from(&arguments)
         .map_err(|error| {
             if is_request(&error) {
@@ -40,38 +40,38 @@ pub(super) fn read<T: FromArgMatches>(
             explain(error, &named, &[])
         })?;
     let mut from_files = Vec::new();
-    let arguments = collect(&named, &given, arguments, environment, &mut from_files)?;
-    let matches = by_arguments_alone(command).try_get_matches_from(arguments);
+    let arguments = collect(&named, &typed, arguments, environment, &mut from_files)?;
+    let matches = without_environment(command).try_get_matches_from(arguments);
     matches
         .and_then(|matches| T::from_arg_matches(&matches))
         .map_err(|error| explain(error, &named, &from_files))
 }
 
-/// Arguments that say all that is set: the command's name, then each setting as a flag.
+/// Converts everything that is set into arguments: the name of the command, then each setting as a flag.
 fn collect(
     command: &Command,
-    given: &ArgMatches,
+    typed: &ArgMatches,
     arguments: Vec<OsString>,
     environment: &Environment,
     from_files: &mut Vec<FromFile>,
 ) -> Result<Vec<OsString>, StartError> {
     let mut words: Vec<OsString> = arguments.into_iter().take(1).collect();
-    let (mut command, mut given) = (command, given);
-    while let Some((name, below)) = given.subcommand()
+    let (mut command, mut matches) = (command, typed);
+    while let Some((name, below)) = matches.subcommand()
         && let Some(next) = command.find_subcommand(name)
     {
         words.push(name.into());
-        (command, given) = (next, below);
+        (command, matches) = (next, below);
     }
     let mut positional = Vec::new();
     for argument in command.get_arguments() {
         let id = argument.get_id().as_str();
-        let is_typed = given.value_source(id) == Some(ValueSource::CommandLine);
+        let is_typed = matches.value_source(id) == Some(ValueSource::CommandLine);
         if !argument.get_action().takes_values() {
             words.extend(is_typed.then(|| flag(argument).into()));
             continue;
         }
-        let typed = given.get_raw(id).into_iter().flatten().last();
+        let typed = matches.get_raw(id).into_iter().flatten().last();
         let typed = typed.and_then(normalized);
         if argument.get_long().is_none() {
             positional.extend(typed);
@@ -79,7 +79,7 @@ fn collect(
         }
         let variable = argument.get_env().and_then(|name| environment.get(name));
         let value = match (typed, variable) {
-            // A flag counts before the environment. A variable beside its file is an error.
+            // A flag takes precedence over the environment. A variable together with its file is an error.
             (Some(typed), _) => Some(typed),
             (None, variable) => match secret_files::read(argument, environment)? {
                 Some(from_file) => {
@@ -103,27 +103,30 @@ fn collect(
     Ok(words)
 }
 
-/// The command for which every value is good, and nothing is set but by its arguments.
-fn as_given(command: Command) -> Command {
-    by_arguments_alone(command)
-        .mut_args(|argument| match argument.get_action().takes_values() {
-            true => argument
-                .value_parser(clap::value_parser!(OsString))
-                .default_value(Resettable::Reset)
-                .required(false),
-            false => argument,
+/// Returns the command without validation, defaults and environment: every value is accepted as typed.
+fn with_raw_values(command: Command) -> Command {
+    without_environment(command)
+        .mut_args(|argument| {
+            if argument.get_action().takes_values() {
+                argument
+                    .value_parser(clap::value_parser!(OsString))
+                    .default_value(Resettable::Reset)
+                    .required(false)
+            } else {
+                argument
+            }
         })
-        .mut_subcommands(as_given)
+        .mut_subcommands(with_raw_values)
 }
 
-/// The command to which the environment means nothing.
-fn by_arguments_alone(command: Command) -> Command {
+/// Returns the command without the environment as a source.
+fn without_environment(command: Command) -> Command {
     command
         .mut_args(|argument| argument.env(Resettable::Reset))
-        .mut_subcommands(by_arguments_alone)
+        .mut_subcommands(without_environment)
 }
 
-/// Returns whether somebody asked for help or the version.
+/// Returns whether this is a request for the help or the version, and no error.
 fn is_request(error: &clap::Error) -> bool {
     matches!(
         error.kind(),
@@ -133,7 +136,7 @@ fn is_request(error: &clap::Error) -> bool {
     )
 }
 
-/// Shows what was asked for, with defaults and without what is set: that may be a secret.
+/// Prints the requested help or version, with defaults but without the values that are set: they may be secret.
 fn show(command: Command, arguments: &[OsString]) {
     if let Err(error) = without_env_values(command).try_get_matches_from(arguments)
         && is_request(&error)
@@ -148,7 +151,7 @@ fn without_env_values(command: Command) -> Command {
         .mut_subcommands(without_env_values)
 }
 
-/// The names of all variables that any command reads, those of files among them.
+/// Returns the names of all variables that any command reads, including those that name files.
 pub(super) fn known(command: &Command) -> BTreeSet<String> {
     let own = command.get_arguments().flat_map(|argument| {
         let variable = argument.get_env().map(|name| name.to_string_lossy());
@@ -161,11 +164,11 @@ pub(super) fn known(command: &Command) -> BTreeSet<String> {
     own.chain(below).collect()
 }
 
-/// Every setting with its default, for `latchkey --help`.
+/// Returns the list of all settings with their defaults, for `latchkey --help`.
 pub(super) fn help() -> String {
     let mut text = String::from(
-        "Settings, as environment variables (a .env file is read) or as flags of `serve`. An empty value is as if it\n\
-         were not set; blanks at the ends of a value do not count:\n",
+        "Settings, as environment variables (also from a .env file) or as flags of `serve`. An empty value counts as\n\
+         not set; blanks at either end of a value are ignored:\n",
     );
     for setting in serve_command().get_arguments() {
         let (Some(variable), Some(help)) = (setting.get_env(), setting.get_help()) else {
@@ -182,14 +185,14 @@ pub(super) fn help() -> String {
         text.push_str(&format!("\n  {variable}\n      {help}{values}{default}"));
         if let Some(file) = secret_files::variable(setting) {
             text.push_str(&format!(
-                "\n  {file}\n      File that holds {variable}, in place of it (no flag)"
+                "\n  {file}\n      File that contains {variable}, as an alternative to it (no flag)"
             ));
         }
     }
     text
 }
 
-/// One line that names the setting and says what would do, never its value: it may be a secret.
+/// Returns an error of one line that names the setting and what is accepted, but not its value: it may be secret.
 fn explain(error: clap::Error, command: &Command, from_files: &[FromFile]) -> StartError {
     if is_request(&error) {
         error.exit();
@@ -228,7 +231,7 @@ fn serve_command() -> Command {
     command
 }
 
-/// The setting that clap calls so, of this command or one below it.
+/// Returns the setting that clap displays as `argument`, in this command or its subcommands.
 fn find<'a>(command: &'a Command, argument: &str) -> Option<&'a Arg> {
     let mut own = command.get_arguments();
     own.find(|setting| setting.get_long().is_some() && setting.to_string() == *argument)
@@ -239,7 +242,7 @@ fn find<'a>(command: &'a Command, argument: &str) -> Option<&'a Arg> {
         })
 }
 
-/// The values of a setting that has a fixed few, as a person lists them.
+/// Returns the possible values of a setting joined by `or`, if it has a fixed set of them.
 fn choices(setting: &Arg) -> Option<String> {
     let values = setting.get_possible_values();
     let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();

@@ -1,9 +1,9 @@
-//! The rule about empty values and blanks, for each setting that there is.
+//! Tests of the rule about empty values and blanks, for every setting.
 
 use super::*;
 use crate::cli::env_file::Entry;
 
-/// A valid value of each setting without a default.
+/// Valid values of the settings without a default.
 const EXAMPLES: [(&str, &str); 14] = [
     ("CORS_ALLOWED_ORIGINS", "https://app.example.com"),
     ("DEFAULT_RATE_LIMIT", "1000/60"),
@@ -21,7 +21,7 @@ const EXAMPLES: [(&str, &str); 14] = [
     ("TLS_KEY", "key.pem"),
     ("TRUSTED_PROXIES", "10.0.0.0/8"),
     ("WORKERS", "2"),
-    // The default is one of them, and would hold without it.
+    // `PORT` has a default. The example differs from it, so that a value that is not read fails the test.
     ("PORT", "9000"),
 ];
 
@@ -33,7 +33,7 @@ fn config(environment: &Environment, flags: &[String]) -> Result<String, String>
         .map_err(|error| error.to_string())
 }
 
-/// The three ways to set one.
+/// Returns the three ways to set a setting: the environment, `.env`, and a flag.
 fn set(name: &str, flag: &str, value: &str) -> [(Environment, Vec<String>); 3] {
     let entry = Entry {
         name: name.to_owned(),
@@ -50,7 +50,7 @@ fn set(name: &str, flag: &str, value: &str) -> [(Environment, Vec<String>); 3] {
     ]
 }
 
-/// Each setting that `--help` lists.
+/// Returns name, flag and a valid value of each setting that `--help` lists.
 fn settings() -> Vec<(String, String, String)> {
     let command = serve_command();
     let settings = command.get_arguments().filter_map(|setting| {
@@ -70,7 +70,7 @@ fn settings() -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn empty_setting_is_not_set() {
+fn empty_value_counts_as_not_set() {
     let default = config(&Environment::default(), &[]);
     assert!(default.is_ok(), "{default:?}");
     for (name, flag, _) in settings() {
@@ -83,7 +83,7 @@ fn empty_setting_is_not_set() {
 }
 
 #[test]
-fn blanks_at_the_ends_of_a_setting_do_not_count() {
+fn blanks_at_either_end_of_a_value_are_ignored() {
     for (name, flag, value) in settings() {
         let [(plain, no_flags), ..] = set(&name, &flag, &value);
         let plain = config(&plain, &no_flags);
@@ -97,9 +97,9 @@ fn blanks_at_the_ends_of_a_setting_do_not_count() {
     }
 }
 
-/// Otherwise the two tests above would not notice a setting that nobody reads.
+/// Without this test, the two tests above would pass if no setting were read at all.
 #[test]
-fn setting_is_read_from_each_place_and_the_nearer_one_counts() {
+fn setting_is_read_from_each_source_in_order_of_precedence() {
     let port = |environment: &Environment, flags: &[&str]| {
         let words = ["latchkey"].iter().chain(flags).map(OsString::from);
         let config: Config = read(serve_command(), words.collect(), environment).unwrap();

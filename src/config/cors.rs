@@ -1,11 +1,11 @@
-//! Which web pages may call the API from a browser.
+//! Settings of cross-origin resource sharing (CORS).
 
 use clap::Args;
 
-/// Which web pages may call the API from a browser.
+/// Settings of cross-origin resource sharing (CORS).
 #[derive(Debug, Clone, Default, Args)]
 pub struct CorsConfig {
-    /// Origins, with commas in between, whose pages may call the API from a browser (CORS), such as
+    /// Origins whose pages may call the API from a browser (CORS), separated by commas, such as
     /// https://app.example.com [default: none].
     #[arg(
         long = "cors-allowed-origins",
@@ -20,8 +20,8 @@ pub struct CorsConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedOrigins(Box<[String]>);
 
-const REMEDY: &str = "must be origins as browsers send them, with commas in between: scheme://host or \
-    scheme://host:port in small letters, without a path and without the scheme's own port, such as \
+const REMEDY: &str = "must be origins as browsers send them, separated by commas: scheme://host or \
+    scheme://host:port in lower case, without a path and without the scheme's default port, such as \
     https://app.example.com or http://localhost:3000";
 
 impl AllowedOrigins {
@@ -29,7 +29,7 @@ impl AllowedOrigins {
         self.0.is_empty()
     }
 
-    /// Whether this value of an `Origin` header is one of them.
+    /// Returns whether this value of an `Origin` header is allowed.
     pub fn contains(&self, origin: &[u8]) -> bool {
         self.0.iter().any(|allowed| allowed.as_bytes() == origin)
     }
@@ -38,9 +38,10 @@ impl AllowedOrigins {
 impl std::str::FromStr for AllowedOrigins {
     type Err = &'static str;
 
-    /// `*` is no origin: keys and tokens are no cookies, so that it would give no page a credential, but
-    /// it would let every page that somebody looks at call a service that only their machine or network
-    /// can reach.
+    /// Parses a list of origins, separated by commas.
+    ///
+    /// `*` is rejected. It would not give a page any credential, since keys and tokens are not cookies. But it would
+    /// let every page that a user opens call a service that only that user's machine or network can reach.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -61,11 +62,11 @@ fn is_origin(text: &str) -> bool {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
     };
-    let is_small = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_lower_or_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let scheme_is_good = scheme.starts_with(|first: char| first.is_ascii_lowercase())
         && scheme
             .bytes()
-            .all(|byte| is_small(byte) || b"+-.".contains(&byte));
+            .all(|byte| is_lower_or_digit(byte) || b"+-.".contains(&byte));
     let address = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
@@ -73,16 +74,21 @@ fn is_origin(text: &str) -> bool {
         Some(address) => address
             .parse()
             .is_ok_and(|parsed: std::net::Ipv6Addr| parsed.to_string() == address),
-        None => !host.is_empty() && host.bytes().all(|b| is_small(b) || b"-._".contains(&b)),
+        None => {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|b| is_lower_or_digit(b) || b"-._".contains(&b))
+        }
     };
     let port_is_good = port.is_none_or(|port| {
-        let own = match scheme {
+        let default = match scheme {
             "http" => "80",
             "https" => "443",
             _ => "",
         };
         let number = port.parse().unwrap_or(0u16);
-        number > 0 && number.to_string() == port && port != own
+        number > 0 && number.to_string() == port && port != default
     });
     scheme_is_good && host_is_good && port_is_good
 }
@@ -92,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_taken_as_browsers_write_them() {
+    fn origin_as_browsers_write_it_is_accepted() {
         for text in [
             "https://app.example.com",
             "http://localhost:3000, https://xn--bcher-kva.example",
@@ -106,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_is_refused() {
+    fn origin_that_no_browser_sends_is_rejected() {
         for text in [
             "*",
             "null",

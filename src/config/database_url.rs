@@ -1,4 +1,4 @@
-//! Which database to use: `sqlite://path` or `postgres://…`.
+//! `DATABASE_URL`: `sqlite://path` or `postgres://…`.
 
 use std::{
     fmt,
@@ -6,50 +6,50 @@ use std::{
     str::FromStr,
 };
 
-use crate::config::{
+use super::{
     file_name::{self, UnlikelyName},
     postgres_url::{self, PostgresUrl},
 };
 
-/// A checked `DATABASE_URL`. A PostgreSQL one holds a password, so it is never shown.
+/// Validated `DATABASE_URL`. `Debug` redacts a PostgreSQL URL, since it may hold a password.
 #[derive(Clone)]
 pub enum DatabaseUrl {
-    /// The file of the embedded database.
+    /// File of the embedded database.
     Sqlite(PathBuf),
-    /// A connection URI as libpq reads it.
+    /// Connection URI as libpq reads it.
     Postgres(PostgresUrl),
 }
 
-/// Why a `DATABASE_URL` was refused. Says nothing of the URL's content: it may hold a password.
+/// Reason why a `DATABASE_URL` was rejected. The text never contains the URL: it may hold a password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDatabaseUrl {
     #[error("is neither `sqlite://path` nor `postgres://user@host/database`")]
     Scheme,
     #[error("names no file; give `sqlite://path/to/file.db`")]
     NoFile,
-    #[error("asks for a database in memory, which no two connections share; give a file")]
+    #[error("names a database in memory, which connections cannot share; give a file")]
     InMemory,
     #[error(transparent)]
     Unlikely(#[from] UnlikelyName),
     #[error(
-        "has a `?` or a `#`: a `sqlite://` URL has no parameters; give the path alone, such as \
+        "contains `?` or `#`, but a `sqlite://` URL has no parameters; give the path alone, such as \
          sqlite://data/latchkey.db"
     )]
     Parameters,
     #[error(
-        "has a percent-encoded character, such as `%20`, which is not decoded in a `sqlite://` URL; write the \
+        "contains a percent-encoded character, such as `%20`, which is not decoded in a `sqlite://` URL; write the \
          character itself"
     )]
     Encoded,
     #[error(
-        "is not a URL that PostgreSQL's library reads as you mean it; in user name and password, \
-         percent-encode every character besides letters and digits (`@` is `%40`, `/` is `%2F`)"
+        "is not a valid PostgreSQL URL; in the user name and password, percent-encode every character \
+         besides letters and digits (`@` is `%40`, `/` is `%2F`)"
     )]
     NotEncoded,
 }
 
 impl DatabaseUrl {
-    /// The embedded database's file, if that is what this is.
+    /// Returns the path of the SQLite file, or `None` for PostgreSQL.
     pub fn sqlite_path(&self) -> Option<&Path> {
         match self {
             Self::Sqlite(path) => Some(path),
@@ -57,7 +57,7 @@ impl DatabaseUrl {
         }
     }
 
-    /// The connection URI, if it is PostgreSQL's.
+    /// Returns the connection URI, or `None` for SQLite.
     pub(crate) fn postgres(&self) -> Option<&PostgresUrl> {
         match self {
             Self::Sqlite(_) => None,
@@ -83,8 +83,10 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-/// The file that `sqlite://path` names. The path is taken as it is written, so what stands for something
-/// else in other programs' URLs would be a part of the name of another, empty database.
+/// Returns the file that `sqlite://path` names.
+///
+/// The path is used as written. Syntax that other programs interpret in such a URL is rejected: here it would become
+/// part of the name of another, empty database.
 fn sqlite_file(path: &str) -> Result<PathBuf, InvalidDatabaseUrl> {
     if path.starts_with(":memory:") {
         return Err(InvalidDatabaseUrl::InMemory);
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_libpq_takes_is_taken() {
+    fn postgres_url_that_libpq_accepts_is_accepted() {
         for url in [
             "postgres://localhost",
             "postgresql://u@localhost:5432/d",
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn sqlite_url_that_nobody_means_is_rejected() {
+    fn sqlite_url_with_an_implausible_path_is_rejected() {
         use InvalidDatabaseUrl::{Encoded, InMemory, NoFile, Parameters, Unlikely};
         for (path, why) in [
             ("", NoFile),
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_would_be_taken_for_something_else_is_refused() {
+    fn postgres_url_with_an_unencoded_password_is_rejected() {
         for url in [
             "postgres://u:hunter%zz22@h/d",
             "postgres://u:hunter%2@h/d",

@@ -1,35 +1,35 @@
-//! Names of files as people set them: those that nobody can mean are rejected, since to open them would
-//! make another, empty file, or look for one that is never there.
+//! Validation of file paths in settings.
+//!
+//! Paths that are most likely a mistake are rejected. Opening them would create another, empty file, or look for a
+//! file that never exists.
 
 use std::path::PathBuf;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
-/// Why a name was rejected. Says nothing of the name: it may be a part of something secret.
+/// Reason why a path was rejected. The text never contains the path: it may be part of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnlikelyName {
     #[error(
-        "has an invisible character in it, such as a line break or a zero-width space; write it without that"
+        "contains an invisible character, such as a line break or a zero-width space; remove it"
     )]
     Invisible,
-    #[error("has a `~`, which only a shell replaces; write the folder out, such as /home/ada")]
+    #[error("contains `~`, which only a shell expands; write the folder out, such as /home/ada")]
     Home,
-    #[error("has a `$` variable, which is not replaced here; write its value out")]
+    #[error("contains a `$` variable, which is not expanded here; write its value out")]
     Variable,
-    #[error(
-        "has a name of Windows in it; write the path as this system does, such as /data/latchkey.db"
-    )]
+    #[error("is a Windows path; write a Unix path, such as /data/latchkey.db")]
     Windows,
-    #[error("has a blank at an end of the name of a folder or file; write it without that")]
+    #[error("has a blank at the start or end of a folder or file name; remove it")]
     Blank,
-    #[error("has quotes around it, which are a part of it; write it without quotes")]
+    #[error("has quotes around it, which would be part of the name; write it without quotes")]
     Quoted,
     #[error("is a URL; give the path of a file, such as /data/latchkey.db")]
     Url,
 }
 
-/// Returns whether a character cannot be seen, and is there by mistake: control characters, zero-width ones, and
-/// those that change the direction of text.
+/// Returns whether a character is invisible and there by mistake: a control character, a zero-width character, or one
+/// that changes the direction of text.
 pub(crate) fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -42,7 +42,7 @@ pub(crate) fn is_invisible(character: char) -> bool {
         )
 }
 
-/// Rejects what nobody means as the path of a file.
+/// Rejects a path that is most likely a mistake.
 pub(crate) fn check(path: &str) -> Result<(), UnlikelyName> {
     let mut names = path.split('/');
     let first = names.clone().next().unwrap_or_default();
@@ -72,10 +72,10 @@ pub(crate) fn check(path: &str) -> Result<(), UnlikelyName> {
     }
 }
 
-/// A parser for a setting that is the path of a file.
+/// Returns a parser for a setting that is the path of a file.
 pub(crate) fn file_path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| {
-        // One that is not UTF-8 was not typed.
+        // A path that is not UTF-8 was not typed by a person, so it is no typing mistake.
         path.to_str().map_or(Ok(()), check).map(|()| path)
     })
 }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn path_that_nobody_means_is_rejected() {
+    fn implausible_path_is_rejected() {
         for (path, why) in [
             ("data/x.db\r", UnlikelyName::Invisible),
             ("data/x\n.db", UnlikelyName::Invisible),

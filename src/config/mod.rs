@@ -1,7 +1,6 @@
-//! Every setting: its variable, its flag, its default, its meaning and its check, in one place.
+//! Every setting: its environment variable, flag, default, documentation and check in one place.
 //!
-//! `latchkey --help` and the lines that a bad setting stops the start with are made from these
-//! definitions.
+//! `latchkey --help` and the error for an invalid setting are made from these definitions.
 
 mod cors;
 pub mod database_url;
@@ -18,7 +17,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use self::parse::{seconds, whole_number};
 pub use self::{
     cors::{AllowedOrigins, CorsConfig},
     http::{BodyLimits, HttpConfig, TlsConfig},
@@ -27,19 +25,20 @@ pub use self::{
     telemetry::{OtlpEndpoint, OtlpHeaders, TelemetryConfig, TracesSampler},
     usage::UsageConfig,
 };
-use crate::{
-    config::database_url::DatabaseUrl,
-    domain::{limit::RateLimit, network::TrustedProxies},
+use self::{
+    database_url::DatabaseUrl,
+    parse::{seconds, whole_number},
 };
+use crate::domain::{limit::RateLimit, network::TrustedProxies};
 
-/// What `serve` needs. Each field is an environment variable and a flag of the same name.
+/// Settings of `serve`. Each field is an environment variable and a flag of the same name.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
     /// Address to listen on.
     #[arg(long, env = "HOST", default_value = "127.0.0.1")]
     pub host: String,
 
-    /// Port to listen on; 0 takes a free one, which the line that says the server listens names.
+    /// Port to listen on. 0 selects a free port; the log line `listening on …` names it.
     #[arg(long, env = "PORT", default_value_t = 8000, value_parser = whole_number::<u16>(0..=65535))]
     pub port: u16,
 
@@ -49,26 +48,26 @@ pub struct Config {
     #[command(flatten)]
     pub database: DatabaseConfig,
 
-    /// Secret that signs user tokens, at least 32 bytes. On SQLite one is made once and kept beside
-    /// the database; on PostgreSQL it must be given, since instances share it.
+    /// Secret that signs user tokens, at least 32 bytes long. Required with PostgreSQL, since instances
+    /// share it. With SQLite it is generated once and stored beside the database.
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<JwtSecret>,
 
-    /// The secret before this one: its tokens are still accepted, none are issued with it.
+    /// Previous secret. Tokens that it signed are still accepted; new tokens are not signed with it.
     #[arg(long, env = "JWT_SECRET_PREVIOUS", hide_env_values = true)]
     pub jwt_secret_previous: Option<JwtSecret>,
 
-    /// How long a user token lasts, in seconds, up to 30 days.
+    /// Lifetime of a user token, in seconds, at most 30 days.
     #[arg(long, env = "JWT_TTL_SECONDS", default_value_t = 3600,
           value_parser = whole_number::<i64>(1..=30 * 24 * 3600))]
     pub jwt_ttl_seconds: i64,
 
-    /// bcrypt's cost, 10 to 16: each step doubles the time of a login. 4 to 9 are for tests only.
+    /// bcrypt cost, 10 to 16. Each step doubles the time of a login. Use 4 to 9 in tests only.
     #[arg(long, env = "BCRYPT_COST", default_value_t = 12,
           value_parser = whole_number::<u32>(4..=16))]
     pub bcrypt_cost: u32,
 
-    /// Whether anybody may sign up.
+    /// Signup policy for new users.
     #[arg(long, env = "SIGNUP", value_enum, default_value_t = Signup::Open)]
     pub signup: Signup,
 
@@ -78,9 +77,8 @@ pub struct Config {
     #[command(flatten)]
     pub limits: LimitConfig,
 
-    /// Proxies, as addresses or networks with commas in between, whose word on the client's address is
-    /// believed: the last address in `X-Forwarded-For`, or else in `Forwarded`, that is none of
-    /// theirs [default: none].
+    /// Addresses or networks of trusted proxies, separated by commas. The client's address is the last one in
+    /// `X-Forwarded-For`, or else in `Forwarded`, that is not a trusted proxy [default: none].
     #[arg(
         long,
         env = "TRUSTED_PROXIES",
@@ -92,7 +90,7 @@ pub struct Config {
     #[command(flatten)]
     pub cors: CorsConfig,
 
-    /// Threads that answer requests [default: one per core].
+    /// Number of threads that handle requests [default: one per core].
     #[arg(long, env = "WORKERS", value_parser = whole_number::<u16>(1..=512))]
     pub workers: Option<u16>,
 
@@ -106,11 +104,11 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// What every command that opens the database needs.
+/// Settings of every command that opens the database.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseConfig {
-    /// `sqlite://path` (`serve` and `migrate` make it if it is missing, with its folder) or
-    /// `postgres://…`. Migrations run first.
+    /// Database, as `sqlite://path` or `postgres://…`. `serve` and `migrate` create a missing SQLite file and its
+    /// folder. Migrations run first.
     #[arg(
         long = "database-url",
         env = "DATABASE_URL",
@@ -119,58 +117,57 @@ pub struct DatabaseConfig {
     )]
     pub url: DatabaseUrl,
 
-    /// ConnectionCounters to the database at the most.
+    /// Maximum number of connections to the database.
     #[arg(long = "database-pool-size", env = "DATABASE_POOL_SIZE", default_value_t = 10,
           value_parser = whole_number::<u32>(1..=1000))]
     pub pool_size: u32,
 
-    /// How long a request waits for the database, connection and answer together, in seconds, before
-    /// it is told 503.
+    /// Time that a request waits for the database (for a connection and the result together), in seconds. After
+    /// that the response is 503.
     #[arg(long = "database-timeout-seconds", env = "DATABASE_TIMEOUT_SECONDS", default_value = "5",
           value_parser = seconds(1..=60))]
     pub timeout: Duration,
 }
 
-/// What is remembered of keys.
+/// Settings of the cache of API keys.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CacheConfig {
-    /// How long an instance answers from memory, in seconds, up to 60, when it is cut off from the
-    /// database: the most that a revocation waits for it. 0 remembers nothing, and asks the database
-    /// each time.
+    /// Time that an instance may answer from its cache without contact to the database, in seconds, at most 60. A
+    /// revocation waits at most this long for an unreachable instance. 0 disables the cache: each check queries the
+    /// database.
     #[arg(long = "cache-lease-seconds", env = "CACHE_LEASE_SECONDS", default_value = "2",
           value_parser = seconds(0..=60))]
     pub lease: Duration,
 
-    /// How many keys are remembered at the most, with 512 bytes of memory for each on the average.
+    /// Maximum number of cached keys. Each takes 512 bytes of memory on average.
     #[arg(long = "cache-max-keys", env = "CACHE_MAX_KEYS", default_value_t = 1_000_000,
           value_parser = whole_number::<usize>(1..=100_000_000))]
     pub max_keys: usize,
 }
 
-/// How much keys may be used, and who counts.
+/// Settings of rate limits.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LimitConfig {
-    /// Redis 6 or newer, or Valkey, as `redis://…` or with TLS `rediss://…`: rate limits are counted
-    /// there for all instances together. Without it each counts for itself [default: none].
+    /// Redis 6 or newer, or Valkey, in which all instances count rate limits together: `redis://…`, or `rediss://…`
+    /// with TLS. Without it each instance counts alone [default: none].
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<RedisUrl>,
 
-    /// The rate limit of keys that have none of their own, as LIMIT/SECONDS, such as 1000/60
-    /// [default: none].
+    /// Rate limit of keys without a limit of their own, as LIMIT/SECONDS, such as 1000/60 [default: none].
     #[arg(long, env = "DEFAULT_RATE_LIMIT")]
     pub default_rate_limit: Option<RateLimit>,
 
-    /// How many may sign up from one client address (of IPv6, one /64), as LIMIT/SECONDS
-    /// [default: as many as like].
+    /// Maximum number of signups per client address (per /64 for IPv6), as LIMIT/SECONDS, such as 10/3600
+    /// [default: unlimited].
     #[arg(long, env = "SIGNUP_RATE_LIMIT")]
     pub signup_rate_limit: Option<RateLimit>,
 }
 
-/// `SIGNUP`
+/// Value of `SIGNUP`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Signup {
-    /// Anybody who reaches the service may make an account.
+    /// Anyone who can reach the service may create an account.
     Open,
-    /// Nobody may.
+    /// Signup is denied.
     Closed,
 }

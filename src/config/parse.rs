@@ -1,8 +1,10 @@
-//! How settings are read, and what is said of a bad one.
+//! Parsers for numbers, durations and URLs in settings.
 
 use std::{ops::RangeInclusive, time::Duration};
 
-/// A parser for a number in this range.
+use url::Url;
+
+/// Returns a parser for a whole number in this range.
 pub(super) fn whole_number<T: TryFrom<i64>>(
     range: RangeInclusive<i64>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone {
@@ -17,10 +19,19 @@ pub(super) fn whole_number<T: TryFrom<i64>>(
     }
 }
 
-/// A parser for a duration of so many seconds.
+/// Returns a parser for a duration in whole seconds in this range.
 pub(super) fn seconds(
     range: RangeInclusive<i64>,
 ) -> impl Fn(&str) -> Result<Duration, String> + Clone {
     let parse = whole_number::<u64>(range);
     move |text| parse(text).map(Duration::from_secs)
+}
+
+/// Returns whether a text is a URL with one of these schemes and with a host. A port must not be 0.
+pub(super) fn is_server_url(text: &str, schemes: &[&str]) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        schemes.contains(&url.scheme())
+            && url.host_str().is_some_and(|host| !host.is_empty())
+            && url.port() != Some(0)
+    })
 }

@@ -1,4 +1,4 @@
-//! A PostgreSQL connection URI as libpq reads it, and the hosts that it names.
+//! PostgreSQL connection URIs as libpq reads them, and the hosts that they name.
 
 use std::sync::{
     Arc,
@@ -7,16 +7,15 @@ use std::sync::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::config::database_url::InvalidDatabaseUrl;
+use super::database_url::InvalidDatabaseUrl;
 
-/// A connection URI. It may hold a password, so it is never shown. Clones share which host is tried
+/// Connection URI. It may contain a password, so it is never shown. Clones share the choice of the host that is tried
 /// first.
 #[derive(Clone)]
 pub struct PostgresUrl {
-    /// One URI per host, in the order of the list. A single one where the hosts are libpq's to choose
-    /// from.
+    /// One URI per host, in the order of the list. A single URI where libpq chooses among the hosts.
     hosts: Arc<[SecretString]>,
-    /// Index of the host that took a connection last.
+    /// Index of the host that accepted a connection last.
     preferred: Arc<AtomicUsize>,
 }
 
@@ -27,13 +26,14 @@ impl PostgresUrl {
             return Err(InvalidDatabaseUrl::NotEncoded);
         }
         Ok(Self {
-            hosts: parts.one_for_each_host(uri),
+            hosts: parts.uri_per_host(uri),
             preferred: Arc::default(),
         })
     }
 
-    /// The URIs to try, one per host, beginning with the host that took a connection last. A host that
-    /// is down then costs its time limit once, and not with each new connection.
+    /// Returns the URIs to try, one per host, starting with the host that accepted a connection last.
+    ///
+    /// A host that is down then costs its time limit once, and not for each new connection.
     pub(crate) fn hosts(&self) -> impl ExactSizeIterator<Item = Host<'_>> {
         let count = self.hosts.len();
         let first = self.preferred.load(Ordering::Relaxed);
@@ -44,14 +44,14 @@ impl PostgresUrl {
     }
 }
 
-/// One host of a [`PostgresUrl`].
+/// Host of a [`PostgresUrl`].
 pub(crate) struct Host<'a> {
     url: &'a PostgresUrl,
     index: usize,
 }
 
 impl Host<'_> {
-    /// Its URI, with `parameters` added where it does not set them itself.
+    /// Returns the URI of this host, with those `parameters` added that it does not set itself.
     pub(crate) fn uri_with(&self, parameters: &[(&str, String)]) -> SecretString {
         let mut uri = self.uri().to_owned();
         let parts = Parts::of(self.uri());
@@ -69,7 +69,7 @@ impl Host<'_> {
         uri.into()
     }
 
-    /// Returns whether the connection may go over a Unix socket: no host is named, or a path is.
+    /// Returns whether the connection may use a Unix socket: the URI names no host, or a path.
     pub(crate) fn may_be_local(&self) -> bool {
         let parts = Parts::of(self.uri());
         let is_path = |host: &str| host.is_empty() || host.starts_with(['/', '@', '%']);
@@ -82,7 +82,7 @@ impl Host<'_> {
         }
     }
 
-    /// Makes it the first to be tried.
+    /// Makes this host the first to be tried.
     pub(crate) fn prefer(&self) {
         self.url.preferred.store(self.index, Ordering::Relaxed);
     }
@@ -92,8 +92,8 @@ impl Host<'_> {
     }
 }
 
-/// A URI as libpq takes it apart: the user ends at the first `@` if that comes before the first `/`,
-/// whatever else stands there.
+/// Parts of a URI as libpq splits it: the user part ends at the first `@` if that comes before the first `/`,
+/// regardless of other characters.
 struct Parts<'a> {
     before_hosts: &'a str,
     hosts: &'a str,
@@ -124,8 +124,8 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Returns whether each host looks like one. Where a password is not encoded, a part of it would be taken
-    /// for a host, a port or a database, and named in an error.
+    /// Returns whether each host is plausible. A part of a password that is not encoded would be read as a host, a
+    /// port or a database, and appear in an error.
     fn is_plausible(&self) -> bool {
         let host_is_plausible = |host: &str| {
             let after_address = host.rfind(']').map_or(host, |end| &host[end..]);
@@ -146,11 +146,11 @@ impl<'a> Parts<'a> {
         self.parameters().any(|(set, _)| set == name)
     }
 
-    /// Splits the list of hosts, unless the URI says itself how libpq is to choose among them.
-    fn one_for_each_host(&self, uri: &str) -> Arc<[SecretString]> {
-        let chooses = ["host", "hostaddr", "port", "target_session_attrs"];
-        let chooses = chooses.into_iter().chain(["load_balance_hosts"]);
-        if chooses.into_iter().any(|name| self.sets(name)) {
+    /// Splits the URI into one per host, unless the URI tells libpq how to choose among the hosts.
+    fn uri_per_host(&self, uri: &str) -> Arc<[SecretString]> {
+        let choosing = ["host", "hostaddr", "port", "target_session_attrs"];
+        let choosing = choosing.into_iter().chain(["load_balance_hosts"]);
+        if choosing.into_iter().any(|name| self.sets(name)) {
             return [uri.to_owned().into()].into();
         }
         let (before, after) = (self.before_hosts, self.after_hosts);
@@ -161,12 +161,12 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Returns whether every `%` begins an encoded byte.
+/// Returns whether every `%` starts an encoded byte.
 fn is_percent_encoded(uri: &str) -> bool {
     uri.split('%').skip(1).all(begins_with_byte)
 }
 
-/// Returns whether what follows a `%` is a byte in hexadecimal.
+/// Returns whether the text after a `%` starts with a byte in hexadecimal.
 pub(super) fn begins_with_byte(rest: &str) -> bool {
     let digits = rest.as_bytes().get(..2);
     digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn list_of_hosts_that_libpq_chooses_from_stays_one_uri() {
+    fn list_of_hosts_with_a_choice_by_libpq_stays_one_uri() {
         for uri in [
             "postgres://a,b/d?target_session_attrs=any",
             "postgres://a,b/d?load_balance_hosts=random",
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn host_that_took_a_connection_is_tried_first_by_every_clone() {
+    fn host_that_accepted_a_connection_is_tried_first_by_every_clone() {
         let url = PostgresUrl::parse("postgres://a,b,c").unwrap();
         url.clone().hosts().nth(1).unwrap().prefer();
         let order: Vec<_> = url.hosts().map(|host| host.uri().to_owned()).collect();

@@ -1,17 +1,17 @@
-//! Settings that must not be shown.
+//! Settings that are secret. `Debug` redacts them.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::file_name::is_invisible;
+use super::{file_name::is_invisible, parse::is_server_url};
 
-/// A secret for signing tokens, checked for its length.
+/// Secret that signs user tokens. Its length is validated.
 #[derive(Clone)]
 pub struct JwtSecret(SecretString);
 
 impl JwtSecret {
-    /// As many bytes as HMAC-SHA256 puts out: RFC 7518 section 3.2 asks for no less.
+    /// Minimum length, in bytes: the output size of HMAC-SHA256, as RFC 7518 section 3.2 requires.
     pub const MIN_BYTES: usize = 32;
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -25,7 +25,7 @@ impl std::str::FromStr for JwtSecret {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.len() < Self::MIN_BYTES {
             return Err(format!(
-                "is {} bytes long; give at least {} random bytes, such as the output of `openssl rand -base64 32`",
+                "is {} bytes long, but needs at least {} random bytes, such as the output of `openssl rand -base64 32`",
                 text.len(),
                 Self::MIN_BYTES
             ));
@@ -40,7 +40,7 @@ impl fmt::Debug for JwtSecret {
     }
 }
 
-/// A URL that may have a password in it.
+/// URL of Redis. It may contain a password.
 #[derive(Clone)]
 pub struct RedisUrl(SecretString);
 
@@ -54,25 +54,15 @@ impl std::str::FromStr for RedisUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let schemes = ["redis://", "rediss://"];
-        let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
-        let has_host = |rest: &str| {
-            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            let address = authority.rsplit('@').next().unwrap_or_default();
-            let (host, port) = match address.rsplit_once(':') {
-                Some((host, port)) if !port.ends_with(']') => (host, port),
-                _ => (address, "6379"),
-            };
-            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-        };
-        // The client's library would leave out line breaks, and so use another password.
+        // The Redis client library removes line breaks, and so would use another password.
         let is_visible = !text.contains(is_invisible);
-        match is_visible && rest.is_some_and(has_host) {
-            true => Ok(Self(text.to_owned().into())),
-            false => Err(
+        if is_visible && is_server_url(text, &["redis", "rediss"]) {
+            Ok(Self(text.to_owned().into()))
+        } else {
+            Err(
                 "must be redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS, with user \
                  name and password percent-encoded",
-            ),
+            )
         }
     }
 }

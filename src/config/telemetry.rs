@@ -1,20 +1,21 @@
-//! What is told to those who watch the service: metrics and traces.
+//! Settings of metrics and traces.
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
+use super::parse::is_server_url;
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// What is told to those who watch the service.
+/// Settings of metrics and traces.
 #[derive(Debug, Clone, Args)]
 pub struct TelemetryConfig {
-    /// Address and port of a listener of its own that answers `GET /metrics` to Prometheus, such as
-    /// 127.0.0.1:9464 [default: none].
+    /// Address and port of a separate listener that serves `GET /metrics` to Prometheus, such as 127.0.0.1:9464
+    /// [default: none].
     #[arg(long, env = "METRICS_ADDR", value_parser = parse_metrics_addr)]
     pub metrics_addr: Option<SocketAddr>,
 
-    /// OpenTelemetry collector that is sent traces, as OTLP over HTTP: its base URL, such as
-    /// http://localhost:4318 [default: none].
+    /// Base URL of the OpenTelemetry collector that receives traces as OTLP over HTTP, such as http://localhost:4318
+    /// [default: none].
     #[arg(
         id = "otlp_endpoint",
         long = "otel-exporter-otlp-endpoint",
@@ -25,8 +26,7 @@ pub struct TelemetryConfig {
     )]
     pub otlp_endpoint: OtlpEndpoint,
 
-    /// Headers that the collector wants, as NAME=VALUE with commas in between, percent-encoded
-    /// [default: none].
+    /// Headers to send to the collector, as NAME=VALUE separated by commas, percent-encoded [default: none].
     #[arg(
         id = "otlp_headers",
         long = "otel-exporter-otlp-headers",
@@ -37,7 +37,7 @@ pub struct TelemetryConfig {
     )]
     pub otlp_headers: OtlpHeaders,
 
-    /// What the service is called in traces.
+    /// Name of the service in traces.
     #[arg(
         id = "otel_service_name",
         long = "otel-service-name",
@@ -46,19 +46,19 @@ pub struct TelemetryConfig {
     )]
     pub service_name: String,
 
-    /// Which requests are traced. Those with `parentbased` do as the caller's `traceparent` says, if it
-    /// sends one.
+    /// Sampler that selects the requests to trace. With `parentbased`, the caller's `traceparent` decides, if there is
+    /// one.
     #[arg(id = "otel_traces_sampler", long = "otel-traces-sampler", env = "OTEL_TRACES_SAMPLER", value_enum,
           default_value_t = TracesSampler::ParentbasedAlwaysOn)]
     pub sampler: TracesSampler,
 
-    /// The part of requests that are traced where the sampler is a ratio, 0.0 to 1.0.
+    /// Ratio of requests that are traced, 0.0 to 1.0, for the samplers that take a ratio.
     #[arg(id = "otel_traces_sampler_arg", long = "otel-traces-sampler-arg", env = "OTEL_TRACES_SAMPLER_ARG",
           default_value = "1.0", value_parser = parse_ratio)]
     pub sampler_ratio: f64,
 }
 
-/// `OTEL_TRACES_SAMPLER`
+/// Value of `OTEL_TRACES_SAMPLER`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum TracesSampler {
@@ -70,13 +70,14 @@ pub enum TracesSampler {
     ParentbasedTraceidratio,
 }
 
-/// Where traces are sent to, if anywhere: empty is as good as not set, as OpenTelemetry's specification
-/// has it. May have a password in it.
+/// Base URL of the collector that receives traces. It may contain a password.
+///
+/// An empty value means that none is set, as OpenTelemetry's specification demands.
 #[derive(Clone, Default)]
 pub struct OtlpEndpoint(Option<SecretString>);
 
 impl OtlpEndpoint {
-    /// Where traces are posted to.
+    /// Returns the URL to which traces are posted.
     pub(crate) fn traces_url(&self) -> Option<String> {
         let base = self.0.as_ref()?.expose_secret().trim_end_matches('/');
         Some(format!("{base}/v1/traces"))
@@ -90,27 +91,16 @@ impl FromStr for OtlpEndpoint {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        let schemes = ["http://", "https://"];
-        let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
-        let authority = rest.and_then(|rest| rest.split('/').next());
         let is_plain =
             text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['?', '#']);
-        match authority.filter(|_| is_plain).is_some_and(has_host) {
-            true => Ok(Self(Some(text.to_owned().into()))),
-            false => Err(
-                "must be the base URL of a collector that takes OTLP over HTTP, such as http://localhost:4318",
-            ),
+        if is_plain && is_server_url(text, &["http", "https"]) {
+            Ok(Self(Some(text.to_owned().into())))
+        } else {
+            Err(
+                "must be the base URL of a collector that accepts OTLP over HTTP, such as http://localhost:4318",
+            )
         }
     }
-}
-
-fn has_host(authority: &str) -> bool {
-    let address = authority.rsplit('@').next().unwrap_or_default();
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port),
-        _ => (address, "4318"),
-    };
-    !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 impl fmt::Debug for OtlpEndpoint {
@@ -119,12 +109,12 @@ impl fmt::Debug for OtlpEndpoint {
     }
 }
 
-/// What is sent to the collector with each request: often a token.
+/// Headers of each request to the collector. They often contain a token.
 #[derive(Clone, Default)]
 pub struct OtlpHeaders(Vec<(String, SecretString)>);
 
 impl OtlpHeaders {
-    /// The values are percent-encoded still.
+    /// Returns names and values. The values are still percent-encoded.
     pub(crate) fn expose(&self) -> impl Iterator<Item = (String, String)> {
         let headers = self.0.iter();
         headers.map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
@@ -152,7 +142,7 @@ impl FromStr for OtlpHeaders {
         headers
             .collect::<Option<_>>()
             .map(Self)
-            .ok_or("must be NAME=VALUE with commas in between, percent-encoded, such as authorization=Bearer%20TOKEN")
+            .ok_or("must be NAME=VALUE separated by commas, percent-encoded, such as authorization=Bearer%20TOKEN")
     }
 }
 

@@ -1,4 +1,4 @@
-//! How long the use of keys is kept, and how often it is written.
+//! Settings of usage records: how long they are kept, and how often they are written.
 
 use std::time::Duration;
 
@@ -6,33 +6,33 @@ use clap::Args;
 
 use super::parse::whole_number;
 
-/// What is kept of the use of keys.
+/// Settings of usage records.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct UsageConfig {
-    /// For how many days usage is kept by the hour, up to 731. Then it is rolled up to days.
+    /// Number of days for which usage per hour is kept, at most 731. Older hours are rolled up into days.
     #[arg(long = "usage-hourly-retention-days", env = "USAGE_HOURLY_RETENTION_DAYS",
           default_value_t = 90, value_parser = whole_number::<u32>(1..=731))]
     pub hourly_retention_days: u32,
 
-    /// For how many days usage is kept by the day, up to 3653; never fewer than by the hour.
+    /// Number of days for which usage per day is kept, at most 3653. Raised to USAGE_HOURLY_RETENTION_DAYS if lower.
     #[arg(long = "usage-daily-retention-days", env = "USAGE_DAILY_RETENTION_DAYS",
           default_value_t = 731, value_parser = whole_number::<u32>(1..=3653))]
     pub daily_retention_days: u32,
 
-    /// How often counts are written. The contract allows five seconds.
+    /// Interval between writes of usage counts. The contract allows five seconds.
     #[arg(skip = Duration::from_secs(1))]
     pub flush_interval: Duration,
 
-    /// How often it is written when keys were last used. The contract allows a minute.
+    /// Interval between writes of the time when keys were last used. The contract allows a minute.
     #[arg(skip = Duration::from_secs(15))]
     pub last_used_interval: Duration,
 
-    /// How often it is looked whether there are hours to roll up.
+    /// Interval between checks for hours to roll up.
     #[arg(skip = Duration::from_secs(300))]
     pub roll_up_interval: Duration,
 
-    /// How many counts may wait to be written, apart by key, hour and outcome: some 50 MB. The database must
-    /// have been out of reach for long for that.
+    /// Maximum number of counts (one per key, hour and outcome) that wait to be written: about 50 MB. Only a long
+    /// outage of the database reaches it.
     #[arg(skip = 500_000_usize)]
     pub max_pending: usize,
 }

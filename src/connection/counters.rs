@@ -1,41 +1,41 @@
-//! What requests know of their connection; what is counted of connections, and of what they answer where the app never sees a request.
+//! Counters of connections, and of requests that are rejected before the app sees them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Lies with a connection on which the service speaks TLS.
+/// Marker in the data of a connection on which the service itself serves TLS.
 #[derive(Debug, Clone, Copy)]
 pub struct OverTls;
 
-/// Why there is no place for a connection.
+/// Reason why a connection is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionRejection {
-    /// For nobody.
+    /// The service has the maximum number of connections.
     Service,
-    /// For this client address.
+    /// The client's address has the maximum number of connections.
     Client,
 }
 
-/// Why a connection answers by itself, which is the last that it does.
+/// Reason why the connection itself sends a response, after which it closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnreadableRequest {
-    /// It is not HTTP.
+    /// The request is not valid HTTP.
     Malformed,
-    /// The head does not come to its end.
+    /// The header section did not arrive in time.
     Slow,
-    /// The head is too large.
+    /// The header section is too large.
     Large,
 }
 
-/// Of all of them.
+/// Counters of all client connections.
 #[derive(Debug, Default)]
 pub struct ConnectionCounters {
     open: AtomicUsize,
-    refused: [AtomicU64; 2],
+    rejections: [AtomicU64; 2],
     unreadable: [AtomicU64; 3],
 }
 
 impl ConnectionCounters {
-    /// One more is there. Says how many there were.
+    /// Counts a new connection. Returns the number of open connections before it.
     pub fn opened(&self) -> usize {
         self.open.fetch_add(1, Ordering::Relaxed)
     }
@@ -44,35 +44,37 @@ impl ConnectionCounters {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub fn refused(&self, why: ConnectionRejection) {
-        self.refused[why as usize].fetch_add(1, Ordering::Relaxed);
+    pub fn refused(&self, reason: ConnectionRejection) {
+        self.rejections[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn answered(&self, why: UnreadableRequest) {
-        self.unreadable[why as usize].fetch_add(1, Ordering::Relaxed);
+    pub fn answered(&self, reason: UnreadableRequest) {
+        self.unreadable[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many there are.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// How many there was no place for, by why.
-    pub fn refusals(&self) -> [(&'static str, u64); 2] {
-        let of = |why: ConnectionRejection| self.refused[why as usize].load(Ordering::Relaxed);
+    /// Returns the number of rejected connections, by reason.
+    pub fn rejections(&self) -> [(&'static str, u64); 2] {
+        let count =
+            |reason: ConnectionRejection| self.rejections[reason as usize].load(Ordering::Relaxed);
         [
-            ("service", of(ConnectionRejection::Service)),
-            ("client", of(ConnectionRejection::Client)),
+            ("service", count(ConnectionRejection::Service)),
+            ("client", count(ConnectionRejection::Client)),
         ]
     }
 
-    /// How many gave an answer by themselves, by its status.
-    pub fn own_answers(&self) -> [(&'static str, u64); 3] {
-        let of = |why: UnreadableRequest| self.unreadable[why as usize].load(Ordering::Relaxed);
+    /// Returns the number of unreadable requests, by the status of the response.
+    pub fn unreadable_requests(&self) -> [(&'static str, u64); 3] {
+        let count =
+            |reason: UnreadableRequest| self.unreadable[reason as usize].load(Ordering::Relaxed);
         [
-            ("400", of(UnreadableRequest::Malformed)),
-            ("408", of(UnreadableRequest::Slow)),
-            ("431", of(UnreadableRequest::Large)),
+            ("400", count(UnreadableRequest::Malformed)),
+            ("408", count(UnreadableRequest::Slow)),
+            ("431", count(UnreadableRequest::Large)),
         ]
     }
 }

@@ -1,4 +1,4 @@
-//! Data about client connections that the server, the middleware and the extractors share.
+//! State and counters of client connections, shared by the server, the middleware and the extractors.
 
 pub mod counters;
 pub mod state;

@@ -1,10 +1,14 @@
-//! The state of one connection: which request it is at, whose turn it is, and until when.
+//! State of one connection: its current request, the phase of that request, and the client's deadline.
 //!
-//! Three parts share it. The connection reports what it has read; the outermost middleware, when the app
-//! begins a request and when it has a response; the body's extractor, when it wants the body. The client
-//! has a deadline for each header section, and for the wait between requests. The next request is taken only
-//! after the response to the one before. After a response to a request of which the body did not arrive
-//! whole nobody could say where the next request begins: that response is the last one.
+//! Three parts share it:
+//!
+//! - The connection reports what it has read.
+//! - The outermost middleware reports when the app starts a request, and when it has a response.
+//! - The extractor of the body reports when the app wants the body.
+//!
+//! The client has a deadline for each header section, and for the wait between requests. The next request is accepted
+//! only after the response to the previous one. If the body of a request did not arrive completely, the start of the
+//! next request is unknown: the response to it is the last one on the connection.
 
 use std::{
     cell::RefCell,
@@ -13,104 +17,108 @@ use std::{
 
 use crate::shutdown::Shutdown;
 
-/// What one connection may take.
+/// Limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
+    /// Maximum size of a header section, in bytes.
     pub head_bytes: usize,
-    /// Of a body; of a chunked one, its extensions and trailers included.
+    /// Maximum size of a body, in bytes, including chunk extensions and trailers.
     pub body_bytes: usize,
-    pub head_time: Duration,
+    /// Time to receive a header section.
+    pub header_timeout: Duration,
+    /// Time that the connection may stay idle between requests.
     pub keep_alive: Duration,
 }
 
-/// How long a connection that ends is still listened to. To close it at once would reset it while the client
-/// sends, and the client might not see the last response (RFC 9112 section 9.6).
+/// Time for which a closing connection is still read. Closing it at once would reset it while the client sends, and
+/// the client might not see the last response (RFC 9112 section 9.6).
 pub const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a client that has connected during a shutdown may take to send its request.
-pub const FIRST_REQUEST_WITHIN: Duration = Duration::from_millis(500);
+/// Time to send the first request for a client that connected during a shutdown.
+pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// One connection's state.
+/// State of one connection.
 #[derive(Debug)]
 pub struct ConnectionState {
     limits: ConnectionLimits,
-    stopping: Shutdown,
+    shutdown: Shutdown,
     opened: Instant,
-    state: RefCell<State>,
+    inner: RefCell<Inner>,
 }
 
 #[derive(Debug)]
-struct State {
-    turn: Turn,
-    /// The client's deadline, if it is its turn.
+struct Inner {
+    phase: Phase,
+    /// Deadline of the client. It holds in all phases except `Service` and `Ended`.
     deadline: Instant,
-    has_asked: bool,
-    /// Whether no further request is taken.
+    /// True once the app has started a request on this connection.
+    has_requested: bool,
+    /// True if no further request is accepted.
     closes: bool,
     request: Request,
     body: BodyState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// Nothing of the next request is there.
+enum Phase {
+    /// No byte of the next request has arrived.
     Idle,
-    /// Its header section is coming.
-    Head,
-    /// Its header section is complete, and the app has not begun it.
-    Whole,
-    /// The app has it.
+    /// The header section is arriving.
+    ReadingHeaders,
+    /// The header section is complete, and the app has not started the request.
+    HeadersComplete,
+    /// The app handles the request.
     Service,
     /// Nothing is read any more.
     Ended,
 }
 
-/// What the header section of a request says about the connection.
+/// Properties of a request that affect the connection, from its header section.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Request {
     pub has_body: bool,
-    /// Whether the client wants no further response.
+    /// True if the client asked to close the connection after the response.
     pub is_last: bool,
-    /// Whether the client waits for `100 Continue` before it sends the body.
+    /// True if the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
 }
 
-/// How far the body of the request is, if it has one.
+/// Progress of the request's body, if it has one.
 #[derive(Debug, Clone, Copy, Default)]
 struct BodyState {
     is_complete: bool,
-    is_wanted: bool,
+    is_requested: bool,
     fault: Option<BodyFault>,
 }
 
-/// Why the rest of a body is not read.
+/// Reason why the rest of a body is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFault {
-    /// It is not chunked as RFC 9112 section 7.1 demands.
+    /// The chunks do not follow RFC 9112 section 7.1.
     Malformed,
-    /// With its chunk extensions and trailers it is larger than a body may be.
+    /// The body, including chunk extensions and trailers, is larger than [`ConnectionLimits::body_bytes`].
     TooLarge,
 }
 
-/// What the client has taken too long for.
+/// Deadline that the client has missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdue {
-    /// To send a request.
+    /// The deadline to start a request.
     Request,
-    /// To send the rest of a header section.
+    /// The deadline to complete a header section.
     Head,
 }
 
 impl ConnectionState {
-    pub fn new(limits: ConnectionLimits, stopping: Shutdown, now: Instant) -> Self {
+    pub fn new(limits: ConnectionLimits, shutdown: Shutdown, now: Instant) -> Self {
         Self {
             limits,
-            stopping,
+            shutdown,
             opened: now,
-            state: RefCell::new(State {
-                turn: Turn::Idle,
-                deadline: now + limits.head_time,
-                has_asked: false,
+            inner: RefCell::new(Inner {
+                phase: Phase::Idle,
+                deadline: now + limits.header_timeout,
+                has_requested: false,
                 closes: false,
                 request: Request::default(),
                 body: BodyState::default(),
@@ -122,19 +130,19 @@ impl ConnectionState {
         self.limits
     }
 
-    /// Notes the first bytes of a request, if these are the first.
-    pub fn head_arrives(&self, now: Instant) {
-        let mut state = self.state.borrow_mut();
-        if state.turn == Turn::Idle {
-            state.turn = Turn::Head;
-            state.deadline = state.deadline.min(now + self.limits.head_time);
+    /// Records bytes of a header section. The first ones start its deadline.
+    pub fn header_section_started(&self, now: Instant) {
+        let mut state = self.inner.borrow_mut();
+        if state.phase == Phase::Idle {
+            state.phase = Phase::ReadingHeaders;
+            state.deadline = state.deadline.min(now + self.limits.header_timeout);
         }
     }
 
-    /// Notes that a header section is complete.
-    pub fn head_arrived(&self, request: Request) {
-        let mut state = self.state.borrow_mut();
-        state.turn = Turn::Whole;
+    /// Records that a header section is complete.
+    pub fn header_section_completed(&self, request: Request) {
+        let mut state = self.inner.borrow_mut();
+        state.phase = Phase::HeadersComplete;
         state.closes |= request.is_last;
         state.request = request;
         state.body = BodyState {
@@ -143,59 +151,60 @@ impl ConnectionState {
         };
     }
 
-    /// Notes a part of the body, and whether it was the last one.
-    pub fn body_arrives(&self, is_complete: bool) {
-        let mut state = self.state.borrow_mut();
+    /// Records that a part of the body has arrived, and whether it was the last one.
+    pub fn body_received(&self, is_complete: bool) {
+        let mut state = self.inner.borrow_mut();
         state.body.is_complete = is_complete;
-        // RFC 9110 section 10.1.1: then it need not be asked for.
+        // RFC 9110 section 10.1.1: `100 Continue` may be omitted then.
         state.request.expects_continue = false;
     }
 
-    /// Notes that the rest of the body will not be read.
-    pub fn body_fails(&self, fault: BodyFault) {
-        self.state.borrow_mut().body.fault = Some(fault);
+    /// Records that the rest of the body will not be read.
+    pub fn body_failed(&self, fault: BodyFault) {
+        self.inner.borrow_mut().body.fault = Some(fault);
     }
 
-    /// Notes that the app has begun the request.
-    pub fn begun(&self) {
-        let mut state = self.state.borrow_mut();
-        state.turn = Turn::Service;
-        state.has_asked = true;
+    /// Records that the app has started the request.
+    pub fn app_started(&self) {
+        let mut state = self.inner.borrow_mut();
+        state.phase = Phase::Service;
+        state.has_requested = true;
     }
 
-    /// Notes that the app reads the body.
-    pub fn body_wanted(&self) {
-        self.state.borrow_mut().body.is_wanted = true;
+    /// Records that the app reads the body.
+    pub fn body_requested(&self) {
+        self.inner.borrow_mut().body.is_requested = true;
     }
 
-    /// Returns why the body could not be read, if the connection stopped to.
+    /// Returns the reason why the connection stopped reading the body, if it did.
     pub fn body_fault(&self) -> Option<BodyFault> {
-        self.state.borrow().body.fault
+        self.inner.borrow().body.fault
     }
 
-    /// Returns whether a body has arrived whole that the app did not read.
+    /// Returns whether a body has arrived completely that the app did not read.
     pub fn has_unread_body(&self) -> bool {
-        let state = self.state.borrow();
-        state.request.has_body && state.body.is_complete && !state.body.is_wanted
+        let state = self.inner.borrow();
+        state.request.has_body && state.body.is_complete && !state.body.is_requested
     }
 
-    /// Returns, once for each request, whether the client has to be told to send the body.
-    pub fn takes_continue(&self) -> bool {
-        let mut state = self.state.borrow_mut();
-        let is_due =
-            state.turn == Turn::Service && state.request.expects_continue && state.body.is_wanted;
+    /// Returns whether `100 Continue` has to be sent. Returns true at most once per request.
+    pub fn take_continue(&self) -> bool {
+        let mut state = self.inner.borrow_mut();
+        let is_due = state.phase == Phase::Service
+            && state.request.expects_continue
+            && state.body.is_requested;
         if is_due {
             state.request.expects_continue = false;
         }
         is_due
     }
 
-    /// Notes that the app has a response. Returns whether it is the last one on this connection.
-    pub fn answered(&self, close: bool, now: Instant) -> bool {
-        let mut state = self.state.borrow_mut();
+    /// Records that the app has a response. Returns whether it is the last one on this connection.
+    pub fn responded(&self, close: bool, now: Instant) -> bool {
+        let mut state = self.inner.borrow_mut();
         let is_incomplete = !state.body.is_complete;
-        let close = close || state.closes || is_incomplete || self.stopping.has_begun();
-        state.turn = Turn::Idle;
+        let close = close || state.closes || is_incomplete || self.shutdown.has_begun();
+        state.phase = Phase::Idle;
         state.closes = close;
         state.deadline = now
             + if close {
@@ -206,76 +215,77 @@ impl ConnectionState {
         close
     }
 
-    /// Notes that the client has taken the response, after it had to be waited for.
-    pub fn response_taken(&self, now: Instant) {
-        let mut state = self.state.borrow_mut();
-        if state.turn == Turn::Idle && !state.closes {
+    /// Records that the client has received the response, after the connection had to wait for it.
+    pub fn response_received(&self, now: Instant) {
+        let mut state = self.inner.borrow_mut();
+        if state.phase == Phase::Idle && !state.closes {
             state.deadline = now + self.limits.keep_alive;
         }
     }
 
-    /// Returns whether the request before has its response and a further one may come.
-    pub fn takes_requests(&self) -> bool {
-        let state = self.state.borrow();
-        state.turn == Turn::Idle && !state.closes
+    /// Returns whether the previous request has its response and a further request is accepted.
+    pub fn accepts_requests(&self) -> bool {
+        let state = self.inner.borrow();
+        state.phase == Phase::Idle && !state.closes
     }
 
-    /// Returns whether the last response has been given.
-    pub fn is_over(&self) -> bool {
-        let state = self.state.borrow();
-        state.turn == Turn::Idle && state.closes
+    /// Returns whether the app has given the last response.
+    pub fn is_finished(&self) -> bool {
+        let state = self.inner.borrow();
+        state.phase == Phase::Idle && state.closes
     }
 
-    /// Returns whether there is a request that the app has not begun. A response to it is the HTTP library's.
-    pub fn is_before_the_app(&self) -> bool {
-        self.state.borrow().turn == Turn::Whole
+    /// Returns whether there is a request that the app has not started. A response to it comes from the HTTP library.
+    pub fn awaits_app(&self) -> bool {
+        self.inner.borrow().phase == Phase::HeadersComplete
     }
 
-    /// Returns whether no further request is taken.
+    /// Returns whether no further request is accepted.
     pub fn closes(&self) -> bool {
-        self.state.borrow().closes
+        self.inner.borrow().closes
     }
 
-    /// Notes that nothing that is read counts any more.
+    /// Records that nothing is read any more.
     pub fn end(&self) {
-        self.state.borrow_mut().turn = Turn::Ended;
+        self.inner.borrow_mut().phase = Phase::Ended;
     }
 
-    /// Returns the client's deadline, and whether it has to be met exactly. A complete header section is with
-    /// the app in no time, and an exact deadline costs a timer.
+    /// Returns the client's deadline, and whether it needs an exact timer.
+    ///
+    /// A complete header section reaches the app almost at once, so the cost of a timer is saved there.
     pub fn deadline(&self) -> Option<(Instant, bool)> {
-        let state = self.state.borrow();
-        match state.turn {
-            Turn::Idle | Turn::Head => Some((state.deadline, true)),
-            Turn::Whole => Some((state.deadline, false)),
-            Turn::Service | Turn::Ended => None,
+        let state = self.inner.borrow();
+        match state.phase {
+            Phase::Idle | Phase::ReadingHeaders => Some((state.deadline, true)),
+            Phase::HeadersComplete => Some((state.deadline, false)),
+            Phase::Service | Phase::Ended => None,
         }
     }
 
-    /// Returns what the client has taken too long for, if anything.
+    /// Returns the deadline that the client has missed, if any.
     pub fn overdue(&self, now: Instant) -> Option<Overdue> {
-        let state = self.state.borrow();
-        let what = match state.turn {
-            Turn::Idle => Overdue::Request,
-            Turn::Head | Turn::Whole => Overdue::Head,
-            Turn::Service | Turn::Ended => return None,
+        let state = self.inner.borrow();
+        let overdue = match state.phase {
+            Phase::Idle => Overdue::Request,
+            Phase::ReadingHeaders | Phase::HeadersComplete => Overdue::Head,
+            Phase::Service | Phase::Ended => return None,
         };
-        (now >= state.deadline).then_some(what)
+        (now >= state.deadline).then_some(overdue)
     }
 
-    /// Returns whether the service shuts down and this connection has nothing to wait for.
-    pub fn may_end(&self, now: Instant) -> bool {
-        if !self.stopping.closes_idle() {
+    /// Returns whether the service shuts down and this idle connection may close.
+    pub fn may_close(&self, now: Instant) -> bool {
+        if !self.shutdown.closes_idle() {
             return false;
         }
-        let mut state = self.state.borrow_mut();
-        if state.turn != Turn::Idle {
+        let mut state = self.inner.borrow_mut();
+        if state.phase != Phase::Idle {
             return false;
         }
-        let first = self.opened + FIRST_REQUEST_WITHIN;
-        // Comes back then.
-        state.deadline = state.deadline.min(first.max(now));
-        state.has_asked || now >= first
+        let first_deadline = self.opened + FIRST_REQUEST_TIMEOUT;
+        // The connection asks again at that time.
+        state.deadline = state.deadline.min(first_deadline.max(now));
+        state.has_requested || now >= first_deadline
     }
 }
 

@@ -1,11 +1,11 @@
-//! Of the state alone, on a clock that the tests set.
+//! Tests of the connection state, with times that the tests choose.
 
 use super::*;
 
 const LIMITS: ConnectionLimits = ConnectionLimits {
     head_bytes: 64,
     body_bytes: 64,
-    head_time: Duration::from_secs(10),
+    header_timeout: Duration::from_secs(10),
     keep_alive: Duration::from_secs(75),
 };
 const GET: Request = Request {
@@ -23,122 +23,122 @@ fn after(start: Instant, seconds: u64) -> Instant {
     start + Duration::from_secs(seconds)
 }
 
-fn begin() -> (ConnectionState, Instant) {
+fn open() -> (ConnectionState, Instant) {
     let now = Instant::now();
     (ConnectionState::new(LIMITS, Shutdown::default(), now), now)
 }
 
-fn ask(connection: &ConnectionState, request: Request, now: Instant) {
-    connection.head_arrives(now);
-    connection.head_arrived(request);
-    assert!(connection.is_before_the_app());
-    connection.begun();
-    assert!(!connection.is_before_the_app() && !connection.takes_requests());
+fn start_request(connection: &ConnectionState, request: Request, now: Instant) {
+    connection.header_section_started(now);
+    connection.header_section_completed(request);
+    assert!(connection.awaits_app());
+    connection.app_started();
+    assert!(!connection.awaits_app() && !connection.accepts_requests());
 }
 
 #[test]
-fn header_section_has_its_time_from_its_first_byte_on_every_request() {
-    let (connection, start) = begin();
+fn deadline_of_a_header_section_starts_with_its_first_byte_for_every_request() {
+    let (connection, start) = open();
     assert_eq!(connection.overdue(after(start, 9)), None);
     let overdue = connection.overdue(after(start, 10));
     assert_eq!(overdue, Some(Overdue::Request));
-    ask(&connection, GET, after(start, 5));
+    start_request(&connection, GET, after(start, 5));
     assert_eq!(connection.deadline(), None);
     assert_eq!(connection.overdue(after(start, 500)), None);
-    assert!(!connection.answered(false, after(start, 20)));
+    assert!(!connection.responded(false, after(start, 20)));
     assert_eq!(connection.overdue(after(start, 94)), None);
     let overdue = connection.overdue(after(start, 95));
     assert_eq!(overdue, Some(Overdue::Request));
     for second in 30..40 {
-        connection.head_arrives(after(start, second));
+        connection.header_section_started(after(start, second));
         assert_eq!(connection.overdue(after(start, second)), None);
     }
     let overdue = connection.overdue(after(start, 40));
     assert_eq!(overdue, Some(Overdue::Head));
-    connection.head_arrived(GET);
+    connection.header_section_completed(GET);
     assert_eq!(connection.deadline(), Some((after(start, 40), false)));
 }
 
 #[test]
-fn response_that_had_to_be_waited_for_is_followed_by_the_whole_keep_alive_time() {
-    let (connection, start) = begin();
-    ask(&connection, GET, start);
-    assert!(!connection.answered(false, start));
-    connection.response_taken(after(start, 50));
+fn keep_alive_time_starts_when_the_client_has_received_the_response() {
+    let (connection, start) = open();
+    start_request(&connection, GET, start);
+    assert!(!connection.responded(false, start));
+    connection.response_received(after(start, 50));
     assert_eq!(connection.deadline(), Some((after(start, 125), true)));
 }
 
 #[test]
-fn response_before_the_whole_body_is_the_last_one_and_little_time_is_left() {
-    let (connection, start) = begin();
-    ask(&connection, POST, start);
-    connection.body_arrives(false);
-    assert!(connection.answered(false, start));
-    assert!(connection.is_over() && !connection.takes_requests());
+fn response_before_the_complete_body_is_the_last_one_and_leaves_the_linger_time() {
+    let (connection, start) = open();
+    start_request(&connection, POST, start);
+    connection.body_received(false);
+    assert!(connection.responded(false, start));
+    assert!(connection.is_finished() && !connection.accepts_requests());
     assert_eq!(connection.overdue(start), None);
     let overdue = connection.overdue(start + LINGER);
     assert_eq!(overdue, Some(Overdue::Request));
 }
 
 #[test]
-fn response_after_the_whole_body_is_not_the_last_one_whether_or_not_it_was_read() {
+fn response_after_the_complete_body_keeps_the_connection_whether_or_not_it_was_read() {
     for is_read in [false, true] {
-        let (connection, start) = begin();
-        ask(&connection, POST, start);
+        let (connection, start) = open();
+        start_request(&connection, POST, start);
         if is_read {
-            connection.body_wanted();
+            connection.body_requested();
         }
-        connection.body_arrives(true);
+        connection.body_received(true);
         assert_eq!(connection.has_unread_body(), !is_read);
-        assert!(!connection.answered(false, start));
-        assert!(connection.takes_requests());
+        assert!(!connection.responded(false, start));
+        assert!(connection.accepts_requests());
     }
 }
 
 #[test]
-fn response_to_the_last_request_is_the_last_one() {
-    let (connection, start) = begin();
+fn response_to_a_request_with_connection_close_is_the_last_one() {
+    let (connection, start) = open();
     let last = Request {
         is_last: true,
         ..GET
     };
-    ask(&connection, last, start);
-    assert!(!connection.is_over());
-    assert!(connection.answered(false, start));
-    assert!(connection.is_over());
+    start_request(&connection, last, start);
+    assert!(!connection.is_finished());
+    assert!(connection.responded(false, start));
+    assert!(connection.is_finished());
 }
 
 #[test]
-fn body_is_asked_for_once_and_only_if_it_is_wanted_and_nothing_of_it_has_come() {
-    let (connection, start) = begin();
-    ask(&connection, POST, start);
-    assert!(!connection.takes_continue());
-    connection.body_wanted();
-    assert!(connection.takes_continue());
-    assert!(!connection.takes_continue());
+fn continue_is_sent_once_and_only_if_the_app_wants_a_body_that_has_not_started() {
+    let (connection, start) = open();
+    start_request(&connection, POST, start);
+    assert!(!connection.take_continue());
+    connection.body_requested();
+    assert!(connection.take_continue());
+    assert!(!connection.take_continue());
 
-    let (connection, start) = begin();
-    ask(&connection, POST, start);
-    connection.body_arrives(false);
-    connection.body_wanted();
-    assert!(!connection.takes_continue());
+    let (connection, start) = open();
+    start_request(&connection, POST, start);
+    connection.body_received(false);
+    connection.body_requested();
+    assert!(!connection.take_continue());
 }
 
 #[test]
-fn while_the_service_shuts_down_each_response_is_the_last_and_idle_connections_end() {
-    let stopping = Shutdown::default();
+fn shutdown_makes_each_response_the_last_and_closes_idle_connections() {
+    let shutdown = Shutdown::default();
     let start = Instant::now();
-    let connection = ConnectionState::new(LIMITS, stopping.clone(), start);
-    let fresh = ConnectionState::new(LIMITS, stopping.clone(), start);
-    connection.head_arrives(start);
-    stopping.begin();
-    stopping.close_idle();
-    assert!(!connection.may_end(start));
-    connection.head_arrived(GET);
-    connection.begun();
-    assert!(!connection.may_end(start));
-    assert!(connection.answered(false, start));
-    assert!(connection.may_end(start));
-    assert!(!fresh.may_end(start));
-    assert!(fresh.may_end(after(start, 1)));
+    let connection = ConnectionState::new(LIMITS, shutdown.clone(), start);
+    let fresh = ConnectionState::new(LIMITS, shutdown.clone(), start);
+    connection.header_section_started(start);
+    shutdown.begin();
+    shutdown.close_idle();
+    assert!(!connection.may_close(start));
+    connection.header_section_completed(GET);
+    connection.app_started();
+    assert!(!connection.may_close(start));
+    assert!(connection.responded(false, start));
+    assert!(connection.may_close(start));
+    assert!(!fresh.may_close(start));
+    assert!(fresh.may_close(after(start, 1)));
 }

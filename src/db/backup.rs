@@ -1,9 +1,9 @@
-//! A copy of the embedded database in one file, made while it is served.
+//! Backs up the embedded database into one file while it is served.
 //!
-//! `VACUUM INTO` reads in one transaction: the copy is the database of one moment, and whoever writes in
-//! between neither waits nor shows in it, since the log is kept apart (WAL). SQLite's own backup interface
-//! would be the other way: it starts anew whenever another process writes, or else holds the writers up; and
-//! it takes the connection's handle, which Diesel keeps, and `unsafe`.
+//! `VACUUM INTO` reads in one transaction, so the copy is a snapshot. In WAL mode concurrent writers do not wait, and
+//! their changes are not in the snapshot. SQLite's backup API is not used for two reasons. It restarts whenever
+//! another process writes, or else blocks the writers. It also needs `unsafe` and the connection's handle, which
+//! Diesel does not expose.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,36 +25,36 @@ use super::{
 };
 use crate::config::database_url::DatabaseUrl;
 
-/// Why there is no backup.
+/// Error raised when no backup is made.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     #[error(
-        "this is for the embedded database; of PostgreSQL make backups with its own pg_dump, or with \
+        "only the embedded SQLite database can be backed up with this command; back up PostgreSQL with pg_dump or \
          continuous archiving"
     )]
     Postgres,
-    #[error("there is no database {}; name the server's with DATABASE_URL (--database-url)", .0.display())]
+    #[error("there is no database at {}; set DATABASE_URL (--database-url) to the server's database", .0.display())]
     NoDatabase(PathBuf),
-    #[error("{} is there already; name a file that is not", .0.display())]
+    #[error("{} already exists; name a file that does not exist", .0.display())]
     Exists(PathBuf),
     #[error("{0}")]
     Connect(#[from] ConnectError),
     #[error("cannot copy the database: {0}")]
     Copy(diesel::result::Error),
-    #[error("the copy is damaged, and so probably the database: {0}")]
+    #[error("the copy is damaged, and probably the database too: {0}")]
     Damaged(String),
     #[error("cannot write {}: {reason}", path.display())]
     Write { path: PathBuf, reason: io::Error },
 }
 
-/// What a backup holds.
+/// Contents of a backup.
 pub struct Backup {
     pub bytes: u64,
-    /// Tables and how many rows they have.
+    /// Names of the tables, each with its number of rows.
     pub rows: Vec<(String, i64)>,
 }
 
-/// Makes the backup. The file is there when all of it is, checked and on the disk, or not at all.
+/// Makes the backup. The file appears only when it is complete, checked and synced to the disk.
 pub fn run(url: &DatabaseUrl, file: &Path) -> Result<Backup, BackupError> {
     let database = url.sqlite_path().ok_or(BackupError::Postgres)?;
     if !database.exists() {
@@ -64,24 +64,25 @@ pub fn run(url: &DatabaseUrl, file: &Path) -> Result<Backup, BackupError> {
         path: file.to_owned(),
         reason,
     };
-    let refused = |reason: io::Error| match reason.kind() {
+    let not_created = |reason: io::Error| match reason.kind() {
         io::ErrorKind::AlreadyExists => BackupError::Exists(file.to_owned()),
         _ => failed(reason),
     };
-    refuse_existing(file).map_err(refused)?;
-    let partial = Partial::make(file).map_err(failed)?;
+    require_absent(file).map_err(not_created)?;
+    let partial = Partial::create(file).map_err(failed)?;
     let name = partial
         .0
         .to_str()
         .ok_or_else(|| failed(io::Error::other("the path is not UTF-8")))?;
     copy(url, name)?;
     let rows = check(name)?;
-    // Only now: closing a file drops all locks that this process has on it, SQLite's too.
+    // Opened only after SQLite has closed it: closing a file drops all locks that this process has on it, including
+    // SQLite's.
     let copied = File::open(&partial.0).map_err(failed)?;
     copied.sync_all().map_err(failed)?;
     let bytes = copied.metadata().map_err(failed)?.len();
     let folder = partial.0.parent().map(Path::to_owned);
-    partial.become_file(file).map_err(refused)?;
+    partial.publish(file).map_err(not_created)?;
     if let Some(folder) = folder {
         File::open(folder)
             .and_then(|folder| folder.sync_all())
@@ -99,9 +100,9 @@ fn copy(url: &DatabaseUrl, into: &str) -> Result<(), BackupError> {
     }
 }
 
-/// Reads all of the copy, as SQLite does to find damage, and counts its rows.
+/// Checks the copy with SQLite's integrity check, and counts the rows of its tables.
 fn check(name: &str) -> Result<Vec<(String, i64)>, BackupError> {
-    let damaged = |why: &dyn ToString| BackupError::Damaged(why.to_string());
+    let damaged = |reason: &dyn ToString| BackupError::Damaged(reason.to_string());
     let mut conn = SqliteConnection::establish(name).map_err(|error| damaged(&error))?;
     let findings = findings(&mut conn).map_err(|error| damaged(&error))?;
     if let Some(finding) = findings.into_iter().next() {
@@ -138,20 +139,20 @@ fn findings(conn: &mut SqliteConnection) -> QueryResult<Vec<String>> {
         sql_query("SELECT count(*) AS count FROM pragma_foreign_key_check").get_result(conn)?;
     if orphans.count > 0 {
         findings.push(format!(
-            "{} rows refer to rows that are not there",
+            "{} rows refer to rows that do not exist",
             orphans.count
         ));
     }
     Ok(findings)
 }
 
-/// A file beside the backup that becomes it, or goes.
+/// Temporary file beside the backup. It is removed unless it becomes the backup.
 struct Partial(PathBuf);
 
 impl Partial {
-    /// Empty, which is what `VACUUM INTO` takes, and nobody else's to read.
-    fn make(file: &Path) -> io::Result<Self> {
-        // A name that begins with `file:` would be read as a URI.
+    /// Creates the file, readable only by its owner, and empty, as `VACUUM INTO` requires.
+    fn create(file: &Path) -> io::Result<Self> {
+        // An absolute path: SQLite would parse a name that begins with `file:` as a URI.
         let mut path = std::path::absolute(file)?.into_os_string();
         path.push(format!(".{}.partial", Uuid::new_v4().simple()));
         let path = PathBuf::from(path);
@@ -163,12 +164,12 @@ impl Partial {
         Ok(Self(path))
     }
 
-    /// Takes this name, if nobody has it by now.
-    fn become_file(self, file: &Path) -> io::Result<()> {
+    /// Gives the file its final name, unless a file of that name exists by now.
+    fn publish(self, file: &Path) -> io::Result<()> {
         match fs::hard_link(&self.0, file) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                // There are file systems without links. To look and to rename are two steps.
-                refuse_existing(file)?;
+                // Some file systems have no hard links. There the check and the rename are two steps, not atomic.
+                require_absent(file)?;
                 fs::rename(&self.0, file)
             }
             linked => linked,
@@ -176,7 +177,7 @@ impl Partial {
     }
 }
 
-fn refuse_existing(file: &Path) -> io::Result<()> {
+fn require_absent(file: &Path) -> io::Result<()> {
     match fs::symlink_metadata(file) {
         Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -186,7 +187,7 @@ fn refuse_existing(file: &Path) -> io::Result<()> {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // The backup has a name of its own if all went well.
+        // On success the backup has its own name by now.
         let _ = fs::remove_file(&self.0);
         let mut journal = self.0.clone().into_os_string();
         journal.push("-journal");
@@ -199,21 +200,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_the_name_by_now_is_not_overwritten() {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn file_created_during_the_backup_is_not_overwritten() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("backup.db");
-        Partial::make(&file)
-            .and_then(|partial| partial.become_file(&file))
-            .expect("a name that is free");
-        fs::write(&file, "somebody else's").expect("to write");
-        let partial = Partial::make(&file).expect("a file beside it");
-        let error = partial
-            .become_file(&file)
-            .expect_err("a name that is taken");
+        Partial::create(&file)
+            .and_then(|partial| partial.publish(&file))
+            .expect("the name is free");
+        fs::write(&file, "other content").expect("the file is writable");
+        let partial = Partial::create(&file).expect("the folder is writable");
+        let error = partial.publish(&file).expect_err("the name is taken");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        let left = fs::read_to_string(&file).expect("to read");
-        assert_eq!(left, "somebody else's");
-        let names = fs::read_dir(folder.path()).expect("names");
-        assert_eq!(names.count(), 1);
+        let content = fs::read_to_string(&file).expect("the file is readable");
+        assert_eq!(content, "other content");
+        let entries = fs::read_dir(folder.path()).expect("the folder is readable");
+        assert_eq!(entries.count(), 1);
     }
 }

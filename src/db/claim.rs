@@ -1,4 +1,4 @@
-//! The right to serve a database: to answer from memory what it says.
+//! Exclusive right to serve a database, which permits to cache its contents.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -9,25 +9,27 @@ use std::{
 
 use super::{
     Db,
-    embedded::{SERVING, beside, settle_unserved},
+    embedded::{SERVING, beside, set_aside_foreign_log},
     writable::{NotWritable, require_writable},
 };
 use crate::config::database_url::DatabaseUrl;
 
-/// Instances on PostgreSQL tell one another what changes, so any number of them may serve it. An
-/// embedded database has one process at a time that does: the lock is held until this is dropped, or
-/// the process ends, however it does.
+/// Exclusive right to serve a database.
+///
+/// Instances on PostgreSQL notify one another of changes, so any number of them may serve one database. An
+/// embedded database is served by one process at a time. The lock is held until the claim is dropped or the process
+/// ends for any reason.
 #[derive(Debug)]
 pub struct Claim {
     lock: Option<File>,
 }
 
-/// Why a database cannot be served.
+/// Error raised when a database cannot be claimed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
     #[error(
-        "another process serves {}, which is for one at a time; stop that one, or give several \
-         a PostgreSQL with DATABASE_URL", .0.display()
+        "another process serves {}, and only one may at a time; stop that process, or set DATABASE_URL to a \
+         PostgreSQL database to run several", .0.display()
     )]
     Taken(PathBuf),
     #[error(transparent)]
@@ -35,18 +37,19 @@ pub enum ClaimError {
     #[error("cannot lock {}: {reason}", path.display())]
     Lock { path: PathBuf, reason: io::Error },
     #[error("cannot use {}: {reason}", path.display())]
-    Unfit { path: PathBuf, reason: String },
+    Unusable { path: PathBuf, reason: String },
 }
 
 impl Claim {
-    /// Takes it, if nobody has it.
+    /// Claims the database. Fails if another process serves an embedded one.
     pub fn take(url: &DatabaseUrl) -> Result<Self, ClaimError> {
         let lock = url.sqlite_path().map(lock).transpose()?;
         Ok(Self { lock })
     }
 
-    /// Watches over the files of the database that is served through this pool, and notes which they are: a log
-    /// that is left behind is not brought into another database.
+    /// Starts to watch the files of the database that this pool serves, and records their identity.
+    ///
+    /// The record keeps a write-ahead log that is left behind from being applied to another database.
     pub fn keep(&self, db: &Db) -> io::Result<()> {
         match &self.lock {
             Some(lock) => db.keep_files(lock),
@@ -55,12 +58,12 @@ impl Claim {
     }
 }
 
-/// Locks a file beside the database. The database itself is SQLite's to lock.
+/// Locks a file beside the database. Only SQLite may lock the database file itself.
 fn lock(database: &Path) -> Result<File, ClaimError> {
     if database.is_symlink() && !database.exists() {
         return Err(ClaimError::Lock {
             path: database.to_owned(),
-            reason: io::Error::other("it is a link that leads nowhere"),
+            reason: io::Error::other("it is a symbolic link whose target does not exist"),
         });
     }
     require_writable(database)?;
@@ -81,7 +84,7 @@ fn lock(database: &Path) -> Result<File, ClaimError> {
         TryLockError::WouldBlock => ClaimError::Taken(database.to_owned()),
         TryLockError::Error(reason) => ClaimError::Lock { path, reason },
     })?;
-    settle_unserved(database, &locked).map_err(|error| ClaimError::Unfit {
+    set_aside_foreign_log(database, &locked).map_err(|error| ClaimError::Unusable {
         path: database.to_owned(),
         reason: error.to_string(),
     })?;

@@ -1,4 +1,4 @@
-//! A connection to either database.
+//! Connection to SQLite or PostgreSQL, and its transactions.
 
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
@@ -6,7 +6,7 @@ use diesel::{Connection, MultiConnection, PgConnection, QueryResult, SqliteConne
 
 use crate::domain::error::Error;
 
-/// A connection to the embedded database or to PostgreSQL.
+/// Connection to the embedded database or to PostgreSQL.
 #[derive(MultiConnection)]
 pub enum Conn {
     Sqlite(SqliteConnection),
@@ -15,13 +15,13 @@ pub enum Conn {
 
 type Transactions = <Conn as Connection>::TransactionManager;
 
-/// Why a transaction was rolled back.
+/// Reason why a transaction was rolled back.
 #[derive(Debug)]
 pub enum Aborted {
-    /// The database did not do what it was asked.
+    /// A query failed.
     Query(QueryError),
-    /// A rule says no.
-    Refused(Error),
+    /// A rule of the service rejected the change.
+    Rejected(Error),
 }
 
 impl From<QueryError> for Aborted {
@@ -32,15 +32,15 @@ impl From<QueryError> for Aborted {
 
 impl From<Error> for Aborted {
     fn from(error: Error) -> Self {
-        Self::Refused(error)
+        Self::Rejected(error)
     }
 }
 
 impl Conn {
     /// Makes changes in one transaction: all of them, or none if any fails.
     ///
-    /// On SQLite it begins with the right to write. One that begins by reading cannot get it any more
-    /// once somebody else has written in between.
+    /// On SQLite the transaction takes the write lock when it begins (`BEGIN IMMEDIATE`). A transaction that
+    /// begins with a read cannot get the lock later if another connection has written in between.
     pub fn write<T>(
         &mut self,
         changes: impl FnOnce(&mut Self) -> Result<T, Aborted>,
@@ -58,8 +58,8 @@ impl Conn {
             }
             Err(aborted) => match Transactions::rollback_transaction(self) {
                 Ok(()) => Err(aborted),
-                // It cannot, because of what went wrong before, which says more: a disk that is full, say,
-                // on which SQLite has rolled back itself.
+                // The first error is the cause of the failed rollback, and says more. On a full disk, for example,
+                // SQLite has already rolled back by itself.
                 Err(_) if matches!(aborted, Aborted::Query(_)) => Err(aborted),
                 Err(QueryError::BrokenTransactionManager) => Err(aborted),
                 Err(error) => Err(error.into()),
@@ -68,8 +68,9 @@ impl Conn {
     }
 }
 
-/// What a query finds, the `first` or all that it can `load`. Nobody else changes it until the transaction
-/// ends: PostgreSQL locks it; on SQLite there is no other writer.
+/// Runs a query with the method `$take` (`first`, `load`) and locks the rows it returns until the transaction ends.
+///
+/// PostgreSQL locks the rows. On SQLite there is no other writer.
 macro_rules! for_update {
     ($conn:expr, $query:expr, $take:ident) => {
         match $conn {
@@ -80,9 +81,9 @@ macro_rules! for_update {
 }
 pub(crate) use for_update;
 
-/// What a unique index says to an insert.
+/// Result of an insert that may violate a unique index.
 pub(crate) trait InsertResult<T> {
-    /// `None` if the row would repeat what is unique.
+    /// Returns `None` if the row violates a unique index.
     fn unless_taken(self) -> QueryResult<Option<T>>;
 }
 
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_went_wrong_is_told_and_not_that_it_cannot_be_rolled_back() {
+    fn transaction_on_a_full_disk_returns_the_cause_and_not_the_failed_rollback() {
         let mut conn = SqliteConnection::establish(":memory:").unwrap();
         conn.batch_execute("PRAGMA max_page_count = 8; CREATE TABLE things (thing BLOB)")
             .unwrap();
@@ -114,7 +115,7 @@ mod tests {
             Conn::Postgres(_) => Ok(()),
         });
         let Err(Aborted::Query(error)) = written else {
-            panic!("it fits");
+            panic!("the row fits");
         };
         assert_eq!(error.to_string(), "database or disk is full");
     }

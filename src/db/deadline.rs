@@ -1,4 +1,4 @@
-//! The deadline of the work that a thread does on the database.
+//! Deadline of the database work of the current thread.
 
 use std::{cell::Cell, time::Instant};
 
@@ -6,14 +6,15 @@ thread_local! {
     static CURRENT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Does work whose statements must end by `deadline`: PostgreSQL's connection is shut then, and SQLite
-/// interrupts what it does.
+/// Runs work whose statements must end by `deadline`.
+///
+/// At the deadline the connection to PostgreSQL is shut down, or SQLite interrupts its statement.
 pub(super) fn until<T>(deadline: Instant, work: impl FnOnce() -> T) -> T {
-    let _before = Restore(CURRENT.replace(Some(deadline)));
+    let _previous = Restore(CURRENT.replace(Some(deadline)));
     work()
 }
 
-/// The deadline of what this thread does. `None` if there is none.
+/// Returns the deadline of the current thread's work. `None` if it has no deadline.
 pub(super) fn current() -> Option<Instant> {
     CURRENT.get()
 }

@@ -1,8 +1,8 @@
 //! Interrupts SQLite at the thread's [`deadline`].
 //!
-//! Diesel does not show the handle of its connections, on which SQLite's progress handler is set. So an
-//! extension is registered that SQLite runs on each connection that the process opens. The handler acts
-//! only on threads that have a deadline.
+//! SQLite's progress handler is set on the handle of a connection, which Diesel does not expose. So this module
+//! registers an extension, which SQLite runs on each connection that the process opens. The handler interrupts
+//! only threads that have a deadline.
 
 #![expect(unsafe_code, reason = "SQLite is a C library")]
 
@@ -19,16 +19,17 @@ use libsqlite3_sys::{
 
 use super::deadline;
 
-/// Instructions of SQLite's virtual machine between two looks at the clock: well below a millisecond.
+/// Number of instructions of SQLite's virtual machine between two checks of the clock: well below a millisecond.
 const INSTRUCTIONS: c_int = 1000;
 
-/// Makes every connection that is opened from now on heed the deadline of the thread that uses it. Such
-/// a statement fails as interrupted, and the transaction that it belongs to can be rolled back.
+/// Makes every connection opened from now on interrupt its statement at the deadline of the thread that uses it.
+///
+/// The statement fails as interrupted. Its transaction can be rolled back.
 pub(super) fn heed_deadlines() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
         // SAFETY: the function lives as long as the process and has the signature that SQLite calls. The
-        // call fails only for want of memory; statements then run to their end.
+        // call fails only if memory runs out; then statements are not interrupted.
         unsafe { sqlite3_auto_extension(Some(set_progress_handler)) };
     });
 }
@@ -44,7 +45,7 @@ unsafe extern "C" fn set_progress_handler(
     SQLITE_OK
 }
 
-/// Anything but 0 interrupts the statement.
+/// Returns a value other than 0, which interrupts the statement, after the thread's deadline.
 unsafe extern "C" fn is_late(_: *mut c_void) -> c_int {
     let is_late = deadline::current().is_some_and(|deadline| Instant::now() >= deadline);
     c_int::from(is_late)

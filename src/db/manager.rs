@@ -1,4 +1,4 @@
-//! How the pool opens a connection, and when it trusts one that it has.
+//! Opens connections for the pool, and decides when a pooled connection is checked or replaced.
 
 use std::{
     fs::{self, OpenOptions},
@@ -16,75 +16,78 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Conn, deadline,
-    embedded::{EmbeddedFile, open_existing, settle},
-    postgres::{self, WaitLimit, Watch},
+    embedded::{EmbeddedFile, open_existing, require_own_log},
+    postgres::{self, Hang, WaitLimit, Watch},
     writable::is_writable,
 };
 use crate::config::database_url::DatabaseUrl;
 
-/// A connection that was in use this recently is lent without asking the server whether it is alive:
-/// under load that would be a second round trip for each request.
+/// Time after its last use in which a connection is checked out without a ping.
+///
+/// Under load a ping would be a second round trip for each request.
 const TRUSTED_FOR: Duration = Duration::from_millis(500);
 
-/// The time that the check of an idle connection may take.
+/// Time limit for the ping of an idle connection.
 const CHECK_WITHIN: Duration = Duration::from_secs(1);
 
-/// The time that a command that has no timeout waits for a lock on the embedded database.
+/// Time that a command without a timeout waits for a lock on the embedded database.
 const NO_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Opens connections to one database.
+/// Opener of connections to one database.
 #[derive(Debug)]
 pub(super) struct Manager {
     url: DatabaseUrl,
-    /// The files that each connection has to open, if others have opened them.
+    /// Files that each connection must open, if the embedded database is already open.
     embedded: Option<Arc<EmbeddedFile>>,
-    /// How long to wait for a connection, a lock or an answer. `None`: as long as it takes.
+    /// Time limit for a connection, a lock or a response. `None` for the long limits of maintenance commands.
     timeout: Option<Duration>,
     lost: Mutex<Lost>,
 }
 
-/// The connections that were lost last.
+/// Times of the latest losses of connections.
 #[derive(Debug, Default, Clone, Copy)]
 struct Lost {
-    /// The time when one turned out to be broken. Others may be, from the same cause: they are checked.
+    /// Time at which a connection was found broken. Others may be broken by the same cause, so they are checked.
     broken: Option<Instant>,
-    /// The time when one began to wait for a response that did not come in time. A connection that was not used
-    /// since leads the same way, and checking it would take as long: it is dropped.
+    /// Time at which the wait for a response that exceeded its limit began.
+    ///
+    /// A connection that was not used since probably takes the same network path. A ping of it would hang as
+    /// long, so it is replaced without one.
     hung: Option<Instant>,
 }
 
-/// A connection in the pool.
+/// Connection in the pool.
 pub(super) struct Pooled {
     pub conn: Conn,
-    /// Set when a query failed in a way that leaves the connection in doubt.
+    /// True if a query failed in a way that may have broken the connection.
     pub doubtful: bool,
     last_used: Instant,
-    /// The time limit of what it waits for, on PostgreSQL.
+    /// Time limit of its waits. `None` on SQLite.
     watch: Option<Arc<Watch>>,
-    /// The number of times that the embedded database's files had been lost when it was opened.
+    /// Number of times that the embedded database's files had been lost when the connection was opened.
     losses: u64,
-    /// Set when the embedded database could not be written when it was opened. SQLite only reads through such a
-    /// connection for ever.
+    /// True if the embedded database was not writable when the connection was opened. SQLite keeps such a
+    /// connection read-only for ever.
     reads_only: bool,
 }
 
-/// Why no connection could be opened. Shows no part of the URL that may be a password.
+/// Error raised when no connection can be opened. Shows no part of the URL that may be a password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Not a URL that libpq reads.
-    #[error("is not a URL that PostgreSQL's library can read; see `postgres://user@host/database`")]
+    /// The URL is one that libpq cannot parse.
+    #[error("is not a valid PostgreSQL URL; expected the form `postgres://user@host/database`")]
     Url,
-    /// A parameter that other programs have, perhaps.
+    /// The URL has a parameter that libpq does not support, such as one of another client library.
     #[error(
-        "has the parameter `{0}`, which PostgreSQL's library does not know; leave it out (a schema is \
-         chosen with `options=-csearch_path%3DNAME`)"
+        "has the parameter `{0}`, which libpq does not support; leave it out (to choose a schema, use \
+         `options=-csearch_path%3DNAME`)"
     )]
     Parameter(String),
     #[error("cannot open {}: {reason}", path.display())]
     Sqlite { path: PathBuf, reason: String },
     #[error("cannot connect to PostgreSQL: {0}")]
     Postgres(String),
-    /// An idle connection that is replaced.
+    /// An idle connection was lost and is replaced.
     #[error("a database connection was lost")]
     Lost,
 }
@@ -97,32 +100,34 @@ impl ConnectError {
         }
     }
 
-    /// libpq's messages have several lines. Those about a connection name host, port, user and
-    /// database; what it says of a URL that it cannot read repeats all of it.
+    /// Converts a message of libpq, joining its lines.
+    ///
+    /// Messages about a connection name host, port, user and database. A message about a URL that libpq cannot
+    /// parse repeats the whole URL, and with it the password, so its text is dropped.
     pub(super) fn postgres(reason: &str) -> Self {
         let words: Vec<_> = reason.split_whitespace().collect();
         let reason = words.join(" ");
         if let Some(name) = unknown_parameter(&reason) {
             return Self::Parameter(name.to_owned());
         }
-        let about_a_connection = [
+        let connection_errors = [
             "connection to server",
             "could not translate host name",
             "invalid sslmode value",
             "server closed the connection",
         ];
-        match about_a_connection
+        if connection_errors
             .iter()
             .any(|start| reason.starts_with(start))
         {
-            true => Self::Postgres(reason),
-            false => Self::Url,
+            Self::Postgres(reason)
+        } else {
+            Self::Url
         }
     }
 }
 
-/// The parameter of a URI that libpq does not know. `None` where the name may be a part of a password
-/// that is not encoded.
+/// Returns the URI parameter that libpq rejects. `None` if the name may be part of a password that is not encoded.
 fn unknown_parameter(reason: &str) -> Option<&str> {
     let (_, rest) = reason.split_once("invalid URI query parameter: \"")?;
     let name = rest.strip_suffix('"')?;
@@ -140,12 +145,12 @@ impl Manager {
         }
     }
 
-    /// Limits the manager to connections to these files, which stay open.
-    pub(super) fn to(self, embedded: Option<Arc<EmbeddedFile>>) -> Self {
+    /// Limits the manager to connections to these open files.
+    pub(super) fn restricted_to(self, embedded: Option<Arc<EmbeddedFile>>) -> Self {
         Self { embedded, ..self }
     }
 
-    /// Whether a connection that was in use at this time needs no look at it.
+    /// Returns whether a connection last used at this time needs no ping.
     fn trusts(&self, last_used: Instant) -> bool {
         let broken = self.lost().broken;
         last_used.elapsed() < TRUSTED_FOR && broken.is_none_or(|at| at < last_used)
@@ -155,20 +160,20 @@ impl Manager {
         self.lost.lock()
     }
 
-    /// Opens a connection with all its settings. An embedded database has to be there.
+    /// Opens a connection with all its settings. An embedded database must exist.
     pub(super) fn open(&self) -> Result<Conn, ConnectError> {
         self.open_watched().map(|(conn, _)| conn)
     }
 
-    /// The same, with the time limit of what it waits for, on PostgreSQL.
+    /// Opens a connection with all its settings, and returns its [`Watch`] too. `None` on SQLite.
     pub(super) fn open_watched(&self) -> Result<(Conn, Option<Arc<Watch>>), ConnectError> {
         match &self.url {
             DatabaseUrl::Sqlite(path) => Ok((Conn::Sqlite(self.open_embedded(path)?), None)),
             DatabaseUrl::Postgres(url) => {
-                let patience = self
+                let wait_limit = self
                     .timeout
                     .map_or_else(WaitLimit::of_maintenance, WaitLimit::of_requests);
-                let (conn, watch) = postgres::open(url, patience)?;
+                let (conn, watch) = postgres::open(url, wait_limit)?;
                 Ok((Conn::Postgres(conn), Some(watch)))
             }
         }
@@ -179,22 +184,22 @@ impl Manager {
         match &self.embedded {
             Some(file) => open_existing(path, timeout, || file.require()),
             None => {
-                settle(path).map_err(|error| ConnectError::sqlite(path, &error))?;
+                require_own_log(path).map_err(|error| ConnectError::sqlite(path, &error))?;
                 open_existing(path, timeout, || Ok(()))
             }
         }
     }
 
-    /// Opens a connection to an embedded database that is made if it is missing, with its folder.
+    /// Opens a connection. Creates an embedded database and its folder if they are missing.
     pub(super) fn open_or_create(&self) -> Result<(Conn, Option<Arc<Watch>>), ConnectError> {
         if let Some(path) = self.url.sqlite_path() {
-            settle(path).map_err(|error| ConnectError::sqlite(path, &error))?;
-            make_private(path).map_err(|error| ConnectError::sqlite(path, &error))?;
+            require_own_log(path).map_err(|error| ConnectError::sqlite(path, &error))?;
+            create_private(path).map_err(|error| ConnectError::sqlite(path, &error))?;
         }
         self.open_watched()
     }
 
-    /// Requires of a connection to the embedded database that it is one to the files as they are now.
+    /// Fails if a connection to the embedded database was opened before its files were lost or became writable.
     fn require_current(&self, pooled: &Pooled) -> Result<(), ConnectError> {
         let (Some(path), Some(file)) = (self.url.sqlite_path(), &self.embedded) else {
             return Ok(());
@@ -202,9 +207,10 @@ impl Manager {
         if pooled.losses != file.losses() {
             return Err(ConnectError::Lost);
         }
-        match pooled.reads_only && is_writable(path) {
-            true => Err(ConnectError::Lost),
-            false => Ok(()),
+        if pooled.reads_only && is_writable(path) {
+            Err(ConnectError::Lost)
+        } else {
+            Ok(())
         }
     }
 }
@@ -239,13 +245,13 @@ impl r2d2::ManageConnection for Manager {
             return Ok(());
         }
         let checked = deadline::until(Instant::now() + CHECK_WITHIN, || ping(&mut pooled.conn));
-        self.note_hang(pooled);
+        self.record_hang(pooled);
         checked.map(drop).map_err(|_| ConnectError::Lost)
     }
 
     fn has_broken(&self, pooled: &mut Pooled) -> bool {
         pooled.last_used = Instant::now();
-        let has_hung = self.note_hang(pooled);
+        let has_hung = self.record_hang(pooled);
         let broken = has_hung
             || pooled.doubtful
             || std::thread::panicking()
@@ -258,25 +264,28 @@ impl r2d2::ManageConnection for Manager {
 }
 
 impl Manager {
-    /// Returns whether the connection was given up for want of a response.
-    fn note_hang(&self, pooled: &Pooled) -> bool {
-        let hung = pooled.watch.as_ref().and_then(|watch| watch.hung_since());
-        if hung.is_some() {
+    /// Records a hang of the connection. Returns whether it was shut down because a response did not come in time.
+    fn record_hang(&self, pooled: &Pooled) -> bool {
+        let hang = pooled.watch.as_ref().and_then(|watch| watch.hang());
+        // A shorter wait ended because its request had no time left. It says nothing about other connections.
+        if let Some(Hang { began, lasted }) = hang
+            && lasted >= CHECK_WITHIN
+        {
             let mut lost = self.lost();
-            lost.hung = lost.hung.max(hung);
+            lost.hung = lost.hung.max(Some(began));
         }
-        hung.is_some()
+        hang.is_some()
     }
 }
 
-/// Logs what the pool meets in the background.
+/// Logger of the errors that the pool meets in the background.
 #[derive(Debug)]
 pub(super) struct LogErrors;
 
 impl r2d2::HandleError<ConnectError> for LogErrors {
     fn handle_error(&self, error: ConnectError) {
         match error {
-            ConnectError::Lost => tracing::debug!(%error, "replacing a connection"),
+            ConnectError::Lost => tracing::debug!(%error, "replacing a lost database connection"),
             error => tracing::warn!(%error, "failed to open a database connection; trying again"),
         }
     }
@@ -286,31 +295,32 @@ fn is_inside_transaction(conn: &mut Conn) -> bool {
     <Conn as diesel::Connection>::TransactionManager::is_broken_transaction_manager(conn)
 }
 
-/// One round trip.
+/// Makes one round trip to the database.
 pub(super) fn ping(conn: &mut Conn) -> QueryResult<usize> {
     diesel::sql_query("SELECT 1").execute(conn)
 }
 
-/// Makes the file and its folder where they are missing: password hashes are nobody else's to read.
-/// SQLite gives its `-wal` and `-shm` files the same mode.
+/// Creates the file, readable only by its owner, and its folder, where they are missing.
 ///
-/// A file that is there must not be opened: closing it again would drop every lock that this process
-/// has on it (POSIX `fcntl`), SQLite's too, and another process would take the database for unused.
-fn make_private(path: &Path) -> io::Result<()> {
-    make_folder_of(path)?;
-    let made = OpenOptions::new()
+/// The mode protects the password hashes. SQLite gives its `-wal` and `-shm` files the same mode.
+///
+/// An existing file must not be opened. Closing it would drop every lock that this process has on it (POSIX
+/// `fcntl`), including SQLite's, and another process would consider the database unused.
+fn create_private(path: &Path) -> io::Result<()> {
+    create_folder_of(path)?;
+    let created = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path);
-    match made {
+    match created {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.map(drop),
+        created => created.map(drop),
     }
 }
 
-/// Makes the folder that a file is to be in.
-pub(super) fn make_folder_of(path: &Path) -> io::Result<()> {
+/// Creates the folder of a file if it is missing.
+pub(super) fn create_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => fs::create_dir_all(folder),
         _ => Ok(()),

@@ -1,4 +1,4 @@
-//! Brings a database to the state that this version needs, once, however many start at the same time.
+//! Migrates a database to the schema of this version. Concurrent starts run the migrations once.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -23,27 +23,29 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use super::{
     Conn,
     manager::{ConnectError, Manager},
-    postgres::{PoolerError, refuse_transaction_pooler},
+    postgres::{PoolerError, reject_transaction_pooler},
+    slow_wait::log_while_waiting,
     writable::require_writable,
 };
-use crate::{config::database_url::DatabaseUrl, db::slow_wait::announced};
+use crate::config::database_url::DatabaseUrl;
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// Any number that nobody else in the same PostgreSQL database locks: "latchkey" in ASCII.
+/// Key of the advisory lock on migrations: "latchkey" in ASCII. No other program should lock the same number.
 const ADVISORY_LOCK: i64 = 0x6c61_7463_686b_6579;
 
-/// The time to wait for another process that runs migrations, and how often to ask for its lock.
+/// Time limit for another process that runs migrations to release the lock.
 const LOCK_WITHIN: Duration = Duration::from_secs(3600);
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// Interval between attempts to take the lock.
+const RETRY_LOCK_AFTER: Duration = Duration::from_millis(50);
 
-/// The time that PostgreSQL may take for a statement that is no migration.
+/// Time limit on PostgreSQL for a statement outside a migration.
 const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
-/// The time that it may take for one of a migration.
+/// Time limit on PostgreSQL for a statement of a migration.
 const MIGRATION_WITHIN: Duration = Duration::from_secs(3600);
 
-/// Why the database could not be brought up to date.
+/// Error raised when the database cannot be migrated.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     #[error("{0}")]
@@ -52,9 +54,11 @@ pub enum MigrateError {
     Pooler(PoolerError),
     #[error("{0}")]
     Lock(#[from] io::Error),
-    #[error("cannot bring the database up to date: {0}")]
+    #[error("failed to migrate the database: {0}")]
     Migration(Box<dyn std::error::Error + Send + Sync>),
-    #[error("the database's encoding is {0}; make it anew with ENCODING 'UTF8'")]
+    #[error(
+        "the database's encoding is {0}, but UTF8 is required; create the database again with ENCODING 'UTF8'"
+    )]
     Encoding(String),
 }
 
@@ -75,8 +79,8 @@ impl From<PoolerError> for MigrateError {
 }
 
 impl MigrateError {
-    /// Returns whether another `DATABASE_URL` is the remedy.
-    pub fn is_about_the_url(&self) -> bool {
+    /// Returns whether the remedy is another `DATABASE_URL`.
+    pub fn is_invalid_url(&self) -> bool {
         match self {
             Self::Connect(ConnectError::Url | ConnectError::Parameter(_)) | Self::Pooler(_) => true,
             Self::Connect(_) | Self::Lock(_) | Self::Migration(_) | Self::Encoding(_) => false,
@@ -84,26 +88,27 @@ impl MigrateError {
     }
 }
 
-/// A row of one text.
+/// Row of one text.
 #[derive(QueryableByName)]
 struct Row {
     #[diesel(sql_type = Text)]
     text: String,
 }
 
-/// A row of one truth value.
+/// Row of one boolean.
 #[derive(QueryableByName)]
 struct Locked {
     #[diesel(sql_type = Bool)]
     locked: bool,
 }
 
-/// Runs the migrations that are missing and returns their names. Blocks until no other process runs
-/// any.
+/// Runs the pending migrations and returns their names.
+///
+/// Blocks while another process runs migrations, for at most an hour.
 pub fn run(url: &DatabaseUrl) -> Result<Vec<String>, MigrateError> {
     let manager = Manager::new(url.clone(), None);
     let _lock = url.sqlite_path().map(lock_beside).transpose()?;
-    let opened = announced("the database to take a connection", || {
+    let opened = log_while_waiting("the database to accept a connection", || {
         manager.open_or_create()
     });
     let (conn, watch) = opened?;
@@ -114,9 +119,9 @@ pub fn run(url: &DatabaseUrl) -> Result<Vec<String>, MigrateError> {
             limit(STATEMENT_WITHIN);
             require_utf8(&mut conn)?;
             if let Some(url) = url.postgres() {
-                refuse_transaction_pooler(url)?;
+                reject_transaction_pooler(url, &mut conn)?;
             }
-            announced("another instance to finish its migrations", || {
+            log_while_waiting("another instance to finish its migrations", || {
                 take_advisory_lock(&mut conn)
             })?;
             limit(MIGRATION_WITHIN);
@@ -128,10 +133,10 @@ pub fn run(url: &DatabaseUrl) -> Result<Vec<String>, MigrateError> {
 fn migrate(
     run: impl FnOnce() -> Result<Vec<String>, MigrateError>,
 ) -> Result<Vec<String>, MigrateError> {
-    announced("the migrations of the database", run)
+    log_while_waiting("the migrations of the database", run)
 }
 
-/// Takes the lock until the connection ends.
+/// Takes the advisory lock, which is held until the connection ends.
 fn take_advisory_lock(conn: &mut PgConnection) -> Result<(), MigrateError> {
     let lock = format!("SELECT pg_try_advisory_lock({ADVISORY_LOCK}) AS locked");
     let give_up_at = Instant::now() + LOCK_WITHIN;
@@ -144,19 +149,19 @@ fn take_advisory_lock(conn: &mut PgConnection) -> Result<(), MigrateError> {
     }
 }
 
-/// Waits before a lock is asked for again.
+/// Waits before the next attempt to take a lock. Fails after `give_up_at`.
 fn wait_for_lock(give_up_at: Instant) -> io::Result<()> {
     if Instant::now() >= give_up_at {
         return Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "another process holds the lock on migrations for over an hour",
+            "another process has held the lock on migrations for over an hour",
         ));
     }
-    thread::sleep(ASK_AGAIN_AFTER);
+    thread::sleep(RETRY_LOCK_AFTER);
     Ok(())
 }
 
-/// An embedded database in memory with nothing in it but what migrations put there.
+/// Opens a new SQLite database in memory that has only the tables and rows of the migrations.
 pub(super) fn fresh() -> Result<Conn, MigrateError> {
     let mut conn = SqliteConnection::establish(":memory:")
         .map_err(|error| MigrateError::Migration(error.into()))?;
@@ -178,16 +183,16 @@ where
     C: MigrationHarness<C::Backend> + LoadConnection,
     SqlQuery: for<'q> LoadQuery<'q, C, Row>,
 {
-    // The harness would begin with CREATE TABLE IF NOT EXISTS, which a role that may not create
-    // tables is refused even where the table is there.
-    let known = MigrationSource::<C::Backend>::migrations(&migrations);
-    let known = known.map_err(MigrateError::Migration)?;
+    // Diesel's harness would begin with CREATE TABLE IF NOT EXISTS. PostgreSQL denies that to a role that may not
+    // create tables, even if the table exists.
+    let embedded = MigrationSource::<C::Backend>::migrations(&migrations);
+    let embedded = embedded.map_err(MigrateError::Migration)?;
     let applied = "SELECT version AS text FROM __diesel_schema_migrations";
     if let Ok(applied) = sql_query(applied).load::<Row>(conn) {
         let is_applied = |version: String| applied.iter().any(|row| row.text == version);
-        if known
+        if embedded
             .iter()
-            .all(|m| is_applied(m.name().version().to_string()))
+            .all(|migration| is_applied(migration.name().version().to_string()))
         {
             return Ok(Vec::new());
         }
@@ -198,7 +203,7 @@ where
     Ok(versions.iter().map(ToString::to_string).collect())
 }
 
-/// Locks the embedded database against other processes that start; until the file is dropped.
+/// Locks the embedded database against other processes that migrate it, until the file is dropped.
 pub(crate) fn lock_beside(database: &Path) -> io::Result<File> {
     require_writable(database).map_err(io::Error::other)?;
     let mut name = database.as_os_str().to_owned();
@@ -216,7 +221,7 @@ fn lock(name: &Path) -> io::Result<File> {
         .mode(0o600)
         .open(name)?;
     let give_up_at = Instant::now() + LOCK_WITHIN;
-    announced("another process to release the lock", || {
+    log_while_waiting("another process to release the lock", || {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(()),

@@ -1,4 +1,6 @@
-//! One code base on two databases. Nothing above this room asks which one it is on.
+//! Access to the database: SQLite or PostgreSQL, behind one interface.
+//!
+//! Queries are written once. Callers of this module need not know which database is in use.
 
 pub mod backup;
 mod changes;
@@ -24,7 +26,7 @@ pub use claim::{Claim, ClaimError};
 pub use conn::{Aborted, Conn};
 pub(crate) use conn::{InsertResult, for_update};
 pub use manager::ConnectError;
-pub use pool::{Db, PoolUse};
+pub use pool::{Db, PoolUsage};
 pub use postgres::PoolerError;
 pub use writable::NotWritable;
-pub use write_proof::NoChanges;
+pub use write_proof::WriteFailure;

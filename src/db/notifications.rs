@@ -1,8 +1,7 @@
-//! PostgreSQL's notifications, as they come.
+//! Receives PostgreSQL notifications (`LISTEN`) as they arrive.
 //!
-//! Diesel's connection has them only for whoever asks again and again: it does not show its socket to
-//! wait on. So this is a connection of its own, on libpq, that listens and does nothing else. All of
-//! the crate's unsafe code is in this file.
+//! Diesel does not expose the socket of its connection, so its notifications can only be polled. This module uses
+//! libpq directly, on a separate connection that only listens.
 
 #![expect(unsafe_code, reason = "libpq is a C library")]
 
@@ -29,24 +28,24 @@ use super::{
 };
 use crate::config::postgres_url::PostgresUrl;
 
-/// What was told, and where.
+/// Notification with its channel and payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notification {
     pub channel: String,
     pub payload: String,
 }
 
-/// A connection that listens.
+/// Connection that listens for notifications.
 pub(crate) struct Notifications {
     connection: Connection,
-    /// The connection's socket under a number of its own: libpq closes its own one when it is lost.
+    /// Duplicate of the connection's socket. libpq closes its own descriptor when the connection is lost.
     socket: AsyncFd<OwnedFd>,
-    /// Holds the tag of the socket, which is another connection's afterwards.
+    /// Reserves the tag of the socket, which another connection may use after this is dropped.
     _watch: Arc<Watch>,
 }
 
 impl Notifications {
-    /// Connects, and listens to these channels.
+    /// Connects and listens on these channels.
     pub(crate) async fn listen(
         url: &PostgresUrl,
         timeout: Duration,
@@ -58,8 +57,8 @@ impl Notifications {
             .map(|name| format!("LISTEN {name};"))
             .collect();
         let connected = tokio::task::spawn_blocking(move || {
-            let patience = WaitLimit::of_requests(timeout);
-            postgres::connect(&url, patience, |uri, _| {
+            let wait_limit = WaitLimit::of_requests(timeout);
+            postgres::connect(&url, wait_limit, |uri, _| {
                 let mut connection = Connection::open(uri)?;
                 connection.execute(&listen)?;
                 Ok(connection)
@@ -68,7 +67,7 @@ impl Notifications {
         let lost = |error: &dyn ToString| ConnectError::Postgres(error.to_string());
         let (connection, watch) = connected.await.map_err(|error| lost(&error))??;
         let socket = connection.socket().map_err(|error| lost(&error))?;
-        // SAFETY: the file is open until it is dropped, and always the same.
+        // SAFETY: the descriptor stays open, and refers to the same socket, until it is dropped.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
         Ok(Self {
             connection,
@@ -77,16 +76,17 @@ impl Notifications {
         })
     }
 
-    /// Waits for the next one. After an error the connection is of no use any more. May be given up
-    /// while it waits: nothing is lost.
+    /// Waits for the next notification. After an error the connection is unusable.
+    ///
+    /// Cancel safe: dropping the future loses no notification.
     pub(crate) async fn next(&mut self) -> Result<Notification, ConnectError> {
         loop {
-            if let Some(notification) = self.connection.next_read() {
+            if let Some(notification) = self.connection.next_buffered() {
                 return Ok(notification);
             }
             let lost = |error: io::Error| ConnectError::Postgres(error.to_string());
             let mut ready = self.socket.readable().await.map_err(lost)?;
-            // Only what arrives after this makes it ready again. So all that is there is taken in.
+            // Only data that arrives after this makes the socket ready again. So the loop reads all that is there.
             ready.clear_ready();
             while is_readable(self.socket.get_ref()).map_err(lost)? {
                 self.connection.read()?;
@@ -100,21 +100,21 @@ fn is_readable(socket: &OwnedFd) -> io::Result<bool> {
     Ok(poll(&mut polled, Some(&Timespec::default()))? > 0)
 }
 
-/// A connection of libpq's. It is never null.
+/// Connection of libpq. The pointer is never null.
 struct Connection(NonNull<PGconn>);
 
-// SAFETY: libpq lets one thread after the other use a connection, not several at once. What is behind
-// the pointer belongs to this alone, and it is not `Sync`.
+// SAFETY: libpq allows different threads to use a connection, one at a time. This value alone owns the connection
+// behind the pointer, and it is not `Sync`.
 unsafe impl Send for Connection {}
 
 impl Connection {
     fn open(uri: &SecretString) -> Result<Self, ConnectError> {
         let uri = CString::new(uri.expose_secret()).map_err(|_| ConnectError::Url)?;
-        // SAFETY: the text ends with a NUL and outlives the call.
+        // SAFETY: the string ends with a NUL and outlives the call.
         let connection = NonNull::new(unsafe { PQconnectdb(uri.as_ptr()) });
         let connection =
             Self(connection.ok_or_else(|| ConnectError::Postgres("out of memory".to_owned()))?);
-        // SAFETY: the connection is one of libpq's that is not finished.
+        // SAFETY: the connection comes from libpq and is not finished.
         match unsafe { PQstatus(connection.0.as_ptr()) } {
             ConnStatusType::CONNECTION_OK => Ok(connection),
             _ => Err(ConnectError::postgres(&connection.message())),
@@ -123,8 +123,8 @@ impl Connection {
 
     fn execute(&mut self, statement: &str) -> Result<(), ConnectError> {
         let statement = CString::new(statement).map_err(|_| ConnectError::Url)?;
-        // SAFETY: the connection is not finished, the text ends with a NUL and outlives the call. The
-        // result is null or one that nobody else clears; `PQresultStatus` and `PQclear` take null.
+        // SAFETY: the connection is not finished, the string ends with a NUL and outlives the call. The
+        // result is null or is cleared only here; `PQresultStatus` and `PQclear` take null.
         let status = unsafe {
             let result = PQexec(self.0.as_ptr(), statement.as_ptr());
             let status = PQresultStatus(result);
@@ -137,7 +137,7 @@ impl Connection {
         }
     }
 
-    /// Takes in what has arrived, without waiting for more.
+    /// Reads the data that has arrived, without waiting for more.
     fn read(&mut self) -> Result<(), ConnectError> {
         // SAFETY: the connection is not finished.
         match unsafe { PQconsumeInput(self.0.as_ptr()) } {
@@ -146,10 +146,10 @@ impl Connection {
         }
     }
 
-    /// The next notification of those that were taken in.
-    fn next_read(&mut self) -> Option<Notification> {
-        // SAFETY: the connection is not finished. What comes back is null, or a notification that is
-        // ours to free, with two texts that end with a NUL and last as long as it does.
+    /// Returns the next notification that has been read.
+    fn next_buffered(&mut self) -> Option<Notification> {
+        // SAFETY: the connection is not finished. The result is null or a notification that the caller frees. Its
+        // two strings end with a NUL and live as long as the notification.
         unsafe {
             let read = NonNull::new(PQnotifies(self.0.as_ptr()))?;
             let text = |text| CStr::from_ptr(text).to_string_lossy().into_owned();
@@ -162,25 +162,25 @@ impl Connection {
         }
     }
 
-    /// A copy of the number of its socket.
+    /// Duplicates the descriptor of the connection's socket.
     fn socket(&self) -> io::Result<OwnedFd> {
         // SAFETY: the connection is not finished.
         let socket = unsafe { PQsocket(self.0.as_ptr()) };
         if socket < 0 {
             return Err(io::Error::other("the connection has no socket"));
         }
-        // SAFETY: it is open: nothing is done with the connection in the meantime.
+        // SAFETY: the socket is open: nothing uses the connection in between.
         unsafe { BorrowedFd::borrow_raw(socket) }.try_clone_to_owned()
     }
 
     fn message(&self) -> String {
-        // SAFETY: the connection is not finished. The text ends with a NUL, is never null, and is
-        // copied before anything else is done with the connection.
+        // SAFETY: the connection is not finished. The string ends with a NUL, is never null, and is
+        // copied before the connection is used again.
         let message = unsafe { CStr::from_ptr(PQerrorMessage(self.0.as_ptr())) };
         message.to_string_lossy().into_owned()
     }
 
-    /// Of a connection that there was: the message has nothing of the URL.
+    /// Returns the error of a connection that was established. Its message shows no part of the URL.
     fn lost(&self) -> ConnectError {
         ConnectError::Postgres(self.message().trim().replace('\n', " "))
     }
@@ -188,7 +188,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // SAFETY: nobody else has the connection, or can after this.
+        // SAFETY: this value alone owns the connection, and it is not used after this.
         unsafe { PQfinish(self.0.as_ptr()) }
     }
 }

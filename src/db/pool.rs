@@ -1,4 +1,4 @@
-//! The only door to the database.
+//! Pool of database connections. All queries of the service go through [`Db`].
 
 use std::{
     borrow::Cow,
@@ -16,32 +16,35 @@ use r2d2::{Pool, PooledConnection};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Aborted, Conn, NoChanges, deadline,
+    Aborted, Conn, WriteFailure, deadline,
     embedded::EmbeddedFile,
     manager::{ConnectError, LogErrors, Manager, ping},
+    slow_wait::log_while_waiting,
     write_proof::WriteProof,
 };
 use crate::{
     config::DatabaseConfig,
-    db::slow_wait::announced,
     domain::error::Error,
     telemetry::traces,
-    wait_queue::{WaitQueue, WaitQueueUse},
+    wait_queue::{WaitQueue, WaitQueueUsage},
 };
 
-/// Requests that may wait for a connection. Past it they are told 503 at once.
+/// Maximum number of requests that wait for a connection. Further requests get 503 at once.
 const MAX_WAITING: usize = 1024;
 
-/// Of the time that a request has in all, how much the database has to answer a query. Nothing is
-/// begun when less than that is left: whoever is told 503 after a write can mostly count on it not
-/// having happened.
+/// Share of the pool's timeout that one query may take.
+///
+/// No query starts when less time is left. So a write whose response is 503 has usually not been committed.
 const QUERY_SHARE: f32 = 0.4;
 
-/// While the database is away, a connection is tried at least this often. The pool's own timeout is
-/// what tells it so, twice as long; each call of ours brings one of its own.
+/// Maximum time between two attempts to connect while the database is unreachable.
+///
+/// r2d2 retries after at most half of its `connection_timeout`. Check-outs pass their own timeout instead.
 const RECONNECT_WITHIN: Duration = Duration::from_millis(500);
+/// Time limit of a background write, which no request waits for.
+const BACKGROUND_WRITE: Duration = Duration::from_secs(60);
 
-/// A pool of connections. Clones share it.
+/// Pool of database connections. Clones share it.
 #[derive(Clone)]
 pub struct Db {
     pub(super) shared: Arc<Shared>,
@@ -49,61 +52,63 @@ pub struct Db {
 
 pub(super) struct Shared {
     pool: Pool<Manager>,
-    /// One turn per connection.
+    /// Wait queue with one permit per connection.
     connections: WaitQueue,
-    /// One turn for all of them on the embedded database, which lets one write at a time and leaves
-    /// to chance which of those who wait is next. `None` on PostgreSQL.
+    /// Wait queue with a single permit for writes to SQLite. `None` on PostgreSQL.
+    ///
+    /// SQLite allows one writer at a time and does not serve waiting writers in order.
     writers: Option<WaitQueue>,
     timeout: Duration,
     query_timeout: Duration,
-    /// When it last answered, unless it has failed since.
-    answered: Mutex<Option<Instant>>,
+    /// Time of the last response of the database. `None` if an access has failed since.
+    responded: Mutex<Option<Instant>>,
     pub(super) changes: WriteProof,
-    /// The files of the embedded database.
+    /// Files of the embedded database. `None` on PostgreSQL, and in a pool that was opened without them.
     pub(super) embedded: Option<Arc<EmbeddedFile>>,
-    /// What it is called in traces.
+    /// Value of the span attribute `db.system.name`.
     system: &'static str,
 }
 
-/// How it stands with a pool.
+/// Usage of a pool.
 #[derive(Debug, Clone, Copy)]
-pub struct PoolUse {
-    /// ConnectionCounters at the most.
+pub struct PoolUsage {
+    /// Maximum number of connections.
     pub size: u32,
-    /// ConnectionCounters that are lent.
+    /// Number of connections that are checked out.
     pub in_use: u32,
     pub idle: u32,
-    /// Those who want one.
-    pub connections: WaitQueueUse,
-    /// Those who want to write, where one may at a time.
-    pub writers: Option<WaitQueueUse>,
+    /// Wait queue for connections.
+    pub connections: WaitQueueUsage,
+    /// Wait queue for writes. `None` on PostgreSQL, which allows concurrent writes.
+    pub writers: Option<WaitQueueUsage>,
 }
 
 impl Db {
-    /// Opens the pool. Its connections are made when they are first needed.
+    /// Opens the pool, and makes sure that the database accepts a connection.
     pub fn open(config: &DatabaseConfig) -> Result<Self, ConnectError> {
         let path = config.url.sqlite_path();
         let embedded = path.map(EmbeddedFile::open).transpose()?;
         let manager = Manager::new(config.url.clone(), Some(query_timeout(config)));
-        let manager = manager.to(embedded.clone());
-        // The pool opens connections in the background and reports what goes wrong there to the log
-        // only. Trying one first brings the reason to whoever starts the service.
-        let opened = announced("the database to take a connection", || manager.open());
+        let manager = manager.restricted_to(embedded.clone());
+        // The pool opens connections in the background and only logs errors. Opening one here lets the start fail
+        // with the reason.
+        let opened = log_while_waiting("the database to accept a connection", || manager.open());
         drop(opened?);
         Ok(Self::with(config, embedded))
     }
 
-    /// The same for whoever goes on whether or not the database can be reached by now.
-    pub fn open_later(config: &DatabaseConfig) -> Self {
+    /// Opens the pool without connecting. For callers that also run while the database is unreachable.
+    pub fn open_without_connecting(config: &DatabaseConfig) -> Self {
         Self::with(config, None)
     }
 
-    /// Another pool to the same database.
+    /// Builds a pool on the configured database, limited to these files of the embedded one.
     pub(super) fn with(config: &DatabaseConfig, embedded: Option<Arc<EmbeddedFile>>) -> Self {
         let query_timeout = query_timeout(config);
-        let manager = Manager::new(config.url.clone(), Some(query_timeout)).to(embedded.clone());
+        let manager =
+            Manager::new(config.url.clone(), Some(query_timeout)).restricted_to(embedded.clone());
         let sqlite = config.url.sqlite_path().is_some();
-        let turns = |what, at_once| WaitQueue::new(what, at_once, MAX_WAITING);
+        let wait_queue = |resource, permits| WaitQueue::new(resource, permits, MAX_WAITING);
         let pool = Pool::builder()
             .max_size(config.pool_size)
             .min_idle(Some(1))
@@ -114,11 +119,11 @@ impl Db {
         Self {
             shared: Arc::new(Shared {
                 pool,
-                connections: turns("a database connection", config.pool_size as usize),
-                writers: sqlite.then(|| turns("the database's writer", 1)),
+                connections: wait_queue("a database connection", config.pool_size as usize),
+                writers: sqlite.then(|| wait_queue("the database's write permit", 1)),
                 timeout: config.timeout,
                 query_timeout,
-                answered: Mutex::default(),
+                responded: Mutex::default(),
                 changes: WriteProof::default(),
                 embedded,
                 system: if sqlite { "sqlite" } else { "postgresql" },
@@ -126,88 +131,111 @@ impl Db {
         }
     }
 
-    /// Runs queries that change nothing, again on another connection if the first one turns out to be
-    /// lost.
+    /// Runs queries that change nothing. Repeats them on another connection if the first one was lost.
     ///
     /// Returns within the pool's time limit, with [`Error::Unavailable`] if the database did not respond.
     pub async fn read<T: Send + 'static>(
         &self,
         queries: impl Fn(&mut Conn) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, Error> {
-        let times = self.times();
-        let read = self.on_thread(times, None, move |shared| {
+        let deadlines = self.deadlines();
+        let read = self.on_thread(deadlines, None, move |shared| {
             let attempt = || {
-                let mut lent = shared.lend(times)?;
-                let result = queries(&mut lent.conn).map_err(Aborted::from);
-                shared.conclude(&mut lent, result)
+                let mut pooled = shared.check_out(deadlines)?;
+                let result = queries(&mut pooled.conn).map_err(Aborted::from);
+                shared.record_outcome(&mut pooled, result)
             };
             attempt().or_else(|failure| {
-                if !failure.is_lost || Instant::now() >= times.start_by {
+                if !failure.is_lost || Instant::now() >= deadlines.start_by {
                     return Err(failure);
                 }
                 tracing::debug!(
                     cause = failure.error.cause(),
-                    "reading again on another connection"
+                    "lost a database connection; repeating the read on another one"
                 );
                 attempt()
             })
         });
-        self.traced("database read", self.in_time(times, read))
+        self.traced("database read", self.within_deadline(deadlines, read))
             .await
     }
 
-    /// Makes changes, in one transaction: they happen together or not at all.
+    /// Makes changes in one transaction: all of them, or none.
     ///
-    /// Answers as [`Db::read`] does. A change whose answer came too late may have happened all the
-    /// same.
+    /// Returns within the pool's time limit, with [`Error::Unavailable`] if the database did not respond. The
+    /// changes may have been committed even so, if only the response came too late.
     pub async fn write<T: Send + 'static>(
         &self,
         changes: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
     ) -> Result<T, Error> {
-        self.as_writer(|conn| conn.write(changes)).await
+        self.with_writer(|conn| conn.write(changes)).await
     }
 
-    /// Does something on a connection that may write, with [`Conn::write`]. Once begun it is done to
-    /// its end, whether or not anybody still waits for it.
-    pub async fn as_writer<T: Send + 'static>(
+    /// Makes changes that no request waits for, in one transaction, with a time limit of one minute.
+    ///
+    /// A large batch that is cut off at a request's time limit on each attempt would never be written.
+    pub async fn write_in_background<T: Send + 'static>(
+        &self,
+        changes: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
+    ) -> Result<T, Error> {
+        let deadlines = Deadlines {
+            end_by: Instant::now() + BACKGROUND_WRITE,
+            ..self.deadlines()
+        };
+        self.with_writer_within(deadlines, |conn| conn.write(changes))
+            .await
+    }
+
+    /// Runs work that writes with [`Conn::write`], on a connection with permission to write.
+    ///
+    /// The work continues when the caller no longer waits for it, until the pool's time limit.
+    pub async fn with_writer<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
     ) -> Result<T, Error> {
-        let times = self.times();
+        self.with_writer_within(self.deadlines(), work).await
+    }
+
+    async fn with_writer_within<T: Send + 'static>(
+        &self,
+        deadlines: Deadlines,
+        work: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
+    ) -> Result<T, Error> {
         let write = async {
-            let writer = self.writer(times).await?;
-            self.on_connection(times, writer, noting(self, work)).await
+            let writer = self.writer(deadlines).await?;
+            self.on_connection(deadlines, writer, recording_outcome(self, work))
+                .await
         };
-        self.traced("database write", self.in_time(times, write))
+        self.traced("database write", self.within_deadline(deadlines, write))
             .await
     }
 
     pub(super) async fn writer(
         &self,
-        times: Times,
+        deadlines: Deadlines,
     ) -> Result<Option<Arc<OwnedSemaphorePermit>>, Error> {
         match &self.shared.writers {
-            Some(writers) => Ok(Some(Arc::new(writers.take(times.start_by).await?))),
+            Some(writers) => Ok(Some(Arc::new(writers.take(deadlines.start_by).await?))),
             None => Ok(None),
         }
     }
 
-    /// Makes changes on a connection.
+    /// Runs work that changes the database, while holding `writer`.
     pub(super) async fn on_connection<T: Send + 'static>(
         &self,
-        times: Times,
+        deadlines: Deadlines,
         writer: Option<Arc<OwnedSemaphorePermit>>,
         work: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
     ) -> Result<T, Error> {
         let work = move |shared: &Shared| {
-            let mut lent = shared.lend(times)?;
-            let result = work(&mut lent.conn);
-            let done = shared.conclude(&mut lent, result)?;
-            // What went into a file that is not at its path any more is lost at the next start.
+            let mut pooled = shared.check_out(deadlines)?;
+            let result = work(&mut pooled.conn);
+            let done = shared.record_outcome(&mut pooled, result)?;
+            // A change to a file that is no longer at its path would be lost at the next start.
             shared.require_files()?;
             Ok(done)
         };
-        self.on_thread(times, writer, work).await
+        self.on_thread(deadlines, writer, work).await
     }
 
     pub(super) async fn traced<T>(
@@ -216,11 +244,11 @@ impl Db {
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let system = || KeyValue::new("db.system.name", self.shared.system);
-        traces::within(SpanKind::Client, name, system, work).await
+        traces::in_span(SpanKind::Client, name, system, work).await
     }
 
-    /// How it stands with its connections.
-    pub fn usage(&self) -> PoolUse {
+    /// Returns the current usage of the pool.
+    pub fn usage(&self) -> PoolUsage {
         let Shared {
             pool,
             connections,
@@ -228,7 +256,7 @@ impl Db {
             ..
         } = &*self.shared;
         let state = pool.state();
-        PoolUse {
+        PoolUsage {
             size: pool.max_size(),
             in_use: state.connections.saturating_sub(state.idle_connections),
             idle: state.idle_connections,
@@ -237,48 +265,49 @@ impl Db {
         }
     }
 
-    /// Whether the database has answered anybody this lately, and failed nobody since.
-    pub fn has_answered_within(&self, lately: Duration) -> bool {
-        let at = *self.shared.answered.lock();
-        at.is_some_and(|at| at.elapsed() < lately)
+    /// Returns whether the database has responded within `period`, with no failed access since.
+    pub fn has_responded_within(&self, period: Duration) -> bool {
+        let at = *self.shared.responded.lock();
+        at.is_some_and(|at| at.elapsed() < period)
     }
 
-    /// Whether the database answers.
+    /// Fails if the database does not respond.
     pub async fn ping(&self) -> Result<(), Error> {
         self.read(ping).await.map(drop)
     }
 
-    pub(super) fn times(&self) -> Times {
+    pub(super) fn deadlines(&self) -> Deadlines {
         let end_by = Instant::now() + self.shared.timeout;
-        Times {
+        Deadlines {
             start_by: end_by - self.shared.query_timeout,
             end_by,
         }
     }
 
-    pub(super) async fn in_time<T>(
+    pub(super) async fn within_deadline<T>(
         &self,
-        times: Times,
+        deadlines: Deadlines,
         result: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        tokio::time::timeout_at(times.end_by.into(), result)
+        tokio::time::timeout_at(deadlines.end_by.into(), result)
             .await
             .map_err(|_| unavailable("the database did not respond in time"))?
     }
 
-    /// Does work with a connection on a thread where blocking is allowed. The permits are held until the
-    /// work has ended, whether or not somebody still waits for it.
+    /// Runs work with a connection on a thread where blocking is allowed.
+    ///
+    /// The permits are held until the work has ended, also if the caller no longer waits for it.
     async fn on_thread<T: Send + 'static>(
         &self,
-        times: Times,
+        deadlines: Deadlines,
         writer: Option<Arc<OwnedSemaphorePermit>>,
         work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Error> {
         let shared = self.shared.clone();
-        let connection = shared.connections.take(times.start_by).await?;
+        let connection = shared.connections.take(deadlines.start_by).await?;
         tokio::task::spawn_blocking(move || {
             let _permits = (writer, connection);
-            deadline::until(times.end_by, || work(&shared))
+            deadline::until(deadlines.end_by, || work(&shared))
         })
         .await
         .map_err(|_| Error::Internal("a database thread panicked".into()))?
@@ -286,17 +315,17 @@ impl Db {
     }
 }
 
-/// Until when something on the database must begin, and end.
+/// Deadlines by which an access to the database must start and end.
 #[derive(Clone, Copy)]
-pub(super) struct Times {
+pub(super) struct Deadlines {
     start_by: Instant,
     end_by: Instant,
 }
 
-/// Why something on the database failed.
+/// Failed access to the database.
 struct Failure {
     error: Error,
-    /// True if the connection was lost: another one may be well.
+    /// True if the connection was lost. The access may succeed on another one.
     is_lost: bool,
 }
 
@@ -310,61 +339,62 @@ impl From<Error> for Failure {
 }
 
 impl Shared {
-    fn lend(&self, times: Times) -> Result<PooledConnection<Manager>, Error> {
+    fn check_out(&self, deadlines: Deadlines) -> Result<PooledConnection<Manager>, Error> {
         self.require_files()?;
-        let left = times.start_by.saturating_duration_since(Instant::now());
-        let lent = self.pool.get_timeout(left).map_err(|error| {
-            self.note_answer(false);
+        let left = deadlines.start_by.saturating_duration_since(Instant::now());
+        let pooled = self.pool.get_timeout(left).map_err(|error| {
+            self.record_response(false);
             unavailable(error.to_string())
         })?;
-        if Instant::now() > times.start_by {
-            return Err(unavailable("the connection came too late"));
+        if Instant::now() > deadlines.start_by {
+            return Err(unavailable("no database connection was free in time"));
         }
-        Ok(lent)
+        Ok(pooled)
     }
 
-    /// Notes what the result says of the connection.
-    fn conclude<T>(
+    /// Records from the result whether the database responded and whether the connection may be broken.
+    fn record_outcome<T>(
         &self,
-        lent: &mut PooledConnection<Manager>,
+        pooled: &mut PooledConnection<Manager>,
         result: Result<T, Aborted>,
     ) -> Result<T, Failure> {
         let (mut is_lost, mut is_read_only) = (false, false);
         let result = result.map_err(|aborted| match aborted {
-            Aborted::Refused(error) => error,
+            Aborted::Rejected(error) => error,
             Aborted::Query(error) => {
                 is_lost = is_lost_connection(&error);
-                is_read_only = NoChanges::of(&error) == Some(NoChanges::ReadOnly);
+                is_read_only = WriteFailure::of(&error) == Some(WriteFailure::ReadOnly);
                 let error = classify(error);
-                lent.doubtful = matches!(error, Error::Unavailable(_));
+                pooled.doubtful = matches!(error, Error::Unavailable(_));
                 error
             }
         });
-        // A session may stay read-only when the server is not any more: it is replaced all the same.
-        let has_answered = is_read_only && self.embedded.is_none();
-        self.note_answer(!lent.doubtful || has_answered);
+        // A read-only error is a response. The connection is replaced even so: a session may stay read-only after
+        // the server has become writable.
+        let has_responded = is_read_only && self.embedded.is_none();
+        self.record_response(!pooled.doubtful || has_responded);
         result.map_err(|error| Failure { error, is_lost })
     }
 
     /// Requires that the embedded database's files are where they were when they were opened.
     fn require_files(&self) -> Result<(), Error> {
         let required = self.embedded.as_ref().map_or(Ok(()), |file| file.require());
-        required.inspect_err(|_| self.note_answer(false))
+        required.inspect_err(|_| self.record_response(false))
     }
 
-    fn note_answer(&self, answered: bool) {
-        let mut at = self.answered.lock();
-        *at = answered.then(Instant::now);
+    fn record_response(&self, has_responded: bool) {
+        let mut at = self.responded.lock();
+        *at = has_responded.then(Instant::now);
     }
 }
 
-/// Has the pool note how a change ends.
-pub(super) fn noting<T, W: FnOnce(&mut Conn) -> Result<T, Aborted>>(
+/// Wraps a change so that its outcome is recorded in the pool's [`WriteProof`].
+pub(super) fn recording_outcome<T, W: FnOnce(&mut Conn) -> Result<T, Aborted>>(
     db: &Db,
     work: W,
 ) -> impl FnOnce(&mut Conn) -> Result<T, Aborted> + use<T, W> {
     let shared = db.shared.clone();
-    move |conn| shared.changes.note(work(conn))
+    move |conn| shared.changes.record(work(conn))
 }
 
 fn query_timeout(config: &DatabaseConfig) -> Duration {
@@ -379,10 +409,11 @@ fn is_lost_connection(error: &QueryError) -> bool {
     )
 }
 
-/// What a failed query means. Violated constraints that a person can cause are recognised by the
-/// services before they come here; what is left of them, and rows that cannot be read, are faults of
-/// ours. Everything else is the database not being able to answer: gone, restarting, out of space,
-/// locked, too slow.
+/// Maps a failed query to an error of the service.
+///
+/// Services handle the constraint violations that a user can cause before this. Other violations, and rows that
+/// cannot be read, are bugs of the service: [`Error::Internal`]. All other errors mean that the database cannot
+/// respond, because it is unreachable, restarting, out of space, locked or too slow: [`Error::Unavailable`].
 fn classify(error: QueryError) -> Error {
     use DatabaseErrorKind as Kind;
     match &error {

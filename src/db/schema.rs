@@ -1,4 +1,4 @@
-//! The tables, as both databases have them. Only `models` name these.
+//! Tables of both databases, for Diesel. Only `models` uses them.
 
 diesel::table! {
     users (id) {
@@ -106,7 +106,7 @@ diesel::table! {
     }
 }
 
-// PostgreSQL alone has the tables from here on.
+// The tables below exist only on PostgreSQL.
 
 diesel::table! {
     revision_clock (id) {

@@ -1,4 +1,4 @@
-//! How our own types are stored, the same way in both databases.
+//! Conversion of domain types to and from columns. It is the same on both databases.
 
 use diesel::{
     backend::Backend,
@@ -74,7 +74,7 @@ where
         let bytes: Result<[u8; 32], _> = Vec::from_sql(bytes)?.try_into();
         bytes
             .map(Self)
-            .map_err(|_| "a digest that is not 32 bytes long".into())
+            .map_err(|_| "a digest must be 32 bytes long".into())
     }
 }
 
@@ -95,7 +95,7 @@ macro_rules! stored_as_name {
         {
             fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
                 let name = String::from_sql(bytes)?;
-                Self::from_name(&name).ok_or_else(|| "not one of its names".into())
+                Self::from_name(&name).ok_or_else(|| "not a known name of this type".into())
             }
         }
 
@@ -141,7 +141,8 @@ where
     String: FromSql<Text, DB>,
 {
     fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
-        Self::from_stored(&String::from_sql(bytes)?).map_err(|_| "not a list of networks".into())
+        Self::from_stored(&String::from_sql(bytes)?)
+            .map_err(|_| "not a valid list of networks".into())
     }
 }
 

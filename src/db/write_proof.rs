@@ -1,4 +1,4 @@
-//! The evidence that the database takes changes.
+//! Record of recent writes: whether the database accepts them, and the reason if it does not.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,16 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Aborted;
 
-/// Why the database takes no changes.
+/// Reason why the database rejects writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoChanges {
+pub enum WriteFailure {
     DiskFull,
     ReadOnly,
     Other,
 }
 
-impl NoChanges {
-    /// The cause that an error tells. `None` for one that says nothing about other changes.
+impl WriteFailure {
+    /// Returns the reason behind an error. `None` if the error says nothing about other writes.
     pub(super) fn of(error: &QueryError) -> Option<Self> {
         if let QueryError::RollbackErrorOnCommit { commit_error, .. } = error {
             return Self::of(commit_error);
@@ -25,7 +25,7 @@ impl NoChanges {
             return Some(Self::Other);
         };
         let message = information.message();
-        // Diesel passes on no codes: SQLITE_FULL, SQLITE_READONLY, and PostgreSQL's ENOSPC.
+        // Diesel passes on messages without codes: these are SQLITE_FULL, SQLITE_READONLY and PostgreSQL's ENOSPC.
         match kind {
             DatabaseErrorKind::ReadOnlyTransaction => Some(Self::ReadOnly),
             DatabaseErrorKind::Unknown if message == "database or disk is full" => {
@@ -43,65 +43,67 @@ impl NoChanges {
     }
 }
 
-/// The evidence from the last changes.
+/// Outcome of the last writes.
 #[derive(Debug, Default)]
-pub(super) struct WriteProof(Mutex<Seen>);
+pub(super) struct WriteProof(Mutex<LastWrites>);
 
 #[derive(Debug, Default)]
-struct Seen {
-    /// The time when a change was last committed, unless one has failed since.
+struct LastWrites {
+    /// Time of the last commit. `None` if a write has failed since.
     committed: Option<Instant>,
-    /// Why a change failed, if none was committed since. On a full disk a small change may still find room where
-    /// others do not, so there only a probe ends it.
-    refused: Option<NoChanges>,
+    /// Reason of the last failed write. `None` if a write was committed since.
+    ///
+    /// On a full disk a small write may still fit where others do not. So a commit does not clear
+    /// [`WriteFailure::DiskFull`]; only [`WriteProof::record_room`] does.
+    failure: Option<WriteFailure>,
 }
 
 impl WriteProof {
-    /// Notes how a change ended, and passes it on.
-    pub(super) fn note<T>(&self, ended: Result<T, Aborted>) -> Result<T, Aborted> {
-        let mut seen = self.seen();
-        match &ended {
-            Ok(_) if seen.refused == Some(NoChanges::DiskFull) => {}
-            Ok(_) => *seen = Seen::good(),
+    /// Records the outcome of a write, and returns it.
+    pub(super) fn record<T>(&self, result: Result<T, Aborted>) -> Result<T, Aborted> {
+        let mut last = self.last_writes();
+        match &result {
+            Ok(_) if last.failure == Some(WriteFailure::DiskFull) => {}
+            Ok(_) => *last = LastWrites::committed_now(),
             Err(Aborted::Query(error)) => {
-                if let Some(cause) = NoChanges::of(error) {
-                    *seen = Seen {
+                if let Some(cause) = WriteFailure::of(error) {
+                    *last = LastWrites {
                         committed: None,
-                        refused: Some(cause),
+                        failure: Some(cause),
                     };
                 }
             }
-            Err(Aborted::Refused(_)) => {}
+            Err(Aborted::Rejected(_)) => {}
         }
-        drop(seen);
-        ended
+        drop(last);
+        result
     }
 
-    /// Notes that there is room for changes.
-    pub(super) fn note_room(&self) {
-        *self.seen() = Seen::good();
+    /// Records that the disk has space for writes.
+    pub(super) fn record_room(&self) {
+        *self.last_writes() = LastWrites::committed_now();
     }
 
-    /// Returns whether a change was committed this lately.
-    pub(super) fn holds(&self, lately: Duration) -> bool {
-        let committed = self.seen().committed;
-        committed.is_some_and(|at| at.elapsed() < lately)
+    /// Returns whether a change was committed within `period`, with no failed write since.
+    pub(super) fn has_committed_within(&self, period: Duration) -> bool {
+        let committed = self.last_writes().committed;
+        committed.is_some_and(|at| at.elapsed() < period)
     }
 
-    pub(super) fn refused(&self) -> Option<NoChanges> {
-        self.seen().refused
+    pub(super) fn failure(&self) -> Option<WriteFailure> {
+        self.last_writes().failure
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn last_writes(&self) -> MutexGuard<'_, LastWrites> {
         self.0.lock()
     }
 }
 
-impl Seen {
-    fn good() -> Self {
+impl LastWrites {
+    fn committed_now() -> Self {
         Self {
             committed: Some(Instant::now()),
-            refused: None,
+            failure: None,
         }
     }
 }

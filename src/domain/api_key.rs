@@ -1,8 +1,8 @@
-//! The form of an API key: made, recognised and digested here.
+//! Format of an API key: generation, validation of the form, and the digest.
 //!
-//! `sk_live_` or `sk_test_`, 32 base62 characters from the system's secure generator (190 bits), then 6
-//! base62 characters of CRC-32 over all that stands before. The prefix lets secret scanners find a
-//! leaked key; the checksum lets a mistyped one be refused without asking the database.
+//! A key is `sk_live_` or `sk_test_`, then 32 base62 characters from the system's secure generator (190 bits), then 6
+//! base62 characters of CRC-32 over everything before them. The prefix lets secret scanners find a leaked key. The
+//! checksum lets the service reject a mistyped key without a database query.
 
 use std::fmt;
 
@@ -16,16 +16,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-use crate::domain::text::deserialize_parsed;
+use super::text::deserialize_parsed;
 
 const RANDOM_LENGTH: usize = 32;
 const CHECKSUM_LENGTH: usize = 6;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// How much of the random part stands in the prefix: enough to recognise a key by, 24 of 190 bits.
+/// Number of random characters in the prefix: enough to recognise a key, and only 24 of its 190 random bits.
 const SHOWN_LENGTH: usize = 4;
 
-/// Whether a key is for production use or for trying things out.
+/// Environment that a key is for: production or tests.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema, AsExpression, FromSqlRow,
 )]
@@ -38,7 +38,7 @@ pub enum Environment {
 }
 
 impl Environment {
-    /// The name in the database, the same as in JSON.
+    /// Returns the name, which is the same in the database and in JSON.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -46,7 +46,7 @@ impl Environment {
         }
     }
 
-    /// The one with this name.
+    /// Returns the environment with this name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Live, Self::Test]
             .into_iter()
@@ -69,34 +69,34 @@ impl<'de> Deserialize<'de> for Environment {
     }
 }
 
-/// A whole key in the clear. It exists in the answer that creates it, and nowhere else.
+/// Whole API key in plain text. It exists in the response that creates it, and nowhere else.
 pub struct PlainApiKey(SecretString);
 
 impl PlainApiKey {
-    /// A fresh key.
+    /// Generates a new key.
     pub fn generate(environment: Environment) -> Self {
         let start = environment.key_start();
         let mut key = String::with_capacity(start.len() + RANDOM_LENGTH + CHECKSUM_LENGTH);
         key.push_str(start);
-        let mut system = rand::rand_core::UnwrapErr(SysRng);
-        key.extend((0..RANDOM_LENGTH).map(|_| char::from(Alphanumeric.sample(&mut system))));
+        let mut generator = rand::rand_core::UnwrapErr(SysRng);
+        key.extend((0..RANDOM_LENGTH).map(|_| char::from(Alphanumeric.sample(&mut generator))));
         let checksum = checksum(key.as_bytes());
         key.extend(checksum.map(char::from));
         Self(key.into())
     }
 
-    /// What a person recognises the key by, such as `sk_live_aB3x`.
+    /// Returns the start by which a person recognises the key, such as `sk_live_aB3x`.
     pub fn prefix(&self) -> &str {
         let key = self.0.expose_secret();
         &key[..key.len() - RANDOM_LENGTH - CHECKSUM_LENGTH + SHOWN_LENGTH]
     }
 
-    /// What is stored of it.
+    /// Returns the digest, which is stored instead of the key.
     pub fn digest(&self) -> KeyDigest {
         KeyDigest::of(self.0.expose_secret())
     }
 
-    /// The key itself, for its owner.
+    /// Returns the key itself, for its owner.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -108,14 +108,13 @@ impl fmt::Debug for PlainApiKey {
     }
 }
 
-/// SHA-256 of a key. A plain hash is enough where the input has 190 random bits.
+/// SHA-256 of a key. A plain hash is sufficient because the input has 190 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Binary)]
 pub struct KeyDigest(pub(crate) [u8; 32]);
 
 impl KeyDigest {
-    /// The digest of what a caller presented, if that has the form of a key: no I/O is spent on
-    /// anything else.
+    /// Returns the digest of a presented string if it has the form of a key. No I/O is spent on any other string.
     pub fn of_presented(presented: &str) -> Option<Self> {
         let random = presented
             .strip_prefix(Environment::Live.key_start())
@@ -134,21 +133,21 @@ impl KeyDigest {
     }
 }
 
-/// Of a digest too, as little as possible is shown.
+/// Redacts the digest too: logs should show as little as possible of a key.
 impl fmt::Debug for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyDigest([REDACTED])")
     }
 }
 
-/// CRC-32 (IEEE 802.3, as zlib's) of `body`, a number in base 62, most significant digit first, padded
-/// with `0`.
+/// Computes CRC-32 (IEEE 802.3, as zlib's) of `body` as a base-62 number, most significant digit first, padded with
+/// `0`.
 fn checksum(body: &[u8]) -> [u8; CHECKSUM_LENGTH] {
-    let mut rest = crc32fast::hash(body);
+    let mut remainder = crc32fast::hash(body);
     let mut digits = [b'0'; CHECKSUM_LENGTH];
     for digit in digits.iter_mut().rev() {
-        *digit = BASE62[(rest % 62) as usize];
-        rest /= 62;
+        *digit = BASE62[(remainder % 62) as usize];
+        remainder /= 62;
     }
     digits
 }
@@ -158,31 +157,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksum_is_crc32_in_base62_most_significant_first() {
+    fn checksum_is_crc32_in_base62_most_significant_digit_first() {
         // CRC-32 of "123456789" is 0xCBF43926 (the check value of the CRC catalogue) = 3421780262.
         let value = checksum(b"123456789").iter().fold(0u64, |value, digit| {
-            let place = BASE62.iter().position(|d| d == digit).unwrap_or(62);
-            value * 62 + place as u64
+            let digit = BASE62.iter().position(|d| d == digit).unwrap_or(62);
+            value * 62 + digit as u64
         });
         assert_eq!(value, 3_421_780_262);
     }
 
     #[test]
-    fn a_key_that_another_program_made_is_recognised() {
-        // By zlib's crc32.
+    fn key_with_checksum_from_zlib_is_recognised() {
+        // The checksum was computed with zlib's crc32.
         assert!(
             KeyDigest::of_presented("sk_live_ExampleExampleExampleExample12344Lvtrp").is_some()
         );
     }
 
     #[test]
-    fn checksum_is_padded_with_zeros() {
+    fn short_checksum_is_padded_with_zeros() {
         // CRC-32 of nothing is 0.
         assert_eq!(&checksum(b""), b"000000");
     }
 
     #[test]
-    fn a_fresh_key_has_the_form_and_is_recognised() {
+    fn generated_key_has_the_documented_form_and_is_recognised() {
         for environment in [Environment::Live, Environment::Test] {
             let key = PlainApiKey::generate(environment);
             assert_eq!(key.expose().len(), 8 + 32 + 6);
@@ -192,18 +191,25 @@ mod tests {
     }
 
     #[test]
-    fn any_single_changed_character_is_refused() {
+    fn key_with_one_changed_character_is_rejected() {
         let key = PlainApiKey::generate(Environment::Live);
-        for place in 0..key.expose().len() {
+        for position in 0..key.expose().len() {
             let mut mistyped = key.expose().as_bytes().to_vec();
-            mistyped[place] = if mistyped[place] == b'x' { b'y' } else { b'x' };
+            mistyped[position] = if mistyped[position] == b'x' {
+                b'y'
+            } else {
+                b'x'
+            };
             let mistyped = String::from_utf8(mistyped).unwrap_or_default();
-            assert!(KeyDigest::of_presented(&mistyped).is_none(), "at {place}");
+            assert!(
+                KeyDigest::of_presented(&mistyped).is_none(),
+                "at {position}"
+            );
         }
     }
 
     #[test]
-    fn other_shapes_are_refused() {
+    fn string_of_another_form_is_rejected() {
         let key = PlainApiKey::generate(Environment::Live);
         let key = key.expose();
         for other in [
@@ -220,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing_of_it() {
+    fn debug_output_of_plain_key_is_redacted() {
         let key = PlainApiKey::generate(Environment::Live);
         assert_eq!(format!("{key:?}"), "PlainApiKey([REDACTED])");
     }

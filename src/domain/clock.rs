@@ -1,4 +1,4 @@
-//! The service's only source of time, so that a test can move it instead of sleeping.
+//! Clock of the service: its only source of the time of day, so that a test can move it instead of sleeping.
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::boot_clock::BootClock;
 
-/// A moment in UTC, in whole microseconds since 1970-01-01T00:00:00Z.
+/// Moment in UTC, in whole microseconds since 1970-01-01T00:00:00Z.
 ///
 /// In JSON it is RFC 3339 with `Z`; in either database it is a 64-bit integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
@@ -22,39 +22,39 @@ use super::boot_clock::BootClock;
 pub struct UtcTime(pub(crate) i64);
 
 impl UtcTime {
-    /// Whole seconds since 1970, rounded down: the NumericDate of a JWT (RFC 7519).
+    /// Returns the whole seconds since 1970, rounded down: the NumericDate of a JWT (RFC 7519).
     pub fn unix_seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// So many seconds after 1970 began.
+    /// Creates the moment from whole seconds since 1970.
     pub(crate) fn from_unix_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
     }
 
-    /// Seconds and nanoseconds since 1970, as a UUIDv7 takes them.
+    /// Returns the seconds and nanoseconds since 1970, as the constructor of a UUIDv7 takes them.
     pub(crate) fn unix_parts(self) -> (u64, u32) {
         let micros = u64::try_from(self.0).unwrap_or(0);
         let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1_000;
         (micros / 1_000_000, nanos)
     }
 
-    /// How long it is from `earlier` to `self`; zero when the clock went backwards.
+    /// Returns the time from `earlier` to `self`; zero if the clock was set back.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// This many seconds later.
+    /// Returns the moment `seconds` later.
     pub fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
     }
 
-    /// This much later.
+    /// Returns the moment `duration` later.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(micros(duration)))
     }
 
-    /// The same day and time in that many years; on 29 February, the day before where there is none.
+    /// Returns the same day and time `years` later; 28 February instead of a 29 February that does not exist.
     pub fn plus_years(self, years: u32) -> Self {
         let later = self
             .to_calendar()
@@ -62,7 +62,7 @@ impl UtcTime {
         later.map_or(Self(i64::MAX), |time| Self(time.timestamp_micros()))
     }
 
-    /// The last multiple of so many seconds since 1970 that is not after it.
+    /// Rounds down to a multiple of `seconds` since 1970.
     pub(super) fn floor(self, seconds: i64) -> Self {
         Self(
             self.0
@@ -70,12 +70,12 @@ impl UtcTime {
         )
     }
 
-    /// When its day began.
+    /// Returns the start of the day.
     pub(super) fn day(self) -> Self {
         self.floor(24 * 3600)
     }
 
-    /// When its month began.
+    /// Returns the start of the month.
     pub(super) fn month(self) -> Self {
         let first = self.to_calendar().and_then(|time| {
             let first = time.date_naive().with_day(1)?;
@@ -84,7 +84,7 @@ impl UtcTime {
         first.map_or(self.day(), |time| Self(time.timestamp_micros()))
     }
 
-    /// Reads RFC 3339, whatever its offset. What is finer than a microsecond is cut off.
+    /// Parses RFC 3339 with any offset. Fractions of a microsecond are truncated.
     pub fn parse(text: &str) -> Option<Self> {
         let time = DateTime::parse_from_rfc3339(text).ok()?;
         Some(Self(time.timestamp_micros()))
@@ -97,9 +97,9 @@ impl UtcTime {
 
 impl Serialize for UtcTime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let time = self
-            .to_calendar()
-            .ok_or_else(|| serde::ser::Error::custom("a time beyond the calendar"))?;
+        let time = self.to_calendar().ok_or_else(|| {
+            serde::ser::Error::custom("time is outside of the range of the calendar")
+        })?;
         serializer.collect_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
     }
 }
@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for UtcTime {
     }
 }
 
-/// The system's clock plus an offset, which only tests set. Clones share the offset.
+/// System clock plus an offset, which only tests set. Clones share the offset.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     offset_micros: Arc<AtomicI64>,
@@ -121,7 +121,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The time now.
+    /// Returns the current time.
     pub fn now(&self) -> UtcTime {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -130,8 +130,8 @@ impl Clock {
         UtcTime(micros.saturating_add(self.offset_micros.load(Ordering::Relaxed)))
     }
 
-    /// A number of milliseconds that grows as time goes on, whatever is done to the time of day: what
-    /// is counted per duration is counted on it.
+    /// Returns milliseconds on a monotonic clock, which are independent of changes to the time of day. For limits that
+    /// count per duration.
     pub fn millis(&self) -> i64 {
         let nanos = i64::try_from(self.boot.now().0).unwrap_or(i64::MAX);
         (nanos / 1_000)

@@ -1,36 +1,35 @@
-//! E-mail addresses, and when two of them are the same account.
+//! E-mail addresses, and the folded form that identifies an account.
 
 use diesel::{deserialize::FromSqlRow, expression::AsExpression};
 use email_address::Options;
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::domain::text::fold;
+use super::text::fold;
 
-/// RFC 5321 section 4.5.3.1.3, less the angle brackets.
+/// Maximum length: that of RFC 5321 section 4.5.3.1.3, without the angle brackets.
 const MAX_BYTES: usize = 254;
 
-/// A valid address as its owner wrote it, with the form that it is compared by.
+/// Valid address as its owner wrote it, with the folded form for comparison.
 #[derive(Debug, Clone)]
 pub struct Email {
     written: String,
     key: EmailKey,
 }
 
-/// An address folded for comparison. Equal for every spelling that reaches one mailbox in practice:
-/// upper and lower case, composed and decomposed letters, full-width forms, a domain in Unicode or
-/// in Punycode.
+/// Address folded for comparison. It is equal for spellings that reach the same mailbox in practice: upper and lower
+/// case, composed and decomposed letters, full-width forms, and a domain in Unicode or in Punycode.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub struct EmailKey(pub(crate) String);
 
 impl Email {
-    /// Checks an address (RFC 5321, RFC 6531; no quoted local part, no address literal).
+    /// Parses an address (RFC 5321, RFC 6531). Quoted local parts and address literals are rejected.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const REMEDY: &str = "must be an e-mail address such as ada@example.com";
         let options = Options::default()
             .without_domain_literal()
             .without_display_text();
-        // What is longer in any Unicode form is no address, and not worth the work of folding it.
+        // A text of this length is too long in every Unicode form. Do not spend the work of folding it.
         if text.len() > 3 * MAX_BYTES {
             return Err(REMEDY);
         }
@@ -45,17 +44,17 @@ impl Email {
         Ok(Self { written, key })
     }
 
-    /// As its owner wrote it.
+    /// Returns the address as its owner wrote it.
     pub fn as_str(&self) -> &str {
         &self.written
     }
 
-    /// The form that is unique among the accounts.
+    /// Returns the folded form, which is unique among the accounts.
     pub fn key(&self) -> &EmailKey {
         &self.key
     }
 
-    /// Only that form.
+    /// Converts the address into its folded form.
     pub fn into_key(self) -> EmailKey {
         self.key
     }
@@ -71,7 +70,7 @@ impl EmailKey {
 mod tests {
     use super::*;
 
-    fn same(a: &str, b: &str) -> bool {
+    fn have_same_key(a: &str, b: &str) -> bool {
         match (Email::parse(a), Email::parse(b)) {
             (Ok(a), Ok(b)) => a.key() == b.key(),
             _ => panic!("{a} and {b} should both be addresses"),
@@ -79,27 +78,36 @@ mod tests {
     }
 
     #[test]
-    fn case_and_unicode_form_do_not_tell_addresses_apart() {
-        assert!(same("ada@example.com", "Ada@EXAMPLE.com"));
-        assert!(same("jos\u{e9}@example.com", "jose\u{301}@example.com"));
-        assert!(same("stra\u{df}e@example.com", "STRASSE@example.com"));
-        assert!(same("\u{ff41}da@example.com", "ada@example.com"));
-        assert!(same("a@b\u{fc}cher.example", "a@xn--bcher-kva.example"));
-        assert!(same(
+    fn addresses_that_differ_in_case_or_unicode_form_are_equal() {
+        assert!(have_same_key("ada@example.com", "Ada@EXAMPLE.com"));
+        assert!(have_same_key(
+            "jos\u{e9}@example.com",
+            "jose\u{301}@example.com"
+        ));
+        assert!(have_same_key(
+            "stra\u{df}e@example.com",
+            "STRASSE@example.com"
+        ));
+        assert!(have_same_key("\u{ff41}da@example.com", "ada@example.com"));
+        assert!(have_same_key(
+            "a@b\u{fc}cher.example",
+            "a@xn--bcher-kva.example"
+        ));
+        assert!(have_same_key(
             "\u{3a3}\u{3a3}@example.com",
             "\u{3c3}\u{3c2}@example.com"
         ));
     }
 
     #[test]
-    fn different_addresses_stay_different() {
-        assert!(!same("ada@example.com", "ada@example.org"));
-        assert!(!same("ada@example.com", "ada.l@example.com"));
-        assert!(!same("ada@example.com", "ada+keys@example.com"));
+    fn different_addresses_are_not_equal() {
+        assert!(!have_same_key("ada@example.com", "ada@example.org"));
+        assert!(!have_same_key("ada@example.com", "ada.l@example.com"));
+        assert!(!have_same_key("ada@example.com", "ada+keys@example.com"));
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_address_is_rejected() {
         for text in [
             "",
             "ada",

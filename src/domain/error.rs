@@ -1,9 +1,14 @@
-//! The contract's table of errors, and how each becomes `application/problem+json` (RFC 9457).
+//! Error type of the service, with the table of its HTTP statuses and codes. Each error becomes
+//! `application/problem+json` (RFC 9457).
 //!
-//! Which error belongs where: `models` answer `QueryResult`; [`crate::db`] turns what went wrong there
-//! into [`Error::Unavailable`] or [`Error::Internal`]; `services` add what a person can do wrong;
-//! `extract` and `middleware` what a request can. Nothing else speaks HTTP. The cause of a 5xx goes
-//! to the log, never to the client.
+//! | layer | errors |
+//! |---|---|
+//! | `models` | return `QueryResult` |
+//! | [`crate::db`] | turns failures of the database into [`Error::Unavailable`] or [`Error::Internal`] |
+//! | `services` | add the errors of a use case |
+//! | `extract`, `middleware` | add the errors of a request's form and credentials |
+//!
+//! No other layer knows HTTP. The cause of a 5xx goes to the log, never to the client.
 
 use std::{borrow::Cow, fmt};
 
@@ -14,17 +19,17 @@ use actix_web::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// How long a client is asked to wait when the database is out of reach or the server saturated.
+/// `Retry-After` when the database is out of reach or the server is saturated, in seconds.
 const RETRY_UNAVAILABLE_SECONDS: u64 = 1;
 
-/// What a request can end in besides success.
+/// Error that a request can end with. The text is the `detail` of the response.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     #[error("The body is not valid JSON: {0}.")]
     InvalidJson(String),
-    #[error("The cursor is not one that this list gave out. Start again without it.")]
+    #[error("The cursor is not valid for this list. Start again without a cursor.")]
     InvalidCursor,
-    #[error("The request carries two different credentials. Send one.")]
+    #[error("The request contains two different credentials. Send only one.")]
     AmbiguousCredentials,
     #[error("{0}")]
     InvalidRequest(Cow<'static, str>),
@@ -33,43 +38,43 @@ pub enum Error {
     MissingCredentials(Credential),
     #[error("The e-mail address or the password is wrong.")]
     InvalidCredentials,
-    #[error("The token is not valid, has expired or was ended. Log in again.")]
+    #[error("The token is invalid, expired or no longer accepted. Log in again.")]
     InvalidToken,
     #[error("The API key is not valid.")]
     InvalidApiKey,
 
     #[error("{0}")]
     PermissionDenied(Cow<'static, str>),
-    #[error("The API key may not be used from this address.")]
+    #[error("The API key may not be used from this IP address.")]
     IpNotAllowed,
-    #[error("The API key lacks what this needs: {}.", .0.join(", "))]
+    #[error("The API key lacks required scopes: {}.", .0.join(", "))]
     InsufficientScope(Vec<String>),
-    #[error("There is nothing here under this address.")]
+    #[error("Not found. Check the path and the id.")]
     NotFound,
-    #[error("This address does not answer that method. It answers {0}.")]
+    #[error("This URL does not support the method. It supports {0}.")]
     MethodNotAllowed(String),
-    #[error("There is an account for this e-mail address already. Log in, or use another address.")]
+    #[error("The e-mail address already has an account. Log in, or use another address.")]
     EmailTaken,
     #[error("{0}")]
     Conflict(Cow<'static, str>),
-    #[error("The body did not come in time. Send the request again.")]
+    #[error("The request body did not arrive in time. Send the request again.")]
     BodyTooSlow,
-    #[error("The head of the request did not come in time. Send it again.")]
+    #[error("The request headers did not arrive in time. Send the request again.")]
     HeadTooSlow,
     #[error(
-        "The head of the request is too large, or has too many headers. Send fewer and shorter headers."
+        "The header section of the request is too large, or has too many headers. Send fewer and shorter headers."
     )]
     HeadTooLarge,
-    #[error("The body is larger than {} bytes.", .0)]
+    #[error("The request body is larger than the limit of {} bytes.", .0)]
     PayloadTooLarge(usize),
-    #[error("The body has the wrong media type. Send {0}.")]
+    #[error("The media type of the request body is not supported. Send {0}.")]
     UnsupportedMediaType(&'static str),
-    #[error("Some of the input is not acceptable. `errors` says what.")]
+    #[error("The request contains invalid values. `errors` lists them.")]
     Validation(Vec<FieldError>),
     #[error("Too many attempts. Wait {retry_after_seconds} seconds, then try again.")]
     TooManyAttempts { retry_after_seconds: u64 },
     #[error(
-        "The API key's rate limit is reached. Wait {retry_after_seconds} seconds, then try again."
+        "The API key's rate limit is exhausted. Wait {retry_after_seconds} seconds, then try again."
     )]
     RateLimited { retry_after_seconds: u64 },
     #[error(
@@ -77,18 +82,18 @@ pub enum Error {
     )]
     QuotaExceeded { retry_after_seconds: u64 },
 
-    /// This instance should be sent nothing at the moment. The text says what is missing.
+    /// The instance must not receive requests at present. The text gives the reason.
     #[error("Not ready: {0}.")]
     NotReady(String),
     /// The database is out of reach, or the server is saturated. The text is for the log.
-    #[error("The service cannot answer right now. Try again in a moment.")]
+    #[error("The service is temporarily unavailable. Try again in a moment.")]
     Unavailable(Cow<'static, str>),
-    /// A fault of ours. The text is for the log.
-    #[error("Something went wrong on our side. The request id helps us to find it.")]
+    /// Fault of the service. The text is for the log.
+    #[error("The service failed to process the request. Report the request id to its operator.")]
     Internal(Cow<'static, str>),
 }
 
-/// What a route wants to be shown.
+/// Kind of credential that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential {
     /// A token from `POST /auth/login`.
@@ -106,14 +111,14 @@ impl Credential {
     }
 }
 
-/// One thing that is wrong with the input.
+/// Error in one field of the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// JSON Pointer (RFC 6901) into the body; for a query parameter, its name after `?`; for a part of
-    /// the path, its name in braces.
+    /// Place of the error: a JSON Pointer (RFC 6901) into the body, `?` and the name of a query parameter, or the
+    /// name of a path parameter in braces.
     #[schema(example = "/password")]
     pub pointer: String,
-    /// What would be accepted.
+    /// Description of what would be accepted.
     #[schema(example = "must be 8 to 72 bytes long")]
     pub message: String,
 }
@@ -126,7 +131,7 @@ impl FieldError {
         }
     }
 
-    /// The same of a query parameter: there is no body to point into.
+    /// Converts the pointer into the form for a query parameter: `/name` into `?name`.
     pub(crate) fn of_query(self) -> Self {
         Self {
             pointer: self.pointer.replacen('/', "?", 1),
@@ -135,44 +140,44 @@ impl FieldError {
     }
 }
 
-/// The body of every error.
+/// Body of every error response (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// `about:blank`: the status says the kind, `code` the exact case (RFC 9457 section 4.2.1).
+    /// Always `about:blank`: the status gives the kind of error, `code` the exact case (RFC 9457 section 4.2.1).
     #[schema(example = "about:blank")]
     r#type: &'static str,
-    /// The status in words.
+    /// Reason phrase of the HTTP status.
     title: &'static str,
-    /// The HTTP status, repeated.
+    /// HTTP status of the response.
     status: u16,
-    /// A sentence that says what to do.
+    /// Explanation of the error, with what to do about it.
     detail: String,
-    /// Stable and machine-readable.
+    /// Stable, machine-readable code of the error.
     code: &'static str,
-    /// The same as in the `X-Request-Id` header.
+    /// Id of the request, as in the `X-Request-Id` header.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required, value_type = String)]
     request_id: Option<String>,
-    /// For 422: what is wrong with the input, and where.
+    /// For 422: the errors of the input, by field.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<FieldError>>,
-    /// For `insufficient_scope`: the scopes that the key would need besides its own.
+    /// For `insufficient_scope`: the required scopes that the key lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing_scopes: Option<Vec<String>>,
 }
 
 impl Error {
-    /// A fault of ours, with its cause for the log.
+    /// Creates the error of a fault of the service, with its cause for the log.
     pub(crate) fn internal(cause: impl fmt::Display) -> Self {
         Self::Internal(cause.to_string().into())
     }
 
-    /// An input that is wrong in one place.
+    /// Creates a validation error of one field.
     pub(crate) fn invalid_field(pointer: &str, message: impl Into<String>) -> Self {
         Self::Validation(vec![FieldError::of(pointer, message)])
     }
 
-    /// The error that says the same as a status without a body, where there is one.
+    /// Returns the error that corresponds to the status of a response without a body, if there is one.
     pub(crate) fn from_status(status: StatusCode) -> Option<Self> {
         match status {
             StatusCode::BAD_REQUEST => Some(Self::InvalidRequest(
@@ -184,7 +189,7 @@ impl Error {
         }
     }
 
-    /// `status` and `code`, as the contract's table has them.
+    /// Returns `status` and `code`: the error table of the HTTP API.
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
@@ -224,7 +229,7 @@ impl Error {
         }
     }
 
-    /// What the log needs to know and the client must not.
+    /// Returns the cause, which is for the log and must not reach the client.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::NotReady(cause) => Some(cause),
@@ -233,7 +238,7 @@ impl Error {
         }
     }
 
-    /// The body of the answer, with the request's id where it is known.
+    /// Returns the body of the response, with the request id if it is known.
     pub(crate) fn problem(&self, request_id: Option<&str>) -> Problem {
         let (status, code) = self.status_and_code();
         Problem {
@@ -254,7 +259,7 @@ impl Error {
         }
     }
 
-    /// The whole answer.
+    /// Builds the response, with the headers that belong to the error.
     pub(crate) fn respond(&self, request_id: Option<&str>) -> HttpResponse {
         let (status, _) = self.status_and_code();
         let mut response = HttpResponse::build(status);
@@ -290,8 +295,8 @@ impl Error {
     }
 }
 
-/// Lets handlers and extractors use `?`. The request's id is not known here: the outermost middleware
-/// finds the error in the response and answers again with it.
+/// Lets handlers and extractors use `?`. The request id is not known here: the outermost middleware finds the error
+/// in the response and renders it again with the id.
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         self.status_and_code().0

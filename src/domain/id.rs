@@ -1,4 +1,4 @@
-//! Ids: UUIDv7 (RFC 9562), a type of its own for each kind of thing.
+//! Ids: UUIDv7 (RFC 9562), with a separate type for each kind of object.
 
 use diesel::{deserialize::FromSqlRow, expression::AsExpression, sql_types::Binary};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -7,7 +7,7 @@ use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::clock::UtcTime;
 
-/// Keeps ids that are made within one millisecond in the order in which they were made.
+/// Keeps ids that are generated within one millisecond in the order of generation.
 static SEQUENCE: std::sync::Mutex<ContextV7> = std::sync::Mutex::new(ContextV7::new());
 
 fn uuid_at(now: UtcTime) -> Uuid {
@@ -16,9 +16,9 @@ fn uuid_at(now: UtcTime) -> Uuid {
     Uuid::new_v7(Timestamp::from_unix(&*context, seconds, nanos))
 }
 
-/// Any of them.
+/// Trait of all ids.
 pub(crate) trait Id: Sized {
-    /// Sorts after any that is ever made.
+    /// Id that sorts after every generated one.
     const LAST: Self;
 
     fn uuid(&self) -> Uuid;
@@ -38,14 +38,14 @@ macro_rules! id {
         pub struct $name(pub(crate) Uuid);
 
         impl $name {
-            /// A fresh id; later ones sort after earlier ones.
+            /// Generates a new id. Later ids sort after earlier ones.
             pub(crate) fn generate(now: UtcTime) -> Self {
                 Self(uuid_at(now))
             }
 
-            /// Reads the hyphenated form; `None` for anything else.
+            /// Parses the hyphenated form; returns `None` for any other.
             pub(crate) fn parse(text: &str) -> Option<Self> {
-                // `Uuid` also reads capitals, braces, URNs and bare hex. One object has one URL.
+                // `Uuid` also parses capitals, braces, URNs and bare hex. Here an object has exactly one URL.
                 let id = Uuid::try_parse(text).ok()?;
                 (id.to_string() == text).then_some(Self(id))
             }
@@ -66,7 +66,7 @@ macro_rules! id {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
-                Self::parse(&text).ok_or_else(|| de::Error::custom("expected an id, a UUID in lower case"))
+                Self::parse(&text).ok_or_else(|| de::Error::custom("expected a UUID in lower case"))
             }
         }
 
@@ -79,33 +79,33 @@ macro_rules! id {
 }
 
 id! {
-    /// Names an account.
+    /// Id of an account.
     UserId
 }
 id! {
-    /// Names an API key without revealing anything of it.
+    /// Id of an API key. It reveals nothing about the key itself.
     ApiKeyId
 }
 id! {
-    /// Places a role in the list of them; a role is named by its name.
+    /// Id of a role, which gives its position in lists. Callers refer to a role by its name.
     RoleId
 }
 id! {
-    /// Names an event in the audit log.
+    /// Id of an event in the audit log.
     EventId
 }
 id! {
-    /// Names an instance for as long as its process runs.
+    /// Id of an instance, for the lifetime of its process.
     InstanceId
 }
 
-/// Names what usage is counted for: a key, whoever it belongs to, or the service.
+/// Id of an object that usage is counted for: a key, an account, or the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Binary)]
 pub struct SubjectId(pub(crate) Uuid);
 
 impl SubjectId {
-    /// The service, with all its keys and those that nobody knows.
+    /// Subject of the whole service: all keys, and unknown ones.
     pub const SERVICE: Self = Self(Uuid::nil());
 }
 

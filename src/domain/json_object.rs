@@ -1,21 +1,21 @@
-//! A JSON object that is kept as it came.
+//! JSON object that is stored as text, with its members in their original order.
 
 use diesel::{deserialize::FromSqlRow, expression::AsExpression};
 use serde::{Serialize, Serializer, ser};
 use serde_json::{Map, Value};
 
-/// A JSON object, as text without blanks: the same as in the database.
+/// JSON object as text without whitespace, as in the database.
 #[derive(Debug, Clone, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub struct JsonObject(pub(crate) String);
 
 impl JsonObject {
-    /// How long its text is, in bytes.
+    /// Returns the length of the text, in bytes.
     pub fn size(&self) -> usize {
         self.0.len()
     }
 
-    /// Its members.
+    /// Parses the text into the members of the object.
     pub fn members(&self) -> serde_json::Result<Map<String, Value>> {
         serde_json::from_str(&self.0)
     }

@@ -1,4 +1,4 @@
-//! How much a key may be used: so often in a window of time, and so often in a period of the calendar.
+//! Limits on the use of a key: rate limit per time window, and quota per calendar period.
 
 use std::str::FromStr;
 
@@ -8,15 +8,15 @@ use utoipa::ToSchema;
 
 use super::{clock::UtcTime, text::deserialize_parsed};
 
-/// Limits. Up to the largest, every integer is a number in JSON for most programs (RFC 8259 section 6),
+/// Bounds of limits. Up to the maximum (2^53), every integer is exact in JSON for most programs (RFC 8259 section 6),
 /// and in Redis's Lua.
 pub const LIMITS: Bounds<u64> = Bounds {
-    most: 1 << 53,
+    max: 1 << 53,
     remedy: "must be a whole number from 1 to 9007199254740992",
 };
-/// Windows in seconds: up to a day.
+/// Bounds of windows, in seconds: up to one day.
 pub const WINDOWS: Bounds<u32> = Bounds {
-    most: 24 * 3600,
+    max: 24 * 3600,
     remedy: "must be a whole number from 1 to 86400",
 };
 
@@ -24,29 +24,29 @@ pub const WINDOWS: Bounds<u32> = Bounds {
 /// used up, no instance holds tokens that another one needs.
 pub const PREFETCH_FRACTION: u64 = 16;
 
-/// From 1 to the most.
+/// Range of numbers from 1 to a maximum.
 pub struct Bounds<T> {
-    most: T,
-    /// What would do, for who asks for anything else.
+    max: T,
+    /// Error text for a number outside of the bounds, which says what would be accepted.
     pub remedy: &'static str,
 }
 
 impl<T: Copy + PartialOrd + From<u8> + TryFrom<i64>> Bounds<T> {
-    fn admit(&self, number: T) -> bool {
-        number >= T::from(1) && number <= self.most
+    fn contain(&self, number: T) -> bool {
+        number >= T::from(1) && number <= self.max
     }
 
-    /// The number, if it is within them.
+    /// Returns the number if it is within the bounds.
     pub fn check(&self, number: i64) -> Result<T, &'static str> {
         let number = T::try_from(number).ok();
         number
-            .filter(|number| self.admit(*number))
+            .filter(|number| self.contain(*number))
             .ok_or(self.remedy)
     }
 }
 
-/// So many units in a window, and all of them at once if none were taken for as long. As a setting it
-/// is written `1000/60`.
+/// Rate limit: `limit` tokens per `window_seconds`. After a window without a use, all tokens can be used at once. In
+/// settings it is written `LIMIT/SECONDS`, such as `1000/60`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RateLimit {
     #[schema(minimum = 1, maximum = 9_007_199_254_740_992_u64, example = 100)]
@@ -56,9 +56,9 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// `None` if either is out of its bounds.
+    /// Creates a rate limit. Returns `None` if a number is out of its bounds.
     pub fn new(limit: u64, window_seconds: u32) -> Option<Self> {
-        let in_bounds = LIMITS.admit(limit) && WINDOWS.admit(window_seconds);
+        let in_bounds = LIMITS.contain(limit) && WINDOWS.contain(window_seconds);
         in_bounds.then_some(Self {
             limit,
             window_seconds,
@@ -73,7 +73,7 @@ impl RateLimit {
         self.window_seconds
     }
 
-    /// The part of it that one of so many has, rounded up: one has at least one unit.
+    /// Returns the share of one of `of` instances, rounded up: at least one token.
     pub fn share(&self, of: usize) -> Self {
         let of = u64::try_from(of).unwrap_or(u64::MAX).max(1);
         Self {
@@ -98,7 +98,7 @@ impl FromStr for RateLimit {
     }
 }
 
-/// So many units in a period.
+/// Quota: `limit` units per period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Quota {
     #[schema(minimum = 1, maximum = 9_007_199_254_740_992_u64, example = 10_000)]
@@ -107,9 +107,9 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// `None` if the limit is out of its bounds.
+    /// Creates a quota. Returns `None` if the limit is out of its bounds.
     pub fn new(limit: u64, period: Period) -> Option<Self> {
-        LIMITS.admit(limit).then_some(Self { limit, period })
+        LIMITS.contain(limit).then_some(Self { limit, period })
     }
 
     pub fn limit(&self) -> u64 {
@@ -121,7 +121,7 @@ impl Quota {
     }
 }
 
-/// What a quota is for: days and months of the calendar in UTC.
+/// Period of a quota: a calendar day or month in UTC, or the whole lifetime of a key.
 #[derive(
     Debug,
     Clone,
@@ -141,7 +141,7 @@ impl Quota {
 pub enum Period {
     Day,
     Month,
-    /// The key's whole life, and that of its successors.
+    /// Lifetime of the key and its successors.
     Total,
 }
 
@@ -161,13 +161,13 @@ impl Period {
         }
     }
 
-    /// The period that is called so.
+    /// Returns the period with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         let all = [Self::Day, Self::Month, Self::Total];
         all.into_iter().find(|period| period.as_str() == name)
     }
 
-    /// When the period of this moment began; for the one that never ends, 1970.
+    /// Returns the start of the period that contains `now`; for `Total`, 1970.
     pub fn start(self, now: UtcTime) -> UtcTime {
         match self {
             Self::Day => now.day(),
@@ -176,11 +176,11 @@ impl Period {
         }
     }
 
-    /// When a period that began then is over, if ever.
+    /// Returns the end of the period that begins at `start`; for `Total`, `None`.
     pub fn end(self, start: UtcTime) -> Option<UtcTime> {
         match self {
             Self::Day => Some(start.plus_seconds(24 * 3600)),
-            // No month has more than 31 days, or fewer than 28.
+            // A month has 28 to 31 days, so 31 days after its start is a moment of the next month.
             Self::Month => Some(start.plus_seconds(31 * 24 * 3600).month()),
             Self::Total => None,
         }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn periods_are_those_of_the_calendar() {
+    fn period_starts_and_ends_with_the_calendar_in_utc() {
         for (period, now, start, end) in [
             (
                 Period::Day,
@@ -239,10 +239,10 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_read_within_its_bounds() {
-        let read = |text: &str| text.parse::<RateLimit>().ok();
+    fn rate_limit_setting_is_parsed_within_its_bounds() {
+        let parse = |text: &str| text.parse::<RateLimit>().ok();
         for (text, limit, window) in [("1/1", 1, 1), ("9007199254740992/86400", 1 << 53, 86_400)] {
-            assert_eq!(read(text), RateLimit::new(limit, window), "{text}");
+            assert_eq!(parse(text), RateLimit::new(limit, window), "{text}");
         }
         for text in [
             "",
@@ -255,12 +255,12 @@ mod tests {
             "1/1/1",
             "1/day",
         ] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 
     #[test]
-    fn a_share_is_never_nothing() {
+    fn share_of_a_rate_limit_is_at_least_one_token() {
         let share = |limit, of| RateLimit::new(limit, 1).map(|l| l.share(of).limit());
         assert_eq!(
             [share(1, 3), share(50, 3), share(50, 0)],

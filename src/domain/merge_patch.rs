@@ -3,30 +3,30 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// What a merge patch says of one member of an object.
+/// Change that a merge patch makes to one member of an object.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Patch<T> {
-    /// It is left out: nothing.
+    /// The patch omits the member: it keeps its value.
     #[default]
     Keep,
-    /// `null`: it is cleared.
+    /// The patch has `null`: the member is cleared.
     Clear,
-    /// It becomes this.
+    /// The member is set to this value.
     Set(T),
 }
 
 impl<T> Patch<T> {
-    /// The same of something that is made of the value.
-    pub fn map<C>(self, make: impl FnOnce(T) -> C) -> Patch<C> {
+    /// Converts the value.
+    pub fn map<C>(self, convert: impl FnOnce(T) -> C) -> Patch<C> {
         match self {
             Self::Keep => Patch::Keep,
             Self::Clear => Patch::Clear,
-            Self::Set(value) => Patch::Set(make(value)),
+            Self::Set(value) => Patch::Set(convert(value)),
         }
     }
 }
 
-/// A field of this type wants `#[serde(default)]`, for when it is left out.
+/// A field of this type needs `#[serde(default)]`, for patches that omit it.
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Option::deserialize(deserializer)?;
@@ -34,7 +34,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
     }
 }
 
-/// Applies a patch to an object, as section 2 of the RFC defines it.
+/// Applies a patch to an object, as RFC 7396 section 2 defines it.
 pub fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
     for (name, value) in patch {
         match value {
@@ -78,8 +78,8 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_rfc_come_out() {
-        // Appendix A, those whose target and patch are objects.
+    fn examples_of_the_rfc_give_the_documented_results() {
+        // Those of Appendix A whose target and patch are objects.
         for (target, patch, expected) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (
@@ -148,13 +148,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_same_patch_again_changes_nothing(target in any_object(), patch in any_object()) {
+        fn patch_is_idempotent(target in any_object(), patch in any_object()) {
             let once = merged(&target, &patch);
             prop_assert_eq!(&merged(&once, &patch), &once);
         }
 
         #[test]
-        fn every_member_is_as_its_patch_says(target in any_object(), patch in any_object()) {
+        fn every_member_gets_the_value_of_its_patch(target in any_object(), patch in any_object()) {
             let result = merged(&target, &patch);
             for name in ["a", "b", "c"] {
                 let expected = match patch.get(name) {
@@ -174,8 +174,8 @@ mod tests {
         fn patches_of_different_members_commute(target in any_object(), one in any_value(), other in any_value()) {
             let one = object(json!({"a": one}));
             let other = object(json!({"b": other}));
-            let there = merged(&merged(&target, &one), &other);
-            prop_assert_eq!(there, merged(&merged(&target, &other), &one));
+            let one_first = merged(&merged(&target, &one), &other);
+            prop_assert_eq!(one_first, merged(&merged(&target, &other), &one));
         }
     }
 }

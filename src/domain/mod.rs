@@ -1,4 +1,4 @@
-//! The vocabulary of the service: values and their rules, without I/O. Depends on nothing else in the crate.
+//! Vocabulary of the service: values and their rules, without I/O. Depends on no other module of the crate.
 
 pub mod api_key;
 pub mod boot_clock;

@@ -1,4 +1,4 @@
-//! Networks that an address is in, or not: a key's allowlist, and the proxies that are trusted.
+//! IP networks: a key's allowlist, and the trusted proxies.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -8,16 +8,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::text::deserialize_parsed;
 
-/// How many networks a key's allowlist may have.
+/// Maximum number of networks in a key's allowlist.
 pub const MAX_NETWORKS: usize = 64;
 
-/// One network, in its canonical form: the host's bits are zero, an address alone is a network of one,
-/// and an IPv4-mapped IPv6 network (RFC 4291 section 2.5.5.2) is the IPv4 network that it maps.
+/// Network in its canonical form: the host bits are zero, a single address is a network of one address, and an
+/// IPv4-mapped IPv6 network (RFC 4291 section 2.5.5.2) is the IPv4 network that it maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network(IpNet);
 
 impl Network {
-    /// Reads `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/32`; if it is none, says what would be.
+    /// Parses `203.0.113.7`, `203.0.113.0/24` or `2001:db8::/32`. The error says what would be accepted.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const REMEDY: &str =
             "must be an IPv4 or IPv6 address or network, such as 203.0.113.7 or 2001:db8::/32";
@@ -28,7 +28,7 @@ impl Network {
         let address: IpAddr = address.parse().map_err(|_| REMEDY)?;
         let length = match length {
             None => IpNet::from(address).max_prefix_len(),
-            // The standard library also takes a sign.
+            // The standard library would also accept a sign.
             Some(length) if length.bytes().all(|byte| byte.is_ascii_digit()) => {
                 length.parse().map_err(|_| REMEDY)?
             }
@@ -48,17 +48,17 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// A list of networks, in the order in which they were given, none of them twice.
+/// List of distinct networks, in the order in which they were given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub struct Networks {
     networks: Box<[Network]>,
-    /// The same with blanks in between, as it is in the database.
+    /// Networks separated by spaces, as in the database.
     pub(crate) text: String,
 }
 
 impl Networks {
-    /// These networks; one that stands there twice counts once.
+    /// Creates a list of these networks without duplicates.
     pub fn new(networks: &[Network]) -> Self {
         let mut distinct: Vec<Network> = Vec::with_capacity(networks.len());
         for network in networks {
@@ -76,7 +76,7 @@ impl Networks {
         }
     }
 
-    /// As they stand in the database.
+    /// Parses the form in the database.
     pub(crate) fn from_stored(text: &str) -> Result<Self, &'static str> {
         Self::parse_each(text.split_ascii_whitespace())
     }
@@ -86,7 +86,7 @@ impl Networks {
         networks.map(|networks| Self::new(&networks))
     }
 
-    /// The bytes that they take besides themselves.
+    /// Returns the number of heap bytes that the list uses.
     pub(crate) fn heap_bytes(&self) -> usize {
         size_of_val(&*self.networks) + self.text.capacity()
     }
@@ -95,7 +95,7 @@ impl Networks {
         self.networks.is_empty()
     }
 
-    /// Whether an address is in one of them. An IPv4-mapped address is the IPv4 address that it maps.
+    /// Returns whether one of the networks contains the address. An IPv4-mapped address counts as IPv4.
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.networks
@@ -110,11 +110,11 @@ impl Serialize for Networks {
     }
 }
 
-/// Proxies whose word on a client's address is believed.
+/// Proxies whose information about a client's address is trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(pub Networks);
 
-/// Networks with commas in between, or nothing.
+/// Parses networks separated by commas; an empty text is no network.
 impl FromStr for TrustedProxies {
     type Err = String;
 
@@ -125,7 +125,7 @@ impl FromStr for TrustedProxies {
             .filter(|part| !part.is_empty());
         Networks::parse_each(parts)
             .map(Self)
-            .map_err(|remedy| format!("{remedy}; several with commas in between"))
+            .map_err(|remedy| format!("{remedy}; separate several with commas"))
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn canonical(text: &str) -> String {
-        Network::parse(text).map_or_else(|_| "refused".to_owned(), |network| network.0.to_string())
+        Network::parse(text).map_or_else(|_| "rejected".to_owned(), |network| network.0.to_string())
     }
 
     fn networks(list: &[&str]) -> Networks {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_kept_in_its_canonical_form() {
+    fn network_is_parsed_into_its_canonical_form() {
         for (given, expected) in [
             ("203.0.113.7", "203.0.113.7/32"),
             ("203.0.113.7/24", "203.0.113.0/24"),
@@ -187,51 +187,54 @@ mod tests {
             "::ffff:10.0.0.1/129",
             "10.0.0.0/99999999999999999999",
         ] {
-            assert_eq!(canonical(bad), "refused", "{bad}");
+            assert_eq!(canonical(bad), "rejected", "{bad}");
         }
     }
 
     #[test]
-    fn what_stands_there_twice_counts_once() {
+    fn duplicate_network_counts_once() {
         let given = networks(&["10.0.0.1", "10.0.0.1/32", "::ffff:10.0.0.1"]);
         assert_eq!(given.text, "10.0.0.1/32");
         assert_eq!(serde_json::to_string(&given).unwrap(), r#"["10.0.0.1/32"]"#);
     }
 
     #[test]
-    fn a_setting_has_commas_and_may_be_empty() {
-        let read = |text: &str| text.parse::<TrustedProxies>().map(|proxies| proxies.0.text);
-        assert_eq!(read("10.0.0.0/8, ::1"), Ok("10.0.0.0/8 ::1/128".to_owned()));
-        assert_eq!(read(""), Ok(String::new()));
-        assert!(read("10.0.0.0/8;::1").is_err());
+    fn trusted_proxies_are_separated_by_commas_and_may_be_empty() {
+        let parse = |text: &str| text.parse::<TrustedProxies>().map(|proxies| proxies.0.text);
+        assert_eq!(
+            parse("10.0.0.0/8, ::1"),
+            Ok("10.0.0.0/8 ::1/128".to_owned())
+        );
+        assert_eq!(parse(""), Ok(String::new()));
+        assert!(parse("10.0.0.0/8;::1").is_err());
     }
 
     proptest! {
         #[test]
-        fn ipv4_is_matched_by_its_first_bits(network: u32, address: u32, length in 0u8..=32) {
+        fn ipv4_address_is_matched_by_its_prefix(network: u32, address: u32, length in 0u8..=32) {
             let list = networks(&[&format!("{}/{length}", Ipv4Addr::from_bits(network))]);
             let expected = length == 0 || (network ^ address) >> (32 - length) == 0;
             let address = Ipv4Addr::from_bits(address);
             prop_assert_eq!(list.contain(address.into()), expected);
             prop_assert_eq!(list.contain(address.to_ipv6_mapped().into()), expected);
-            // The same network, written as IPv6.
+            // The IPv4-mapped IPv6 form is the same network.
             let mapped = Ipv4Addr::from_bits(network).to_ipv6_mapped();
             prop_assert_eq!(&networks(&[&format!("{mapped}/{}", length + 96)]), &list);
         }
 
         #[test]
-        fn ipv6_is_matched_by_its_first_bits(network: u128, address: u128, length in 0u8..=128) {
+        fn ipv6_address_is_matched_by_its_prefix(network: u128, address: u128, length in 0u8..=128) {
             let list = networks(&[&format!("{}/{length}", Ipv6Addr::from_bits(network))]);
             let expected = length == 0 || (network ^ address) >> (128 - length) == 0;
             prop_assert_eq!(list.contain(Ipv6Addr::from_bits(address).into()), expected);
-            // One that is near.
+            // A random address is hardly ever in the network: try one that shares its prefix.
             let near = network ^ (address >> length.min(127));
             let expected = length == 0 || (network ^ near) >> (128 - length) == 0;
             prop_assert_eq!(list.contain(Ipv6Addr::from_bits(near).into()), expected);
         }
 
         #[test]
-        fn what_is_stored_is_read_again(bits in prop::collection::vec((any::<u128>(), 0u8..=128), 0..8)) {
+        fn stored_networks_are_parsed_unchanged(bits in prop::collection::vec((any::<u128>(), 0u8..=128), 0..8)) {
             let texts: Vec<_> =
                 bits.iter().map(|(bits, length)| format!("{}/{length}", Ipv6Addr::from_bits(*bits))).collect();
             let list = networks(&texts.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! What an operator may do: named permissions, which roles are made of.
+//! Permissions of operators, and sets of them, which roles consist of.
 
 use diesel::deserialize::FromSqlRow;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -6,20 +6,20 @@ use utoipa::ToSchema;
 
 use super::text::deserialize_parsed;
 
-// `tt`: a name that is passed on as a `literal` is not seen by the document's derive.
+// `tt`, because the derive of the OpenAPI schema does not see a name that is passed on as a `literal`.
 macro_rules! permissions {
     ($($permission:ident = $name:tt,)+) => {
-        /// Something that a role may allow.
+        /// Permission that a role can have.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
         pub enum Permission {
             $(#[serde(rename = $name)] $permission,)+
         }
 
         impl Permission {
-            /// All there are, in the order in which they are shown.
+            /// All permissions, in the order in which they are shown.
             pub const ALL: &[Self] = &[$(Self::$permission,)+];
 
-            /// The name in the database, the same as in JSON.
+            /// Returns the name, which is the same in the database and in JSON.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$permission => $name,)+
@@ -52,17 +52,17 @@ impl<'de> Deserialize<'de> for Permission {
     }
 }
 
-/// A set of permissions.
+/// Set of permissions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromSqlRow)]
 pub struct Permissions(u8);
 
 impl Permissions {
-    /// Whether one is among them.
+    /// Returns whether the set contains the permission.
     pub fn contain(self, permission: Permission) -> bool {
         self.0 & (1 << permission as u8) != 0
     }
 
-    /// Whether all of the others are among them.
+    /// Returns whether the set contains all of `others`.
     pub fn include(self, others: Self) -> bool {
         others.0 & !self.0 == 0
     }
@@ -74,7 +74,7 @@ impl Permissions {
             .filter(move |p| self.contain(*p))
     }
 
-    /// As they stand in the database: their names with blanks in between.
+    /// Returns the form in the database: the names, separated by spaces.
     pub(crate) fn to_stored(self) -> String {
         self.iter()
             .map(Permission::as_str)
@@ -82,7 +82,7 @@ impl Permissions {
             .join(" ")
     }
 
-    /// A name that is not known allows nothing: a later version may have more of them.
+    /// Parses the form in the database. Unknown names are ignored: a later version may have more permissions.
     pub(crate) fn from_stored(text: &str) -> Self {
         let names = text.split_ascii_whitespace();
         names.flat_map(Permission::parse).collect()
@@ -101,17 +101,17 @@ impl Serialize for Permissions {
     }
 }
 
-/// All that somebody's role lets them do.
+/// Authority of an account, given by its role.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Authority {
-    /// Whether the role is the built-in `admin`, which may do more than all permissions together:
-    /// give away scopes that begin with `keys:`.
+    /// True for the built-in role `admin`, which may do more than all permissions together: it may grant scopes that
+    /// begin with `keys:`.
     pub is_admin: bool,
     pub permissions: Permissions,
 }
 
 impl Authority {
-    /// Whether somebody with the `other` may do nothing that this one may not.
+    /// Returns whether this authority includes everything that `other` may do.
     pub fn covers(self, other: Self) -> bool {
         (self.is_admin || !other.is_admin) && self.permissions.include(other.permissions)
     }
@@ -122,18 +122,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_stored_is_read_again() {
+    fn stored_permissions_are_parsed_and_unknown_names_are_ignored() {
         for permission in Permission::ALL.iter().copied() {
-            let one = Permissions::from_iter([permission]);
-            assert_eq!(Permissions::from_stored(&one.to_stored()), one);
+            let set = Permissions::from_iter([permission]);
+            assert_eq!(Permissions::from_stored(&set.to_stored()), set);
         }
-        let known = Permissions::from_iter([Permission::UsersRead]);
-        assert_eq!(Permissions::from_stored("users:read root"), known);
+        let expected = Permissions::from_iter([Permission::UsersRead]);
+        assert_eq!(Permissions::from_stored("users:read root"), expected);
         assert_eq!(Permissions::from_stored(""), Permissions::default());
     }
 
     #[test]
-    fn an_admin_may_do_more_than_all_permissions_together() {
+    fn admin_authority_covers_more_than_all_permissions_together() {
         let all = Permissions::from_iter(Permission::ALL.iter().copied());
         let admin = Authority {
             is_admin: true,

@@ -1,28 +1,27 @@
-//! Scopes: what a key may be used for.
+//! Scopes: strings that define what a key may be used for.
 //!
-//! A scope is a string that the operator chooses, such as `orders:read`. `orders:*` grants every scope
-//! below `orders:`, and `*` every scope. Those that begin with `keys:` are this service's own: no
-//! wildcard but `keys:*` grants them.
+//! The operator chooses a scope, such as `orders:read`. `orders:*` covers every scope below `orders:`, and `*` covers
+//! every scope. Scopes that begin with `keys:` are reserved for this service: no wildcard but `keys:*` covers them.
 
 use diesel::{deserialize::FromSqlRow, expression::AsExpression};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::text::deserialize_parsed;
 
-/// How long a scope may be.
+/// Maximum length of a scope.
 pub const MAX_CHARACTERS: usize = 64;
-/// How many scopes a key may have.
+/// Maximum number of scopes of a key.
 pub const MAX_SCOPES: usize = 64;
 
-/// What begins so is this service's own.
-const OWN: &str = "keys:";
+/// Prefix of the scopes that are reserved for this service.
+const RESERVED_PREFIX: &str = "keys:";
 
-/// A well-formed scope: segments of `A-Z a-z 0-9 . _ -`, separated by `:`; the last may be `*`.
+/// Well-formed scope: segments of `A-Z a-z 0-9 . _ -`, separated by `:`; the last may be `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Scope(String);
 
 impl Scope {
-    /// Reads a scope; if it is none, says what would be.
+    /// Parses a scope. The error says what would be accepted.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const REMEDY: &str = "must be 1 to 64 characters, in segments of letters, digits, `.`, `_` \
                               and `-` that are separated by `:`; the last may be `*`";
@@ -35,13 +34,14 @@ impl Scope {
         let well_formed = text.len() <= MAX_CHARACTERS
             && start.is_none_or(|start| start.split(':').all(is_plain))
             && is_last(last.unwrap_or(text));
-        match well_formed {
-            true => Ok(Self(text.to_owned())),
-            false => Err(REMEDY),
+        if well_formed {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(REMEDY)
         }
     }
 
-    /// The scope as it is written.
+    /// Returns the scope as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -53,16 +53,15 @@ impl<'de> Deserialize<'de> for Scope {
     }
 }
 
-/// The scopes of a key, in the order in which they were given, none of them twice.
+/// Distinct scopes of a key, in the order in which they were given.
 ///
-/// Kept as one text with blanks in between (as RFC 6749 section 3.3 writes them), the same as in the
-/// database.
+/// Stored as one text, separated by spaces as in RFC 6749 section 3.3. The form in the database is the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = diesel::sql_types::Text)]
 pub struct Scopes(pub(crate) String);
 
 impl Scopes {
-    /// These scopes; one that stands there twice counts once.
+    /// Creates a set of these scopes without duplicates.
     pub fn new(scopes: &[Scope]) -> Self {
         let mut text = Self::default();
         for scope in scopes {
@@ -76,34 +75,34 @@ impl Scopes {
         text
     }
 
-    /// All of them, with blanks in between.
+    /// Returns the scopes, separated by spaces.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Each as it is written.
+    /// Iterates over the scopes.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.split_ascii_whitespace()
     }
 
-    /// Whether these cover a scope that something asks for.
+    /// Returns whether these scopes cover the `required` one.
     pub fn grant(&self, required: &str) -> bool {
-        self.iter().any(|own| covers(own, required))
+        self.iter().any(|granted| covers(granted, required))
     }
 
-    /// Whether `scope` is one that only an admin may give.
+    /// Returns whether `scope` is reserved: only an admin may grant it.
     pub fn is_reserved(scope: &str) -> bool {
-        scope.starts_with(OWN)
+        scope.starts_with(RESERVED_PREFIX)
     }
 }
 
-fn covers(own: &str, required: &str) -> bool {
-    if own == required {
+fn covers(granted: &str, required: &str) -> bool {
+    if granted == required {
         return true;
     }
-    match own.strip_suffix('*') {
+    match granted.strip_suffix('*') {
         None => false,
-        Some(start) if Scopes::is_reserved(required) => start == OWN,
+        Some(start) if Scopes::is_reserved(required) => start == RESERVED_PREFIX,
         Some(start) => required.starts_with(start),
     }
 }
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_has_the_stated_form() {
+    fn scope_is_accepted_in_the_documented_form_only() {
         for good in [
             "orders",
             "orders:read",
@@ -166,8 +165,8 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_cover_what_is_below_and_never_our_own() {
-        for (own, required, expected) in [
+    fn wildcard_covers_scopes_below_it_but_no_reserved_ones() {
+        for (granted, required, expected) in [
             ("orders:read", "orders:read", true),
             ("orders:read", "orders:reads", false),
             ("orders:read", "orders:write", false),
@@ -187,26 +186,30 @@ mod tests {
             ("keys:a:*", "keys:a:b", false),
             ("keys:a:*", "keys:a:*", true),
         ] {
-            assert_eq!(scopes(&[own]).grant(required), expected, "{own} {required}");
+            assert_eq!(
+                scopes(&[granted]).grant(required),
+                expected,
+                "{granted} {required}"
+            );
         }
     }
 
     #[test]
-    fn what_stands_there_twice_counts_once() {
+    fn duplicate_scope_counts_once() {
         let given = scopes(&["b", "a", "b"]);
         assert_eq!(given.iter().collect::<Vec<_>>(), ["b", "a"]);
         assert_eq!(serde_json::to_string(&given).unwrap(), r#"["b","a"]"#);
     }
 
-    /// The same said another way: segment by segment.
-    fn covers_by_segments(own: &str, required: &str) -> bool {
-        let own: Vec<_> = own.split(':').collect();
+    /// Second implementation of `covers`, which compares segment by segment.
+    fn covers_by_segments(granted: &str, required: &str) -> bool {
+        let granted: Vec<_> = granted.split(':').collect();
         let required: Vec<_> = required.split(':').collect();
-        if own == required {
+        if granted == required {
             return true;
         }
         let reserved = required.len() > 1 && required[0] == "keys";
-        let Some((&"*", above)) = own.split_last() else {
+        let Some((&"*", above)) = granted.split_last() else {
             return false;
         };
         if reserved && above != ["keys"] {
@@ -228,13 +231,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matching_is_by_whole_segments(own in any_scope(), required in any_scope()) {
-            prop_assert!(Scope::parse(&own).is_ok());
-            prop_assert_eq!(covers(&own, &required), covers_by_segments(&own, &required));
+        fn scope_is_covered_by_whole_segments(granted in any_scope(), required in any_scope()) {
+            prop_assert!(Scope::parse(&granted).is_ok());
+            prop_assert_eq!(covers(&granted, &required), covers_by_segments(&granted, &required));
         }
 
         #[test]
-        fn more_scopes_never_grant_less(
+        fn additional_scopes_never_grant_less(
             few in prop::collection::vec(any_scope(), 0..4),
             more in prop::collection::vec(any_scope(), 0..4),
             required in any_scope(),
@@ -245,7 +248,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_scope_or_is_refused(text in "\\PC{0,70}") {
+        fn text_that_parses_as_a_scope_covers_itself(text in "\\PC{0,70}") {
             if let Ok(scope) = Scope::parse(&text) {
                 prop_assert_eq!(scope.as_str(), &text);
                 prop_assert!(Scopes::new(std::slice::from_ref(&scope)).grant(&text));

@@ -1,10 +1,10 @@
-//! Text: folded for comparison, and read into types.
+//! Text: folding for comparison, and deserialization into parsed types.
 
 use serde::{Deserialize as _, Deserializer, de};
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Compatibility caseless matching: Unicode Standard, section 3.13, definition D146. Equal for every
-/// spelling that a person takes for the same: upper and lower case, composed and decomposed letters,
+/// Folds text for compatibility caseless matching (Unicode Standard, section 3.13, definition D146). The result is
+/// equal for spellings that people take for the same: upper and lower case, composed and decomposed letters, and
 /// full-width forms.
 pub(crate) fn fold(text: &str) -> String {
     let folded = caseless::default_case_fold_str(&text.nfd().collect::<String>());
@@ -12,8 +12,8 @@ pub(crate) fn fold(text: &str) -> String {
     folded.nfkc().collect()
 }
 
-/// Reads a string into a type that says "must be …" of what it is not made of. Whoever reads input takes
-/// "expected …" from serde and makes the same of it.
+/// Deserializes a string into a type whose parser reports errors as "must be …". They become serde errors in serde's
+/// form, "expected …", which the `extract` module converts back for all types.
 pub(crate) fn deserialize_parsed<'de, T, D: Deserializer<'de>>(
     deserializer: D,
     parse: impl FnOnce(&str) -> Result<T, &'static str>,

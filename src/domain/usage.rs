@@ -1,4 +1,4 @@
-//! What is counted of the use of keys: how a check ended, and when, by hours or days.
+//! Vocabulary of usage counts: outcomes of checks, and buckets of hours and days.
 
 use diesel::{deserialize::FromSqlRow, expression::AsExpression, sql_types::Text};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::{clock::UtcTime, text::deserialize_parsed};
 
-/// Whether a key is good, and if not, why: the first that applies.
+/// Outcome of a check: `valid`, or the first reason that applies, in this order.
 #[derive(
     Debug,
     Clone,
@@ -28,20 +28,20 @@ pub enum Outcome {
     Valid,
     /// Malformed, mistyped, or never issued.
     NotFound,
-    /// Switched off, or its owner is deactivated.
+    /// The key is disabled, or its owner is deactivated.
     Disabled,
     Expired,
     Revoked,
     IpNotAllowed,
     InsufficientScope,
-    /// It was used too often lately.
+    /// The rate limit is exhausted.
     RateLimited,
-    /// It was used as often as it may.
+    /// The quota is used up.
     QuotaExceeded,
 }
 
 impl Outcome {
-    /// All there are, in the contract's order, which is that of their numbers.
+    /// All outcomes, in the order in which they are checked. The index equals the discriminant.
     pub const ALL: [Self; 9] = [
         Self::Valid,
         Self::NotFound,
@@ -54,7 +54,7 @@ impl Outcome {
         Self::QuotaExceeded,
     ];
 
-    /// The contract's code.
+    /// Returns the code, which is the same in the API and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Valid => "valid",
@@ -69,7 +69,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome with this code.
+    /// Returns the outcome with this code.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -77,13 +77,13 @@ impl Outcome {
     }
 }
 
-/// The beginning of the day that was so many days ago.
+/// Returns the start of the day that is `days` days before today.
 pub fn days_before(now: UtcTime, days: u32) -> UtcTime {
     let today = Granularity::Day.start(now);
     today.plus_seconds(-i64::from(days) * Granularity::Day.seconds())
 }
 
-/// How long a bucket of usage is.
+/// Length of a bucket of usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Granularity {
@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for Granularity {
 }
 
 impl Granularity {
-    /// In UTC, no bucket is longer than another.
+    /// Returns the length of a bucket. In UTC all buckets of a granularity have the same length.
     pub fn seconds(self) -> i64 {
         match self {
             Self::Hour => 3600,
@@ -110,17 +110,18 @@ impl Granularity {
         }
     }
 
-    /// When the bucket of this moment began.
+    /// Returns the start of the bucket that contains this moment.
     pub fn start(self, at: UtcTime) -> UtcTime {
         at.floor(self.seconds())
     }
 
-    /// When the bucket after this moment begins, or the one of this moment if that is where it begins.
+    /// Rounds up to the start of a bucket: returns the moment itself if a bucket starts there.
     pub fn end(self, at: UtcTime) -> UtcTime {
         let start = self.start(at);
-        match start == at {
-            true => at,
-            false => start.plus_seconds(self.seconds()),
+        if start == at {
+            at
+        } else {
+            start.plus_seconds(self.seconds())
         }
     }
 }
@@ -130,16 +131,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outcome_has_a_number_and_a_name_of_its_own() {
-        for (number, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome as usize, number);
+    fn outcome_has_a_unique_number_and_name() {
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
             assert_eq!(Outcome::from_name(outcome.as_str()), Some(outcome));
         }
         assert_eq!(Outcome::from_name("Valid"), None);
     }
 
     #[test]
-    fn buckets_begin_with_the_hour_and_the_day_in_utc() {
+    fn bucket_starts_and_ends_with_the_hour_or_day_in_utc() {
         let at = |text: &str| UtcTime::parse(text).expect(text);
         for (granularity, moment, start, end) in [
             (

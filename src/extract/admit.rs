@@ -1,4 +1,4 @@
-//! Lets a request in by its API key, or not.
+//! Authentication of a request by its API key.
 
 use actix_web::{HttpMessage as _, HttpRequest, web};
 
@@ -14,8 +14,10 @@ use crate::{
     verification::engine::{Engine, Question, VerifiedKey},
 };
 
-/// The good key that a request carries. It is noted with the request, and so is why there is none, for
-/// the log, and how it stands with the key's limits, for [`tell_limits`].
+/// Returns the API key of a request if it is valid for the request, and takes `cost` from its limits.
+///
+/// Stores in the request's extensions the key or, for the access log, the rejection, and the status of the limits for
+/// [`insert_limit_headers`](super::insert_limit_headers).
 pub(crate) async fn admit(
     request: &HttpRequest,
     scopes: &[Scope],
@@ -25,7 +27,7 @@ pub(crate) async fn admit(
         presented(request.headers())?.ok_or(Error::MissingCredentials(Credential::ApiKey))?;
     let engine = request
         .app_data::<web::Data<Engine>>()
-        .ok_or_else(|| Error::internal("a route behind a key in an app without an engine"))?;
+        .ok_or_else(|| Error::internal("the app data contains no verification engine"))?;
     let client_ip = client_address(request);
     let question = Question {
         presented: key,
@@ -34,16 +36,16 @@ pub(crate) async fn admit(
         cost,
     };
     let (admitted, status) = engine.admit(&question).await?;
-    let mut noted = request.extensions_mut();
-    noted.insert(status);
+    let mut extensions = request.extensions_mut();
+    extensions.insert(status);
     match admitted {
         Ok(key) => {
-            noted.insert(key.clone());
+            extensions.insert(key.clone());
             Ok(key)
         }
-        Err(refusal) => {
-            let error = Error::from(&refusal);
-            noted.insert(refusal);
+        Err(rejection) => {
+            let error = Error::from(&rejection);
+            extensions.insert(rejection);
             Err(error)
         }
     }

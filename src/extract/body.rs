@@ -1,4 +1,4 @@
-//! The body of a request, read when the handler asks for it.
+//! Request body, which is read when the handler asks for it.
 
 use std::{
     future::{Ready, ready},
@@ -19,13 +19,13 @@ use crate::{
     domain::error::Error,
 };
 
-/// A body that nobody has read yet.
+/// Request body that has not been read yet.
 pub(crate) struct Body {
     request: HttpRequest,
     payload: Payload,
 }
 
-/// How a body is written.
+/// Media type of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MediaType {
     Json,
@@ -47,7 +47,7 @@ impl FromRequest for Body {
 }
 
 impl Body {
-    /// `Content-Type`, if it is one that any of our endpoints takes.
+    /// Returns the media type in `Content-Type` if any endpoint accepts it.
     pub(crate) fn media_type(&self) -> Option<MediaType> {
         let content_type = self.request.content_type();
         [
@@ -60,17 +60,17 @@ impl Body {
         .map(|(_, media_type)| media_type)
     }
 
-    /// A JSON body, which must be there.
+    /// Reads a JSON body, which is required.
     pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, Error> {
         self.require_json()?;
         from_json(&self.bytes().await?)
     }
 
-    /// A JSON body that may be left out, or be `null`.
+    /// Reads a JSON body that may be omitted or `null`.
     pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(self) -> Result<T, Error> {
         let media_type = self.require_json();
-        if self.announced_length() > Some(0) {
-            // It is there: the type decides before it is read.
+        if self.content_length() > Some(0) {
+            // There is a body: check the media type before reading it.
             media_type.clone()?;
         }
         match (media_type, self.bytes().await) {
@@ -80,7 +80,7 @@ impl Body {
         }
     }
 
-    /// A JSON merge patch (RFC 7396), which must be there.
+    /// Reads a JSON merge patch (RFC 7396), which is required.
     pub(crate) async fn merge_patch<T: DeserializeOwned>(self) -> Result<T, Error> {
         match self.media_type() {
             Some(MediaType::Json | MediaType::MergePatch) => from_json(&self.bytes().await?),
@@ -90,7 +90,7 @@ impl Body {
         }
     }
 
-    /// A form, whose media type the caller has seen.
+    /// Reads a form. The caller has checked the media type.
     pub(crate) async fn form<T: DeserializeOwned>(self) -> Result<T, Error> {
         from_form(&self.bytes().await?)
     }
@@ -102,8 +102,8 @@ impl Body {
         }
     }
 
-    /// Returns how long the body is, if the request says so.
-    fn announced_length(&self) -> Option<u64> {
+    /// Returns the value of `Content-Length`, if there is one.
+    fn content_length(&self) -> Option<u64> {
         let length = self.request.headers().get(CONTENT_LENGTH)?;
         length.to_str().ok()?.parse().ok()
     }
@@ -111,12 +111,12 @@ impl Body {
     async fn bytes(self) -> Result<Bytes, Error> {
         let limits = self.request.app_data().copied();
         let BodyLimits { bytes, time } = limits.unwrap_or(BodyLimits::DEFAULT);
-        if self.announced_length() > Some(bytes as u64) {
+        if self.content_length() > Some(bytes as u64) {
             return Err(Error::PayloadTooLarge(bytes));
         }
         let connection_state = self.request.conn_data::<Rc<ConnectionState>>();
         if let Some(connection_state) = connection_state {
-            connection_state.body_wanted();
+            connection_state.body_requested();
         }
         let body = self.payload.to_bytes_limited(bytes);
         tokio::time::timeout(time, body)
@@ -126,9 +126,10 @@ impl Body {
             .map_err(|_| match connection_state.and_then(|c| c.body_fault()) {
                 Some(BodyFault::TooLarge) => Error::PayloadTooLarge(bytes),
                 Some(BodyFault::Malformed) => Error::InvalidRequest(
-                    "The body is not chunked as RFC 9112 section 7.1 has it.".into(),
+                    "The chunked coding of the request body is malformed (RFC 9112 section 7.1)."
+                        .into(),
                 ),
-                None => Error::InvalidRequest("The body could not be read.".into()),
+                None => Error::InvalidRequest("The request body could not be read.".into()),
             })
     }
 }

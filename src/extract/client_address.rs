@@ -1,8 +1,8 @@
-//! Where a request comes from: the address of the connection, or the one that trusted proxies vouch for.
+//! Address of the client: that of the connection, or the one that trusted proxies report.
 //!
-//! Each proxy adds the address that it was called from on the right. So the list is read from there,
-//! as long as it names proxies that are trusted; the first address that is none of theirs is the
-//! client's, and whatever stands before it may be made up.
+//! Each proxy appends on the right the address that it was called from. So the list is read from the right, as long as
+//! the addresses are those of trusted proxies. The first other address is the client's. Everything to the left of it
+//! may be forged.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,24 +14,27 @@ use actix_web::{
 
 use crate::domain::network::{Networks, TrustedProxies};
 
-/// The client's address. `None` if a trusted proxy vouches for something that is no address: nobody
-/// knows then, and no allowlist admits it.
+/// Returns the client's address. `None` if a trusted proxy reports something that is not an address: the client is
+/// unknown then, and no allowlist contains it.
 pub(crate) fn client_address(request: &HttpRequest) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip().to_canonical();
     match request.app_data::<web::Data<TrustedProxies>>() {
-        Some(proxies) => vouched_for(peer, request.headers(), &proxies.0),
+        Some(proxies) => reported_by_proxies(peer, request.headers(), &proxies.0),
         None => Some(peer),
     }
 }
 
-/// A proxy writes one of the two headers and leaves the other as the client sent it. So only one is
-/// read: `X-Forwarded-For`, which most write, if it is there.
-fn vouched_for(peer: IpAddr, headers: &HeaderMap, proxies: &Networks) -> Option<IpAddr> {
-    let (name, take_last): (_, TakeLast) = match headers.contains_key(X_FORWARDED_FOR) {
-        true => (X_FORWARDED_FOR, last_address),
-        false => (FORWARDED, last_element),
+/// Returns the address that trusted proxies report.
+///
+/// A proxy writes one of the two headers and passes the other on as the client sent it. So only one of them is read:
+/// `X-Forwarded-For`, which most proxies write, if it is present.
+fn reported_by_proxies(peer: IpAddr, headers: &HeaderMap, proxies: &Networks) -> Option<IpAddr> {
+    let (name, take_last): (_, TakeLast) = if headers.contains_key(X_FORWARDED_FOR) {
+        (X_FORWARDED_FOR, last_address)
+    } else {
+        (FORWARDED, last_element)
     };
-    // Several lines are one list (RFC 9110 section 5.3).
+    // Several header lines form one list (RFC 9110 section 5.3).
     let mut lines = headers.get_all(name).map(HeaderValue::as_bytes);
     let mut rest = lines.next_back();
     let mut client = peer;
@@ -43,7 +46,7 @@ fn vouched_for(peer: IpAddr, headers: &HeaderMap, proxies: &Networks) -> Option<
     Some(client)
 }
 
-/// Takes the address that stands last in a list off it. `None` if it is none.
+/// Function that splits a list into its last address and the rest. `None` if the last element has no address.
 type TakeLast = fn(&[u8]) -> Option<(IpAddr, Option<&[u8]>)>;
 
 fn last_address(list: &[u8]) -> Option<(IpAddr, Option<&[u8]>)> {
@@ -55,23 +58,23 @@ fn last_address(list: &[u8]) -> Option<(IpAddr, Option<&[u8]>)> {
     ))
 }
 
-/// The `for` of the last element of `Forwarded` (RFC 7239 section 4).
+/// Splits off the `for` parameter of the last element of `Forwarded` (RFC 7239 section 4).
 ///
-/// A comma may also stand in a quoted string, where a client may have put it; and a quote that a client
-/// leaves open must not swallow what a proxy adds. So the last element is the shortest end of the list
-/// that is a whole one. No part of another can pass for it: its quotes would be escaped.
+/// A comma may be part of a quoted string, which a client may have sent. And a quote that a client leaves open must not
+/// include what a proxy appends. So the last element is the shortest end of the list that is a complete element. No
+/// part of a quoted string can look like one, because its quotes would be escaped.
 fn last_element(list: &[u8]) -> Option<(IpAddr, Option<&[u8]>)> {
     let mut commas = (0..list.len())
         .rev()
         .take(MAX_ELEMENT_BYTES)
-        .filter(|place| list[*place] == b',');
+        .filter(|index| list[*index] == b',');
     loop {
         let comma = commas.next();
         let end = &list[comma.map_or(0, |comma| comma + 1)..];
         let end = std::str::from_utf8(end)
             .ok()
             .filter(|end| end.len() <= MAX_ELEMENT_BYTES);
-        match (end.and_then(|end| parameters(end.trim())), comma) {
+        match (end.and_then(|end| parse_element(end.trim())), comma) {
             (Some(client), comma) => return Some((client?, comma.map(|comma| &list[..comma]))),
             (None, Some(_)) => {}
             (None, None) => return None,
@@ -79,12 +82,12 @@ fn last_element(list: &[u8]) -> Option<(IpAddr, Option<&[u8]>)> {
     }
 }
 
-/// Longer ones are not worth the work.
+/// Maximum length of an element. Longer ones are not parsed, which bounds the work.
 const MAX_ELEMENT_BYTES: usize = 1024;
 
-/// The address in the one parameter `for` of an element, if it has an address there. `None` if it is no
-/// element.
-fn parameters(element: &str) -> Option<Option<IpAddr>> {
+/// Parses an element. Returns the address in its `for` parameter, `Some(None)` if it has no address, and `None` if the
+/// text is not a well-formed element.
+fn parse_element(element: &str) -> Option<Option<IpAddr>> {
     let (mut rest, mut client) = (element, None);
     loop {
         let (name, after) = rest.split_once('=')?;
@@ -99,7 +102,7 @@ fn parameters(element: &str) -> Option<Option<IpAddr>> {
                     .unwrap_or(after.len()),
             ),
         };
-        // No address has an escaped character, so what has one is not worth reading.
+        // No address contains an escaped character, so escapes are not supported.
         if name.is_empty() || !name.bytes().all(is_token) || value.contains('\\') {
             return None;
         }
@@ -114,7 +117,7 @@ fn parameters(element: &str) -> Option<Option<IpAddr>> {
     }
 }
 
-/// An address, perhaps with a port; an IPv6 address then stands in brackets.
+/// Parses an address with an optional port. An IPv6 address with a port must be in brackets.
 fn address(hop: &str) -> Option<IpAddr> {
     let bare = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
     let with_port = || hop.parse().ok().map(|socket: SocketAddr| socket.ip());
@@ -128,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// Seen from 10.0.0.1, where 10.0.0.0/8 and 2001:db8::/32 are trusted.
+    /// Returns the client of a connection from 10.0.0.1. The proxies 10.0.0.0/8 and 2001:db8::/32 are trusted.
     fn client(lines: &[(HeaderName, &str)]) -> String {
         client_of("10.0.0.1", lines)
     }
@@ -140,7 +143,7 @@ mod tests {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             headers.append(name.clone(), value);
         }
-        let found = vouched_for(peer.parse().unwrap(), &headers, &proxies.0);
+        let found = reported_by_proxies(peer.parse().unwrap(), &headers, &proxies.0);
         found.map_or_else(|| "unknown".to_owned(), |address| address.to_string())
     }
 
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_where_the_other_is_not_there() {
+    fn forwarded_is_read_from_the_right_if_x_forwarded_for_is_absent() {
         for (list, expected) in [
             ("for=198.51.100.7", "198.51.100.7"),
             (
@@ -191,7 +194,7 @@ mod tests {
             ("for=unknown", "unknown"),
             ("for=_hidden", "unknown"),
             ("for=192.0.2.66;for=198.51.100.7", "unknown"),
-            // Attempts to have a part of one element read as another.
+            // Attempts to make a part of an element look like an element.
             ("for=\"192.0.2.66, for=198.51.100.7", "198.51.100.7"),
             ("\u{e9}=, for=198.51.100.7", "198.51.100.7"),
             ("for=\"192.0.2.66, for=10.1.1.1", "unknown"),
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_elses_word_counts() {
+    fn headers_from_an_untrusted_peer_are_ignored() {
         let forged = [(X_FORWARDED_FOR, "10.0.0.5"), (FORWARDED, "for=10.0.0.5")];
         assert_eq!(client_of("198.51.100.7", &forged), "198.51.100.7");
         assert_eq!(client_of("10.0.0.1", &[]), "10.0.0.1");

@@ -1,4 +1,4 @@
-//! The person whose token a request carries.
+//! Authentication and authorization of a person by the user token of a request.
 
 use std::{future::Future, marker::PhantomData, pin::Pin};
 
@@ -17,40 +17,39 @@ use crate::{
     state::State,
 };
 
-/// A handler that asks for this is for people who have logged in.
+/// Extractor for handlers that require a logged-in person.
 pub(crate) struct CurrentUser(pub Caller);
 
-/// A handler that asks for this is for people whose role has a permission, such as
-/// `Operator<UsersRead>`.
+/// Extractor for handlers that require a person whose role has a permission, such as `Operator<UsersRead>`.
 pub(crate) struct Operator<P> {
     pub caller: Caller,
-    has: PhantomData<P>,
+    permission: PhantomData<P>,
 }
 
-/// A permission, as a type.
-pub(crate) trait Needed {
+/// Permission as a type.
+pub(crate) trait RequiredPermission {
     const PERMISSION: Permission;
 }
 
-macro_rules! needed {
+macro_rules! required_permissions {
     ($($name:ident),+) => {$(
         pub(crate) enum $name {}
 
-        impl Needed for $name {
+        impl RequiredPermission for $name {
             const PERMISSION: Permission = Permission::$name;
         }
     )+};
 }
 
-needed!(
+required_permissions!(
     UsersRead, UsersWrite, KeysRead, KeysWrite, UsageRead, RolesWrite
 );
 
-type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>>>>;
+type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, Error>>>>;
 
 impl FromRequest for CurrentUser {
     type Error = Error;
-    type Future = Answer<Self>;
+    type Future = Extraction<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
@@ -58,9 +57,9 @@ impl FromRequest for CurrentUser {
     }
 }
 
-impl<P: Needed> FromRequest for Operator<P> {
+impl<P: RequiredPermission> FromRequest for Operator<P> {
     type Error = Error;
-    type Future = Answer<Self>;
+    type Future = Extraction<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
@@ -69,7 +68,7 @@ impl<P: Needed> FromRequest for Operator<P> {
             require(caller.authority, P::PERMISSION)?;
             Ok(Self {
                 caller,
-                has: PhantomData,
+                permission: PhantomData,
             })
         })
     }
@@ -81,7 +80,7 @@ async fn authenticate(request: &HttpRequest) -> Result<Caller, Error> {
     };
     let state = request
         .app_data::<web::Data<State>>()
-        .ok_or_else(|| Error::internal("the app has no state"))?;
+        .ok_or_else(|| Error::internal("the app data contains no state"))?;
     let (user, authority) = state.accounts.authenticate(token).await?;
     Ok(Caller {
         user,

@@ -1,22 +1,22 @@
-//! Text into types, with words for what does not fit: where it stands and what would, never what it
-//! is, since it may be a secret.
+//! Deserialization of input. Errors say which field is wrong and what would be accepted. They never contain the value,
+//! which may be a secret.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::{Path, Segment};
 
 use crate::domain::error::{Error, FieldError};
 
-/// How serde_json begins what it says of a number that no type holds.
+/// Start of the error message of serde_json for a number that no type can hold.
 const TOO_LARGE: &str = "number out of range";
 
-/// Reads JSON.
+/// Deserializes JSON.
 pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    // serde would read an array as a struct's fields in their order.
+    // Serde would also read the fields of a struct from an array, in their order.
     let is_array = bytes.trim_ascii_start().starts_with(b"[");
-    if let (false, Ok(read)) = (is_array, serde_json::from_slice(bytes)) {
-        return Ok(read);
+    if let (false, Ok(value)) = (is_array, serde_json::from_slice(bytes)) {
+        return Ok(value);
     }
-    // What is wrong is found by going through it again, slowly.
+    // Only after an error, parse again to find the place of the error: that is slower.
     let malformed = |error: &serde_json::Error| Error::InvalidJson(error.to_string());
     serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
     if is_array {
@@ -26,21 +26,21 @@ pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let message = error.inner().to_string();
         if error.inner().is_data() || message.starts_with(TOO_LARGE) {
-            unacceptable(error.path(), &message)
+            invalid(error.path(), &message)
         } else {
             malformed(error.inner())
         }
     })
 }
 
-/// Reads a form.
+/// Deserializes a form.
 pub(super) fn from_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let form = serde_urlencoded::Deserializer::new(form_urlencoded::parse(bytes));
     serde_path_to_error::deserialize(form)
-        .map_err(|error| unacceptable(error.path(), &error.inner().to_string()))
+        .map_err(|error| invalid(error.path(), &error.inner().to_string()))
 }
 
-/// Reads a query string, which is written as a form is.
+/// Deserializes a query string, which has the format of a form.
 pub(super) fn from_query<T: DeserializeOwned>(query: &str) -> Result<T, Error> {
     from_form(query.as_bytes()).map_err(|error| match error {
         Error::Validation(errors) => {
@@ -50,14 +50,14 @@ pub(super) fn from_query<T: DeserializeOwned>(query: &str) -> Result<T, Error> {
     })
 }
 
-/// What serde says of a value that does not fit, without the value.
-fn unacceptable(path: &Path, message: &str) -> Error {
+/// Converts an error message of serde into a validation error, without the value.
+fn invalid(path: &Path, message: &str) -> Error {
     let message = match message.rsplit_once(" at line ") {
         Some((message, _)) => message,
         None => message,
     };
     let pointer = pointer(path);
-    // In these two the path ends at the object, and the message names its field.
+    // For these two errors the path ends at the object, and the message names the field.
     for (start, problem) in [
         ("missing field `", "is required"),
         ("duplicate field `", "is given twice"),
@@ -81,7 +81,7 @@ fn unacceptable(path: &Path, message: &str) -> Error {
         }
     }
     match message.rsplit_once("expected ") {
-        // A type's name is ours alone.
+        // The name of a type is internal.
         Some((_, expected)) if expected.starts_with("struct ") => {
             Error::invalid_field(&pointer, "must be an object")
         }
@@ -90,11 +90,11 @@ fn unacceptable(path: &Path, message: &str) -> Error {
         Some((_, "a sequence")) => Error::invalid_field(&pointer, "must be a list"),
         Some((_, "a map")) => Error::invalid_field(&pointer, "must be an object"),
         Some((_, expected)) => Error::invalid_field(&pointer, format!("must be {expected}")),
-        None => Error::invalid_field(&pointer, "is not acceptable"),
+        None => Error::invalid_field(&pointer, "is not a valid value"),
     }
 }
 
-/// A JSON Pointer (RFC 6901).
+/// Converts a path into a JSON Pointer (RFC 6901).
 fn pointer(path: &Path) -> String {
     path.iter()
         .map(|segment| match segment {

@@ -1,5 +1,5 @@
-//! How it stands with a key's limits, in the header fields of draft-ietf-httpapi-ratelimit-headers: lists of
-//! strings with parameters, as structured fields (RFC 9651) write them.
+//! Status of a key's limits in the header fields of draft-ietf-httpapi-ratelimit-headers: lists of strings with
+//! parameters, in the format of structured fields (RFC 9651).
 
 use std::fmt::Write as _;
 
@@ -10,12 +10,12 @@ use crate::verification::limits::LimitStatus;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// The largest integer that a structured field holds. What is more is at least so much.
+/// Largest integer in a structured field. Larger numbers are replaced with it.
 const LARGEST: u64 = 999_999_999_999_999;
 
-/// Adds what there is to say.
-pub(crate) fn tell_limits(headers: &mut HeaderMap, status: &LimitStatus) {
-    let (mut policy, mut limit) = (Text::default(), Text::default());
+/// Adds `RateLimit-Policy` and `RateLimit`, with an item for each limit that the key has.
+pub(crate) fn insert_limit_headers(headers: &mut HeaderMap, status: &LimitStatus) {
+    let (mut policy, mut limit) = (HeaderText::default(), HeaderText::default());
     if let Some(rate) = &status.rate {
         let window = rate.limit.window_seconds().into();
         policy.item(
@@ -47,13 +47,13 @@ pub(crate) fn tell_limits(headers: &mut HeaderMap, status: &LimitStatus) {
     }
 }
 
-/// A list of two items at the most, without a string on the heap.
-struct Text {
+/// List of at most two items, in a buffer on the stack.
+struct HeaderText {
     bytes: [u8; 96],
     length: usize,
 }
 
-impl Default for Text {
+impl Default for HeaderText {
     fn default() -> Self {
         Self {
             bytes: [0; 96],
@@ -62,8 +62,8 @@ impl Default for Text {
     }
 }
 
-impl Text {
-    /// A name with those parameters that it has.
+impl HeaderText {
+    /// Appends an item with the parameters that have a value.
     fn item(&mut self, name: &str, parameters: [(&str, Option<u64>); 2]) {
         let separator = if self.length == 0 { "" } else { ", " };
         // Two items with the largest numbers fit.
@@ -83,14 +83,14 @@ impl Text {
     }
 }
 
-impl std::fmt::Write for Text {
+impl std::fmt::Write for HeaderText {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         let end = self.length + text.len();
-        let place = self
+        let target = self
             .bytes
             .get_mut(self.length..end)
             .ok_or(std::fmt::Error)?;
-        place.copy_from_slice(text.as_bytes());
+        target.copy_from_slice(text.as_bytes());
         self.length = end;
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! What a handler can ask for.
+//! Extractors: the values that a handler can take as arguments.
 //!
-//! Only [`CurrentUser`], an [`Operator`] and a [`VerifiedKey`](crate::verification::engine::VerifiedKey) can refuse
-//! a request before its handler runs. The rest is taken as it comes and read by the handler, so that
-//! the credential answers first, then the permission, then the body: the order of the contract.
+//! Only [`CurrentUser`], [`Operator`] and [`VerifiedKey`](crate::verification::engine::VerifiedKey) can reject a
+//! request before its handler runs. All others are read by the handler. So errors have the documented order: first the
+//! credential, then the permission, then the body.
 
 mod admit;
 mod body;
@@ -21,6 +21,6 @@ pub(crate) use client_address::client_address;
 pub(crate) use current_user::{
     CurrentUser, KeysRead, KeysWrite, Operator, RolesWrite, UsageRead, UsersRead, UsersWrite,
 };
-pub(crate) use limit_headers::tell_limits;
+pub(crate) use limit_headers::insert_limit_headers;
 pub(crate) use origin::REQUEST_ID;
 pub(crate) use page::{ListPage, Page, QueryString};

@@ -1,4 +1,4 @@
-//! Where a request comes from, for the audit log and for the limits on logging in.
+//! Origin of a request: client address and request id, for the audit log and for the login throttle.
 
 use std::{
     convert::Infallible,
@@ -10,8 +10,8 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header::HeaderName
 use super::client_address::client_address;
 use crate::services::caller::Origin;
 
-/// Names a request, in it and in its answer: as the caller did if it sent a sane name, else as the
-/// outermost wrapper did.
+/// Header with the request id, in requests and responses. The outermost middleware sets it: to the client's id if that
+/// is well-formed, otherwise to a new one.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl FromRequest for Origin {

@@ -1,4 +1,4 @@
-//! Which page of a list, and how the next one is found.
+//! Query strings, and the pagination of lists with cursors.
 
 use std::{
     convert::Infallible,
@@ -22,21 +22,21 @@ use crate::domain::{
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 100;
 
-/// A query string that nobody has read yet.
+/// Query string that has not been parsed yet.
 pub(crate) struct QueryString {
     path: String,
     query: String,
 }
 
-/// Which page of a list.
+/// Query parameters for the pages of a list.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListPage {
-    /// How many at the most.
+    /// Maximum number of items on the page.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 100, default = 50)]
     limit: Option<String>,
-    /// Where the page before ended: from its `Link` header.
+    /// Position at which the page starts: from the `Link` header of the previous page.
     cursor: Option<String>,
 }
 
@@ -53,17 +53,17 @@ impl FromRequest for QueryString {
 }
 
 impl QueryString {
-    /// As it was sent.
+    /// Returns the query string as sent.
     pub(crate) fn as_str(&self) -> &str {
         &self.query
     }
 
-    /// All of it. A parameter that `T` does not know is refused.
+    /// Parses the whole query string. A parameter that `T` does not have is rejected.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
         from_query(&self.query)
     }
 
-    /// The same of two parts, of which the second has the parameters with these names.
+    /// Parses the query string in two parts: the parameters with these names into `U`, all others into `T`.
     pub(crate) fn read_parts<T: DeserializeOwned, U: DeserializeOwned>(
         &self,
         names: &[&str],
@@ -75,17 +75,18 @@ impl QueryString {
     fn split(&self, names: &[&str]) -> (String, String) {
         let (mut first, mut second) = (new_query(), new_query());
         for (name, value) in form_urlencoded::parse(self.query.as_bytes()) {
-            let part = match names.contains(&&*name) {
-                true => &mut second,
-                false => &mut first,
+            let part = if names.contains(&&*name) {
+                &mut second
+            } else {
+                &mut first
             };
             part.append_pair(&name, &value);
         }
         (first.finish(), second.finish())
     }
 
-    /// What a list is filtered by, and which page of it is asked for. A parameter that neither `F` nor
-    /// [`ListPage`] knows is refused.
+    /// Parses the filter of a list and the requested page. A parameter that neither `F` nor [`ListPage`] has is
+    /// rejected.
     pub(crate) fn list<F: DeserializeOwned, I: Id>(
         &self,
         reader: UserId,
@@ -116,23 +117,23 @@ fn new_query() -> Serializer<'static, String> {
     Serializer::new(String::new())
 }
 
-/// One page of a list, newest first.
+/// Page of a list, newest first.
 pub(crate) struct Page<I> {
     path: String,
     filter_query: String,
     reader: UserId,
     limit: usize,
-    /// The last one of the page before.
+    /// Id of the last item on the previous page.
     pub before: Option<I>,
 }
 
 impl<I: Id> Page<I> {
-    /// How many rows to ask for: one more than are shown, to know whether there is a next page.
+    /// Returns the number of rows to query: one more than the page has, to see whether there is a next page.
     pub(crate) fn rows(&self) -> i64 {
         self.limit as i64 + 1
     }
 
-    /// Cuts `rows` to the page, and answers the `Link` header (RFC 8288) to the next if there is one.
+    /// Truncates `rows` to the page. Returns the `Link` header (RFC 8288) to the next page if there is one.
     pub(crate) fn cut<T>(&self, rows: &mut Vec<T>, id: impl Fn(&T) -> I) -> Option<String> {
         if rows.len() <= self.limit {
             return None;
@@ -146,8 +147,8 @@ impl<I: Id> Page<I> {
     }
 }
 
-/// The id and a tag that only this list as this person reads it has. No secret stands in it, and none
-/// needs to: a forged cursor reaches nothing but what the forger may see.
+/// Creates a cursor: the id, and a tag that depends on the list and the reader. It contains no secret and needs none: a
+/// forged cursor gives access only to what its sender may see anyway.
 fn make_cursor(id: Uuid, list: &str, reader: UserId) -> String {
     let mut bytes = id.as_bytes().to_vec();
     bytes.extend(tag(id, list, reader));

@@ -1,4 +1,4 @@
-//! How a metric is told: its name with its unit, its type, its help, and its series.
+//! Encoding of metrics: name, type, help and series.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use prometheus_client::{
 
 use crate::telemetry::counters::Measured;
 
-/// A series' labels.
+/// Labels of a series, as names and values.
 pub(super) type Labels<'a> = &'a [(&'a str, &'a str)];
 
-/// What is told so far.
+/// Writer of metrics.
 pub(super) struct Exposition<'a> {
     encoder: DescriptorEncoder<'a>,
 }
@@ -22,11 +22,12 @@ impl<'a> Exposition<'a> {
         Self { encoder }
     }
 
-    /// A number that goes up and down.
+    /// Writes a gauge without labels.
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         self.gauges(name, help, [(&[] as Labels<'_>, value)])
     }
 
+    /// Writes a gauge with one value per series.
     pub(super) fn gauges<'l>(
         &mut self,
         name: &str,
@@ -35,16 +36,17 @@ impl<'a> Exposition<'a> {
     ) -> fmt::Result {
         let mut metric = self.metric(name, help, MetricType::Gauge)?;
         for (labels, value) in series {
-            with(&mut metric, labels, |metric| metric.encode_gauge(&value))?;
+            encode_series(&mut metric, labels, |metric| metric.encode_gauge(&value))?;
         }
         Ok(())
     }
 
-    /// A number that only grows. Its name ends in `_total`, which is not given here.
+    /// Writes a counter without labels. The encoder appends `_total` to the name.
     pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         self.counters(name, help, [(&[] as Labels<'_>, value)])
     }
 
+    /// Writes a counter with one value per series. The encoder appends `_total` to the name.
     pub(super) fn counters<'l>(
         &mut self,
         name: &str,
@@ -53,20 +55,20 @@ impl<'a> Exposition<'a> {
     ) -> fmt::Result {
         let mut metric = self.metric(name, help, MetricType::Counter)?;
         for (labels, value) in series {
-            with(&mut metric, labels, |metric| {
+            encode_series(&mut metric, labels, |metric| {
                 metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
             })?;
         }
         Ok(())
     }
 
-    /// The same of what is not whole.
+    /// Writes a counter of seconds, with fractions. The encoder appends `_total` to the name.
     pub(super) fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         let mut metric = self.metric(name, help, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
     }
 
-    /// How long something took, in seconds.
+    /// Writes a histogram of durations, in seconds.
     pub(super) fn durations<'l>(
         &mut self,
         name: &str,
@@ -79,14 +81,14 @@ impl<'a> Exposition<'a> {
             let bounds = bounds.chain([f64::INFINITY]);
             let buckets: Vec<_> = bounds.zip(measured.buckets.iter().copied()).collect();
             let (sum, count) = (measured.sum.as_secs_f64(), measured.buckets.iter().sum());
-            with(&mut metric, labels, |metric| {
+            encode_series(&mut metric, labels, |metric| {
                 metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
             })?;
         }
         Ok(())
     }
 
-    /// What the labels say. Its name ends in `_info`, which is not given here.
+    /// Writes an info metric, whose labels are its content. The encoder appends `_info` to the name.
     pub(super) fn info(&mut self, name: &str, help: &str, labels: Labels<'_>) -> fmt::Result {
         self.metric(name, help, MetricType::Info)?
             .encode_info(&labels)
@@ -103,13 +105,14 @@ impl<'a> Exposition<'a> {
     }
 }
 
-fn with(
+fn encode_series(
     metric: &mut MetricEncoder<'_>,
     labels: Labels<'_>,
     encode: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
 ) -> fmt::Result {
-    match labels.is_empty() {
-        true => encode(metric),
-        false => encode(&mut metric.encode_family(&labels)?),
+    if labels.is_empty() {
+        encode(metric)
+    } else {
+        encode(&mut metric.encode_family(&labels)?)
     }
 }

@@ -1,4 +1,4 @@
-//! Where Prometheus asks: a listener apart from the service's, which the network may guard otherwise.
+//! Listener for Prometheus. It is separate from the service's, so that the network can restrict access to it.
 
 use std::{
     io,
@@ -17,18 +17,18 @@ use prometheus_client::encoding::prometheus_text;
 
 use super::Metrics;
 
-/// Few ask. Each connection above it waits.
+/// Maximum number of connections. Few are expected; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
-/// How long one may take over its request.
-const HEAD_WITHIN: Duration = Duration::from_secs(5);
-const STOP_WITHIN_SECONDS: u64 = 1;
+/// Time for a client to send the request headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT_SECONDS: u64 = 1;
 
-/// Has its address; does not answer yet.
+/// Listener that is bound to its address and does not serve yet.
 pub struct Listener {
     socket: TcpListener,
 }
 
-/// Answers, until it is told to stop.
+/// Listener that serves until [`Listening::stop`].
 pub struct Listening {
     handle: ServerHandle,
 }
@@ -40,7 +40,7 @@ impl Listener {
         Ok(Self { socket })
     }
 
-    /// Answers from now on, on threads of its own, whatever the others do.
+    /// Serves from now on, on a thread of its own, independent of the load on the service.
     pub fn start(self, metrics: Arc<Metrics>) -> io::Result<Listening> {
         let address = self.socket.local_addr()?;
         let server = HttpServer::new(move || {
@@ -50,14 +50,14 @@ impl Listener {
         })
         .workers(1)
         .max_connections(MAX_CONNECTIONS)
-        .client_request_timeout(HEAD_WITHIN)
-        .shutdown_timeout(STOP_WITHIN_SECONDS)
+        .client_request_timeout(HEADER_TIMEOUT)
+        .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
         .disable_signals()
         .listen(self.socket)?
         .run();
         let handle = server.handle();
         actix_web::rt::spawn(server);
-        tracing::info!("metrics on http://{address}/metrics");
+        tracing::info!("serving metrics on http://{address}/metrics");
         Ok(Listening { handle })
     }
 }
@@ -73,7 +73,7 @@ async fn scrape(metrics: Data<Arc<Metrics>>) -> HttpResponse {
         Ok(text) => HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, prometheus_text::CONTENT_TYPE))
             .body(text),
-        // It is written to memory.
+        // Writing to memory does not fail.
         Err(_) => HttpResponse::InternalServerError().finish(),
     }
 }

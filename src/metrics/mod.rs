@@ -1,7 +1,7 @@
-//! Metrics, for Prometheus: what the other rooms count and know, told at each scrape on a listener of
-//! its own. `docs/metrics.md` lists them.
+//! Metrics for Prometheus, on a separate listener. `docs/metrics.md` lists them.
 //!
-//! Nothing here is on a request's path: what is counted there is counted by its own room.
+//! Each scrape reads the counters and the state of the other modules. Nothing here is on the path of a request: each
+//! module counts for itself.
 
 mod exposition;
 mod listener;
@@ -25,7 +25,7 @@ use self::exposition::Exposition;
 pub use self::listener::{Listener, Listening};
 use crate::{connection::counters::ConnectionCounters, middleware::Requests, state::State};
 
-/// What is told.
+/// Sources of all metrics.
 pub struct Metrics {
     state: web::Data<State>,
     requests: Arc<Requests>,
@@ -34,7 +34,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Of a process that has just started.
+    /// Creates the metrics. The current time counts as the start of the process.
     pub fn new(
         state: web::Data<State>,
         requests: Arc<Requests>,
@@ -49,7 +49,7 @@ impl Metrics {
         }
     }
 
-    /// Prometheus's text format, version 0.0.4.
+    /// Returns all metrics in Prometheus's text format, version 0.0.4.
     fn text(self: &Arc<Self>) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.clone()));
@@ -61,9 +61,9 @@ impl Metrics {
 
 impl Collector for Metrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut told = Exposition::new(encoder);
-        service::tell(&mut told, &self.state, &self.requests, &self.connections)?;
-        process::tell(&mut told, self.started)
+        let mut out = Exposition::new(encoder);
+        service::encode(&mut out, &self.state, &self.requests, &self.connections)?;
+        process::encode(&mut out, self.started)
     }
 }
 

@@ -1,62 +1,66 @@
-//! The process, as Prometheus's client libraries tell of it. Linux only.
+//! Metrics of the process, with the names that Prometheus's client libraries use. Linux only.
 
 use std::{fmt, fs, time::Duration};
 
 use super::exposition::Exposition;
 
-pub(super) fn tell(told: &mut Exposition<'_>, started: Duration) -> fmt::Result {
-    told.gauge(
+pub(super) fn encode(out: &mut Exposition<'_>, started: Duration) -> fmt::Result {
+    out.gauge(
         "process_start_time_seconds",
         "Start time of the process since the Unix epoch, in seconds.",
         started.as_secs_f64(),
     )?;
-    if let Some(used) = Used::read() {
-        told.seconds(
+    if let Some(usage) = ProcessUsage::read() {
+        out.seconds(
             "process_cpu_seconds",
             "Processor time spent by the process, in seconds.",
-            used.cpu_seconds,
+            usage.cpu_seconds,
         )?;
-        told.gauge(
+        out.gauge(
             "process_resident_memory_bytes",
             "Resident memory of the process, in bytes.",
-            used.resident_bytes,
+            usage.resident_bytes,
         )?;
-        told.gauge(
+        out.gauge(
             "process_virtual_memory_bytes",
             "Virtual memory of the process, in bytes.",
-            used.virtual_bytes,
+            usage.virtual_bytes,
         )?;
-        told.gauge("process_threads", "Threads of the process.", used.threads)?;
+        out.gauge(
+            "process_threads",
+            "Number of threads of the process.",
+            usage.threads,
+        )?;
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        told.gauge(
+        out.gauge(
             "process_open_fds",
-            "File descriptors that the process has open.",
+            "Number of open file descriptors of the process.",
             open.count() as f64,
         )?;
     }
-    if let Some(most) = max_fds() {
-        told.gauge(
+    if let Some(limit) = max_fds() {
+        out.gauge(
             "process_max_fds",
-            "File descriptors that the process may have open.",
-            most,
+            "Maximum number of open file descriptors of the process.",
+            limit,
         )?;
     }
     Ok(())
 }
 
-struct Used {
+struct ProcessUsage {
     cpu_seconds: f64,
     resident_bytes: f64,
     virtual_bytes: f64,
     threads: f64,
 }
 
-impl Used {
-    /// From `/proc/self/stat` (proc(5)).
+impl ProcessUsage {
+    /// Reads `/proc/self/stat` (proc(5)).
     fn read() -> Option<Self> {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
-        // The name, in parentheses, may have anything in it. What follows it begins with the third field.
+        // The name in parentheses may contain any character. The rest starts with the third field.
         let (_, rest) = stat.rsplit_once(')')?;
         let fields: Vec<_> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
@@ -71,7 +75,7 @@ impl Used {
     }
 }
 
-/// The soft limit, from `/proc/self/limits`.
+/// Returns the soft limit of open file descriptors, from `/proc/self/limits`.
 fn max_fds() -> Option<f64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits

@@ -1,4 +1,4 @@
-//! The service's own metrics.
+//! Metrics of the service.
 
 use std::fmt;
 
@@ -11,89 +11,89 @@ use crate::{
     verification::{cache::Use, engine::Engine},
 };
 
-pub(super) fn tell(
-    told: &mut Exposition<'_>,
+pub(super) fn encode(
+    out: &mut Exposition<'_>,
     state: &State,
     requests: &Requests,
     connections: &ConnectionCounters,
 ) -> fmt::Result {
-    told.info(
+    out.info(
         "latchkey_build",
-        "The version that runs.",
+        "Version of the running program; always 1.",
         &[("version", env!("CARGO_PKG_VERSION"))],
     )?;
-    tell_requests(told, requests)?;
-    tell_connections(told, connections)?;
-    tell_verifications(told, &state.engine)?;
-    tell_usage(told, &state.engine)?;
-    tell_cache(told, &state.engine)?;
-    tell_coherence(told, &state.engine)?;
-    tell_database(told, &state.db)?;
-    tell_hashing(told, state)?;
-    tell_limits(told, &state.engine)
+    encode_requests(out, requests)?;
+    encode_connections(out, connections)?;
+    encode_verifications(out, &state.engine)?;
+    encode_usage(out, &state.engine)?;
+    encode_cache(out, &state.engine)?;
+    encode_coherence(out, &state.engine)?;
+    encode_database(out, &state.db)?;
+    encode_hashing(out, state)?;
+    encode_limits(out, &state.engine)
 }
 
-fn tell_requests(told: &mut Exposition<'_>, requests: &Requests) -> fmt::Result {
+fn encode_requests(out: &mut Exposition<'_>, requests: &Requests) -> fmt::Result {
     let measured = requests.measured();
     let statuses: Vec<_> = measured
         .iter()
-        .map(|alike| alike.status.to_string())
+        .map(|group| group.status.to_string())
         .collect();
     let labels: Vec<_> = measured.iter().zip(&statuses).collect();
     let labels: Vec<_> = labels
         .into_iter()
-        .map(|(alike, status)| {
+        .map(|(group, status)| {
             [
-                ("method", alike.method),
-                ("route", alike.route),
+                ("method", group.method),
+                ("route", group.route),
                 ("status", status),
             ]
         })
         .collect();
     let series = labels.iter().zip(&measured);
-    told.durations(
+    out.durations(
         "latchkey_http_request_duration_seconds",
-        "Time from a request's head to its answer's, by method, route pattern and status.",
-        series.map(|(labels, alike)| (labels as Labels<'_>, &alike.measured)),
+        "Time from the headers of a request to the headers of its response, in seconds.",
+        series.map(|(labels, group)| (labels as Labels<'_>, &group.measured)),
     )
 }
 
-fn tell_connections(told: &mut Exposition<'_>, connections: &ConnectionCounters) -> fmt::Result {
-    told.gauge(
+fn encode_connections(out: &mut Exposition<'_>, connections: &ConnectionCounters) -> fmt::Result {
+    out.gauge(
         "latchkey_connections",
-        "ConnectionCounters of clients that are open.",
+        "Number of open client connections.",
         connections.open() as f64,
     )?;
-    let refusals = connections.refusals();
-    let refusals = refusals.map(|(reason, count)| ([("reason", reason)], count));
-    told.counters(
+    let rejections = connections.rejections();
+    let rejections = rejections.map(|(reason, count)| ([("reason", reason)], count));
+    out.counters(
         "latchkey_connections_refused",
-        "ConnectionCounters for which there was no place, in the service or for the client's address.",
-        refusals
+        "Number of connections rejected because the service or the client's address had its maximum.",
+        rejections
             .iter()
             .map(|(labels, count)| (labels as Labels<'_>, *count)),
     )?;
-    let answers = connections.own_answers();
-    let answers = answers.map(|(status, count)| ([("status", status)], count));
-    told.counters(
+    let unreadable = connections.unreadable_requests();
+    let unreadable = unreadable.map(|(status, count)| ([("status", status)], count));
+    out.counters(
         "latchkey_unreadable_requests",
-        "Requests that could not be read, or not in time, by the status of the answer.",
-        answers
+        "Number of requests that could not be read, or not in time, by status of the response.",
+        unreadable
             .iter()
             .map(|(labels, count)| (labels as Labels<'_>, *count)),
     )
 }
 
-fn tell_verifications(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
+fn encode_verifications(out: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
     let checks = engine.checks();
     let labels: Vec<_> = checks
         .iter()
         .map(|checks| [("outcome", checks.outcome), ("source", checks.source)])
         .collect();
     let series = labels.iter().zip(&checks);
-    told.counters(
+    out.counters(
         "latchkey_verifications",
-        "Checks of API keys, by what came of them and what they went by.",
+        "Number of API key checks, by outcome and source of the decision.",
         series.map(|(labels, checks)| (labels as Labels<'_>, checks.count)),
     )
 }
@@ -101,49 +101,53 @@ fn tell_verifications(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result
 const PRESENT: Labels<'_> = &[("cache", "known")];
 const MISSING: Labels<'_> = &[("cache", "unknown")];
 
-fn tell_usage(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
-    told.gauge(
+fn encode_usage(out: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
+    out.gauge(
         "latchkey_usage_pending",
-        "Counted checks that are not written to the database yet.",
+        "Number of counted checks that are not yet written to the database.",
         engine.usage().unwritten() as f64,
     )?;
-    told.counter(
+    out.counter(
         "latchkey_usage_lost",
-        "Counted checks that could not be kept until they could be written.",
+        "Number of counted checks that were dropped before they could be written to the database.",
         engine.usage().lost(),
     )
 }
 
-fn tell_cache(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
+fn encode_cache(out: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
     let cache = engine.cache_usage();
     let both = |of: fn(&Use) -> f64| {
         let cache = cache.iter();
         let both = cache.flat_map(|cache| [(PRESENT, &cache.present), (MISSING, &cache.missing)]);
         both.map(move |(labels, cache)| (labels, of(cache)))
     };
-    told.gauges(
+    out.gauges(
         "latchkey_cache_entries",
-        "Keys that are remembered, and digests that are remembered to be no key's.",
+        "Number of entries in the cache of keys (known) and in the negative cache (unknown).",
         both(|cache| cache.entries as f64),
     )?;
     let bytes = cache.iter().flat_map(|cache| {
-        // Of a digest that is no key's nothing is kept elsewhere.
+        // Entries of the negative cache hold no further data elsewhere.
         let known = cache.present.bytes + cache.present.weight;
         [
             (PRESENT, known as f64),
             (MISSING, cache.missing.bytes as f64),
         ]
     });
-    told.gauges("latchkey_cache_bytes", "KeyCache that this takes.", bytes)?;
+    out.gauges(
+        "latchkey_cache_bytes",
+        "Memory used by the cache, in bytes.",
+        bytes,
+    )?;
     let hits = |is_unknown: bool| {
         let hits = engine.checks().into_iter();
         let hits = hits.filter(|checks| checks.source == "cache");
         let hits = hits.filter(|checks| (checks.outcome == "not_found") == is_unknown);
         hits.map(|checks| checks.count).sum::<u64>()
     };
-    told.counters(
+    out.counters(
         "latchkey_cache_hits",
-        "Checks that were answered from it.",
+        "Number of checks decided from the cache.",
         [(PRESENT, hits(false)), (MISSING, hits(true))],
     )?;
     let evictions = cache.iter().flat_map(|cache| {
@@ -166,58 +170,58 @@ fn tell_cache(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
             ),
         ]
     });
-    told.counters(
+    out.counters(
         "latchkey_cache_evictions",
-        "Entries that were forgotten, because it was full or because they may have changed.",
+        "Number of cache entries evicted because the cache was full, or invalidated because they may have changed.",
         evictions,
     )?;
-    told.gauge(
+    out.gauge(
         "latchkey_last_used_waiting",
-        "Keys whose last use is not written to the database yet.",
+        "Number of keys whose last use is not yet written to the database.",
         engine.last_used_waiting() as f64,
     )
 }
 
-fn tell_coherence(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
+fn encode_coherence(out: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
     let lease = engine.lease();
     let none: Labels<'_> = &[];
-    told.gauges(
+    out.gauges(
         "latchkey_lease_seconds",
-        "How long the lease on what is remembered lasts.",
+        "Duration of the lease on the cache, in seconds.",
         lease.map(|lease| (none, lease.lease.as_secs_f64())),
     )?;
-    told.gauges(
+    out.gauges(
         "latchkey_lease_age_seconds",
-        "Time since the renewal was asked for that the lease goes by; missing before the first.",
+        "Time since the start of the renewal that the lease is based on, in seconds; missing before the first.",
         lease.and_then(|lease| Some((none, lease.age?.as_secs_f64()))),
     )?;
-    told.gauges(
+    out.gauges(
         "latchkey_lease_remaining_seconds",
-        "Time until the lease ends; 0 without one.",
+        "Time until the lease expires, in seconds; 0 without a lease.",
         lease.map(|lease| (none, lease.left.as_secs_f64())),
     )?;
-    told.durations(
+    out.durations(
         "latchkey_change_propagation_seconds",
-        "Time from a change's commit, such as a revocation's, until no instance goes by what was before.",
+        "Time from the commit of a change, such as a revocation, until it is effective on all instances, in seconds.",
         [(none, &engine.coherence().propagation())],
     )?;
-    told.gauge(
+    out.gauge(
         "latchkey_instances",
-        "Instances that serve the database, as of the last renewal.",
+        "Number of instances that use the database, as of the last renewal.",
         engine.coherence().instances() as f64,
     )
 }
 
-fn tell_database(told: &mut Exposition<'_>, db: &Db) -> fmt::Result {
+fn encode_database(out: &mut Exposition<'_>, db: &Db) -> fmt::Result {
     let pool = db.usage();
-    told.gauge(
+    out.gauge(
         "latchkey_database_pool_size",
-        "ConnectionCounters that the pool may have.",
+        "Maximum number of database connections in the pool.",
         pool.size.into(),
     )?;
-    told.gauges(
+    out.gauges(
         "latchkey_database_connections",
-        "ConnectionCounters that the pool has, in use or idle.",
+        "Number of database connections in the pool, in use or idle.",
         [
             (&[("state", "in_use")] as Labels<'_>, pool.in_use.into()),
             (&[("state", "idle")], pool.idle.into()),
@@ -229,59 +233,59 @@ fn tell_database(told: &mut Exposition<'_>, db: &Db) -> fmt::Result {
         let writers = pool.writers.map(|queue| (writer, queue));
         [(connection, pool.connections)].into_iter().chain(writers)
     };
-    told.gauges(
+    out.gauges(
         "latchkey_database_waiting",
-        "Requests that wait for a connection, or on an embedded database for their turn to write.",
+        "Number of requests that wait for a database connection, or for the single writer of an embedded database.",
         queues().map(|(labels, queue)| (labels, queue.waiting as f64)),
     )?;
-    told.counters(
+    out.counters(
         "latchkey_database_refused",
-        "Requests that waited for it too long, or came when too many did.",
+        "Number of requests rejected because they waited too long for the database or its wait queue was full.",
         queues().map(|(labels, queue)| (labels, queue.rejected)),
     )
 }
 
-fn tell_hashing(told: &mut Exposition<'_>, state: &State) -> fmt::Result {
+fn encode_hashing(out: &mut Exposition<'_>, state: &State) -> fmt::Result {
     let queue = state.accounts.hashing();
-    told.gauge(
+    out.gauge(
         "latchkey_bcrypt_running",
-        "Passwords that are hashed at the moment.",
+        "Number of passwords that are being hashed.",
         queue.running as f64,
     )?;
-    told.gauge(
+    out.gauge(
         "latchkey_bcrypt_waiting",
-        "Requests that wait for their turn at hashing.",
+        "Number of requests that wait for password hashing.",
         queue.waiting as f64,
     )?;
-    told.counter(
+    out.counter(
         "latchkey_bcrypt_refused",
-        "Requests that waited for it too long, or came when too many did.",
+        "Number of requests rejected because they waited too long for password hashing or its wait queue was full.",
         queue.rejected,
     )
 }
 
-fn tell_limits(told: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
+fn encode_limits(out: &mut Exposition<'_>, engine: &Engine) -> fmt::Result {
     let limits = engine.limits();
     let redis = limits.redis();
     let none: Labels<'_> = &[];
-    told.gauges(
+    out.gauges(
         "latchkey_redis_up",
-        "Whether Redis answers; missing where there is none.",
+        "1 if Redis responds, 0 if not; missing without Redis.",
         redis.map(|redis| (none, f64::from(u8::from(redis.is_connected())))),
     )?;
-    told.counters(
+    out.counters(
         "latchkey_redis_errors",
-        "Times that Redis did not answer, or not soon enough, or could not be connected to.",
+        "Number of Redis connections and commands that failed or timed out.",
         redis.map(|redis| (none, redis.errors())),
     )?;
-    told.counters(
+    out.counters(
         "latchkey_rate_leases",
-        "Times that units of a rate limit were taken in Redis.",
+        "Number of allotments of rate limit tokens taken from Redis.",
         redis.map(|redis| (none, redis.allotments())),
     )?;
-    told.counter(
+    out.counter(
         "latchkey_quota_blocks",
-        "Blocks of quotas that were taken in the database.",
+        "Number of quota blocks reserved in the database.",
         limits.quota_blocks_taken(),
     )
 }

@@ -1,8 +1,8 @@
-//! One line per request.
+//! Access log: one line per request.
 //!
-//! It costs more than a verification does. So what is asked for thousands of times a second and went
-//! well is logged at `debug` only: routes behind a key, and `/health`. Neither path nor query is
-//! logged, but the route's pattern: somebody will put a secret into a URL.
+//! A line costs more than the verification of a key. So successful requests to routes that can be called thousands of
+//! times per second are logged at `debug` only: routes behind an API key, and `/health`. The log contains the pattern
+//! of the route, but neither path nor query: some client will put a secret into a URL.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use actix_web::{
 
 use crate::verification::engine::{Rejection, VerifiedKey};
 
-/// What the line says besides what the request itself knows.
+/// Fields of a line that the request itself does not contain.
 pub(super) struct Line<'a> {
     pub method: &'a Method,
     pub status: StatusCode,
     pub took: Duration,
     pub request_id: &'a str,
-    /// If anything is traced.
+    /// Id of the trace, if tracing is on.
     pub trace_id: Option<&'a str>,
-    /// Why it is a 5xx.
+    /// Cause of a 5xx.
     pub cause: Option<&'a str>,
 }
 
 impl Line<'_> {
-    /// Writes the line of a request that was answered.
+    /// Writes the line of a request that has a response.
     pub(super) fn write(&self, request: &HttpRequest) {
         let quiet = self.status.is_success()
             && (request.extensions().contains::<VerifiedKey>()
@@ -35,16 +35,16 @@ impl Line<'_> {
             return;
         }
         let route = request.match_pattern();
-        let refusal = request.extensions().get::<Rejection>().map(|r| r.code());
-        self.emit(quiet, route.as_deref(), refusal);
+        let rejection = request.extensions().get::<Rejection>().map(|r| r.code());
+        self.emit(quiet, route.as_deref(), rejection);
     }
 
-    /// Writes the line of a request of which nothing is left, since its handler panicked.
+    /// Writes the line of a request that no longer exists because its handler panicked.
     pub(super) fn write_without_request(&self) {
         self.emit(false, None, None);
     }
 
-    fn emit(&self, quiet: bool, route: Option<&str>, refusal: Option<&str>) {
+    fn emit(&self, quiet: bool, route: Option<&str>, rejection: Option<&str>) {
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(
@@ -55,7 +55,7 @@ impl Line<'_> {
                     ms = self.took.as_micros() as f64 / 1000.0,
                     request_id = self.request_id,
                     trace_id = self.trace_id,
-                    refusal,
+                    refusal = rejection,
                     cause = self.cause,
                     "request"
                 )

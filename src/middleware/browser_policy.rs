@@ -1,5 +1,4 @@
-//! What browsers may do with the answers: headers against misuse, and which other sites' pages may call
-//! (CORS, as the Fetch standard has it).
+//! Rules for browsers: security headers of responses, and CORS (Fetch standard) for pages of other origins.
 
 use actix_web::{
     HttpResponse,
@@ -16,13 +15,12 @@ const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-poli
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
-/// An answer of the API is no page: whatever is made to load it as one may do nothing.
-const OF_AN_ANSWER: HeaderValue =
-    HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+/// `Content-Security-Policy` of API responses. They are not pages: one that is loaded as a page must not do anything.
+const API_CSP: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// Swagger UI's scripts and styles are files of ours, but for two rules that colour its logo, which are known
-/// by their digest; the icons in its styles are `data:`.
-const OF_THE_DOCS: HeaderValue = HeaderValue::from_static(
+/// `Content-Security-Policy` of Swagger UI. Its scripts and styles are files of this service, except two rules that
+/// colour its logo, which are allowed by their digest. The icons in its styles are `data:` URLs.
+const DOCS_CSP: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; \
      style-src 'self' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -34,38 +32,39 @@ const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 const NO_DEVICES: HeaderValue =
     HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=(), usb=()");
-/// For a year, this host alone: its neighbours are not ours to speak for.
+/// `Strict-Transport-Security` for one year. Without subdomains, for which this service cannot decide.
 const TLS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// What the routes take, beyond what a page may send anyway.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
-const HEADERS: HeaderValue = HeaderValue::from_static(
+/// Methods and headers that the routes accept, besides those that a page may always send.
+const ALLOWED_METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, traceparent, tracestate, x-api-key, x-request-id",
 );
-/// What a page may read, beyond what it may read anyway.
-const EXPOSED: HeaderValue = HeaderValue::from_static(
+/// Response headers that a page may read, besides those that it may always read.
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "link, location, ratelimit, ratelimit-policy, retry-after, www-authenticate, x-request-id",
 );
-/// How long a browser remembers a preflight, in seconds. Chromium's most is two hours.
-const REMEMBERED: HeaderValue = HeaderValue::from_static("7200");
-const ORIGIN: HeaderValue = HeaderValue::from_static("origin");
-const PREFLIGHT_VARIES: HeaderValue = HeaderValue::from_static(
+/// Time for which a browser may cache a preflight response, in seconds. Chromium's maximum is two hours.
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("origin");
+const VARY_PREFLIGHT: HeaderValue = HeaderValue::from_static(
     "origin, access-control-request-method, access-control-request-headers",
 );
 
-/// What holds for every answer of this service, once in the app's data.
+/// Browser rules of the service, in the app data.
 pub struct BrowserPolicy {
     allowed_origins: AllowedOrigins,
 }
 
-/// What holds for the answer to one request.
-pub(super) struct Terms {
+/// Browser rules for the response to one request.
+pub(super) struct ResponsePolicy {
     is_docs: bool,
     over_tls: bool,
-    /// Whether the answer depends on who calls.
+    /// True if the response depends on the origin of the calling page.
     varies: bool,
-    /// The origin whose page may read the answer.
-    reader: Option<HeaderValue>,
+    /// Origin whose pages may read the response.
+    allowed_origin: Option<HeaderValue>,
 }
 
 impl BrowserPolicy {
@@ -73,80 +72,81 @@ impl BrowserPolicy {
         Self { allowed_origins }
     }
 
-    /// What holds for each answer that is no page, whoever gives it.
+    /// Adds the headers of every response that is not a page, whichever part of the service sends it.
     pub(crate) fn tell_of_an_answer(headers: &mut HeaderMap, over_tls: bool) {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
         headers.insert(header::X_FRAME_OPTIONS, DENY);
         headers.insert(header::REFERRER_POLICY, NO_REFERRER);
         headers.insert(RESOURCE_POLICY, SAME_ORIGIN);
-        headers.insert(header::CONTENT_SECURITY_POLICY, OF_AN_ANSWER);
+        headers.insert(header::CONTENT_SECURITY_POLICY, API_CSP);
         if over_tls {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, TLS_ONLY);
         }
     }
 
-    pub(super) fn terms(&self, request: &ServiceRequest) -> Terms {
+    /// Returns the rules for the response to a request.
+    pub(super) fn response_policy(&self, request: &ServiceRequest) -> ResponsePolicy {
         let varies = !self.allowed_origins.is_empty() && !is_for_gateways(request);
         let origin = request
             .headers()
             .get(header::ORIGIN)
             .filter(|origin| varies && self.allowed_origins.contains(origin.as_bytes()));
-        Terms {
+        ResponsePolicy {
             is_docs: request.path().starts_with("/docs"),
             over_tls: is_over_tls(request),
             varies,
-            reader: origin.cloned(),
+            allowed_origin: origin.cloned(),
         }
     }
 }
 
-/// Whether the client speaks TLS with this very process.
+/// Returns whether the client has a TLS connection to this process.
 pub(super) fn is_over_tls(request: &ServiceRequest) -> bool {
     request.conn_data::<OverTls>().is_some() || request.app_config().secure()
 }
 
-/// No page has anything to ask there. And a gateway takes a 204 for leave to pass the request on: it may
-/// be the client's own preflight that it asks about.
+/// Returns whether the route is for gateways. Pages do not call it, and it must not respond to a preflight: a gateway
+/// would take the 204 as permission to forward the request, which may be the client's own preflight.
 fn is_for_gateways(request: &ServiceRequest) -> bool {
     request.path().starts_with("/forward-auth")
 }
 
-impl Terms {
-    /// The answer to a browser that asks, before its page's request, whether it may send it. It never
-    /// carries a credential, and so goes to no route. Others are the router's to answer.
+impl ResponsePolicy {
+    /// Returns the response to a preflight request from an allowed origin. A preflight carries no credential, so it
+    /// reaches no route. For all other requests returns `None`: they go to the router.
     pub(super) fn preflight(&self, request: &ServiceRequest) -> Option<HttpResponse> {
         let is_preflight = request.method() == Method::OPTIONS
-            && self.reader.is_some()
+            && self.allowed_origin.is_some()
             && request
                 .headers()
                 .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         is_preflight.then(|| {
             HttpResponse::NoContent()
-                .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, METHODS))
-                .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS))
-                .insert_header((header::ACCESS_CONTROL_MAX_AGE, REMEMBERED))
-                .insert_header((header::VARY, PREFLIGHT_VARIES))
+                .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS))
+                .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS))
+                .insert_header((header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE))
+                .insert_header((header::VARY, VARY_PREFLIGHT))
                 .finish()
         })
     }
 
-    /// Adds all that holds to an answer.
-    pub(super) fn tell(self, headers: &mut HeaderMap) {
+    /// Adds the headers of the policy to a response.
+    pub(super) fn apply(self, headers: &mut HeaderMap) {
         headers.reserve(8);
         BrowserPolicy::tell_of_an_answer(headers, self.over_tls);
         if self.is_docs {
-            headers.insert(header::CONTENT_SECURITY_POLICY, OF_THE_DOCS);
+            headers.insert(header::CONTENT_SECURITY_POLICY, DOCS_CSP);
             headers.insert(OPENER_POLICY, SAME_ORIGIN);
             headers.insert(PERMISSIONS_POLICY, NO_DEVICES);
         }
-        if self.varies && headers.get(header::VARY) != Some(&PREFLIGHT_VARIES) {
-            headers.append(header::VARY, ORIGIN);
+        if self.varies && headers.get(header::VARY) != Some(&VARY_PREFLIGHT) {
+            headers.append(header::VARY, VARY_ORIGIN);
         }
-        if let Some(origin) = self.reader {
-            // Never with Access-Control-Allow-Credentials: there are no cookies here, and keys and
-            // tokens are the page's own to send.
+        if let Some(origin) = self.allowed_origin {
+            // Never with Access-Control-Allow-Credentials: the service has no cookies, and pages send keys and
+            // tokens themselves.
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Wrappers around handlers.
+//! Middleware: wrappers around handlers.
 
 mod access_log;
 mod browser_policy;

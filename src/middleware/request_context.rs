@@ -1,5 +1,5 @@
-//! What every request and every answer has: an id, the contract's form of errors, a line in the log, and what
-//! browsers are told.
+//! Outermost middleware, for every request and response: request id, error format, access log, metrics, trace, and
+//! rules for browsers.
 
 use std::{panic::AssertUnwindSafe, rc::Rc, task::Poll, time::Instant};
 
@@ -19,14 +19,14 @@ use futures_util::{FutureExt as _, future::Either};
 use opentelemetry::trace::FutureExt as _;
 use uuid::Uuid;
 
-use crate::middleware::{
+use super::{
     access_log::Line, browser_policy::BrowserPolicy, request_metrics::RequestMeter,
     server_span::ServerSpan, sliced_body::sliced,
 };
 use crate::{connection::state::ConnectionState, domain::error::Error, extract::REQUEST_ID};
 
-/// Goes outermost around the app: `.wrap(from_fn(request_context))`. Browsers are told what the
-/// [`BrowserPolicy`] in the app's data says; where there is none, nothing.
+/// Middleware to wrap the whole app with: `.wrap(from_fn(request_context))`. Adds the headers for browsers if the app
+/// data contains a [`BrowserPolicy`].
 pub async fn request_context<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
@@ -34,41 +34,43 @@ pub async fn request_context<B: MessageBody + 'static>(
     let started = Instant::now();
     let connection_state = request.conn_data::<Rc<ConnectionState>>().cloned();
     if let Some(connection_state) = &connection_state {
-        connection_state.begun();
+        connection_state.app_started();
     }
     let id = RequestId::of(request.headers());
-    // Whoever wants to know it reads it there.
+    // Other code reads the id from the request headers.
     request.headers_mut().insert(REQUEST_ID, id.value.clone());
     let policy = request.app_data::<web::Data<BrowserPolicy>>();
-    let terms = policy.map(|policy| policy.terms(&request));
+    let response_policy = policy.map(|policy| policy.response_policy(&request));
     let method = request.method().clone();
     if method == Method::HEAD {
-        // RFC 9110 section 9.3.2: as GET, and the connection leaves the body out.
+        // RFC 9110 section 9.3.2: handle as GET. The connection omits the body.
         request.head_mut().method = Method::GET;
     }
 
     let meter = request.app_data::<RequestMeter>().cloned();
-    // Known beforehand: of a request whose handler panics nothing is left.
+    // Before the handler is called: if it panics, the request no longer exists.
     let measured = meter.map(|meter| (meter.route(&request), meter));
     let span = ServerSpan::begin(&request, &method);
     let trace_id = span.as_ref().map(ServerSpan::trace_id);
 
-    let preflight = terms.as_ref().and_then(|terms| terms.preflight(&request));
-    let answer = async {
+    let preflight = response_policy
+        .as_ref()
+        .and_then(|policy| policy.preflight(&request));
+    let response = async {
         match preflight {
-            Some(answer) => Ok(request.into_response(answer.map_into_right_body())),
+            Some(preflight) => Ok(request.into_response(preflight.map_into_right_body())),
             None => next
                 .call(request)
                 .await
                 .map(ServiceResponse::map_into_left_body),
         }
     };
-    let answer = match &span {
-        Some(span) => Either::Left(answer.with_context(span.context.clone())),
-        None => Either::Right(answer),
+    let response = match &span {
+        Some(span) => Either::Left(response.with_context(span.context.clone())),
+        None => Either::Right(response),
     };
-    let answered = AssertUnwindSafe(answer).catch_unwind().await;
-    pass_over_body(connection_state.as_deref()).await;
+    let result = AssertUnwindSafe(response).catch_unwind().await;
+    consume_unread_body(connection_state.as_deref()).await;
     let line = |status, cause| {
         let took = started.elapsed();
         if let Some((route, meter)) = &measured {
@@ -88,49 +90,50 @@ pub async fn request_context<B: MessageBody + 'static>(
     };
     let finish = |headers: &mut HeaderMap| {
         headers.insert(REQUEST_ID, id.value.clone());
-        if let Some(terms) = terms {
-            terms.tell(headers);
+        if let Some(policy) = response_policy {
+            policy.apply(headers);
         }
     };
-    match answered {
+    match result {
         Ok(Ok(response)) => {
-            let (mut response, error) = in_contract_form(response, &id.text);
+            let (mut response, error) = with_problem_body(response, &id.text);
             let cause = error.as_ref().and_then(Error::cause);
             line(response.status(), cause).write(response.request());
             finish(response.headers_mut());
-            end_turn(connection_state.as_deref(), response.response_mut());
+            finish_response(connection_state.as_deref(), response.response_mut());
             let (request, response) = response.into_parts();
             Ok(ServiceResponse::new(request, sliced(response)))
         }
-        // Nothing is left of the request, which a response would need. An error that holds a whole
-        // response gets through all the same.
+        // A `ServiceResponse` needs the request, which no longer exists. An error that contains a response reaches
+        // the client all the same.
         failed => {
             let error = match &failed {
-                Ok(Err(error)) => own(error).unwrap_or_else(|| Error::internal("no response")),
+                Ok(Err(error)) => service_error(error)
+                    .unwrap_or_else(|| Error::internal("the handler failed without a response")),
                 _ => Error::Internal("the handler panicked".into()),
             };
             let mut response = error.respond(Some(&id.text));
             line(response.status(), error.cause()).write_without_request();
             finish(response.headers_mut());
-            end_turn(connection_state.as_deref(), &mut response);
+            finish_response(connection_state.as_deref(), &mut response);
             Err(InternalError::from_response("", response).into())
         }
     }
 }
 
-/// Tells the connection that there is an answer, and the client if it is the last one.
-fn end_turn<B>(connection_state: Option<&ConnectionState>, response: &mut HttpResponse<B>) {
-    // The rest of the body may still come, at the same pace.
+/// Informs the connection state about the response. Adds `Connection: close` if it is the last one on the connection.
+fn finish_response<B>(connection_state: Option<&ConnectionState>, response: &mut HttpResponse<B>) {
+    // After a 408, the rest of the body may still arrive, as slowly as before.
     let close = response.status() == StatusCode::REQUEST_TIMEOUT;
-    if connection_state.map_or(close, |c| c.answered(close, Instant::now())) {
+    if connection_state.map_or(close, |c| c.responded(close, Instant::now())) {
         let head = response.head_mut();
         head.set_connection_type(ConnectionType::Close);
     }
 }
 
-/// Lets the HTTP library take in a body that has arrived whole and that nobody read. It decides when it gets the
-/// response: had it not, it would end the connection for want of the rest.
-async fn pass_over_body(connection_state: Option<&ConnectionState>) {
+/// Lets the HTTP library consume a body that has arrived completely and that no handler has read. Otherwise the library
+/// would close the connection when it gets the response, because it would still expect the body.
+async fn consume_unread_body(connection_state: Option<&ConnectionState>) {
     if connection_state.is_some_and(ConnectionState::has_unread_body) {
         let mut has_waited = false;
         std::future::poll_fn(|cx| {
@@ -144,14 +147,14 @@ async fn pass_over_body(connection_state: Option<&ConnectionState>) {
     }
 }
 
-/// Gives an error the contract's body and tells which it was: an error of ours, or a bare status. What
-/// a handler chose to say itself stays.
-fn in_contract_form<B: MessageBody + 'static>(
+/// Gives an error response the `application/problem+json` body, and returns the error: an [`Error`] of the service, or
+/// the one that corresponds to a status without a body. A body that a handler wrote itself is kept.
+fn with_problem_body<B: MessageBody + 'static>(
     response: ServiceResponse<B>,
     request_id: &str,
 ) -> (ServiceResponse<EitherBody<B>>, Option<Error>) {
     let raised = response.response().error();
-    if let Some(error) = raised.and_then(own) {
+    if let Some(error) = raised.and_then(service_error) {
         let body = serde_json::to_vec(&error.problem(Some(request_id))).unwrap_or_default();
         let response = response.map_body(|_, _| EitherBody::right(BoxBody::new(body)));
         return (response, Some(error));
@@ -160,11 +163,13 @@ fn in_contract_form<B: MessageBody + 'static>(
     match Error::from_status(response.status()).filter(|_| is_bare) {
         Some(error) => {
             let problem = error.respond(Some(request_id)).map_into_right_body();
-            let said = response.headers().clone();
+            let original = response.headers().clone();
             let mut response = response.into_response(problem);
-            // What else was said with it still holds.
+            // The other headers of the original response still apply.
             let headers = response.headers_mut();
-            let others = said.iter().filter(|(name, _)| !headers.contains_key(*name));
+            let others = original
+                .iter()
+                .filter(|(name, _)| !headers.contains_key(*name));
             let others: Vec<_> = others
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect();
@@ -177,11 +182,11 @@ fn in_contract_form<B: MessageBody + 'static>(
     }
 }
 
-fn own(error: &ActixError) -> Option<Error> {
+fn service_error(error: &ActixError) -> Option<Error> {
     error.as_error::<Error>().cloned()
 }
 
-/// The caller's id for the request, if it sent a sane one, else one of ours.
+/// Id of the request: the client's if it is well-formed, otherwise a new one.
 struct RequestId {
     text: String,
     value: HeaderValue,
@@ -189,15 +194,15 @@ struct RequestId {
 
 impl RequestId {
     fn of(headers: &HeaderMap) -> Self {
-        let sane = |value: &&HeaderValue| {
+        let is_well_formed = |value: &&HeaderValue| {
             (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
         };
-        let given = headers.get(REQUEST_ID).filter(sane);
+        let given = headers.get(REQUEST_ID).filter(is_well_formed);
         let text = match given.and_then(|value| value.to_str().ok()) {
             Some(text) => text.to_owned(),
             None => Uuid::new_v4().to_string(),
         };
-        // Visible ASCII is a header value.
+        // Visible ASCII is always a valid header value.
         let value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("-"));
         Self { text, value }
     }

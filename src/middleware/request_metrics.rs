@@ -1,4 +1,4 @@
-//! How long requests take, by method, route and status: measured where each worker has it for itself.
+//! Durations of requests by method, route and status. Each worker measures its own, without contention.
 
 use std::{
     cell::RefCell,
@@ -17,33 +17,33 @@ use utoipa::openapi::OpenApi;
 
 use crate::telemetry::counters::{Durations, Measured};
 
-/// The methods that are told apart; clients may send any.
+/// Methods with a label of their own. Clients may send any other.
 const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other",
 ];
 const OTHER: usize = METHODS.len() - 1;
 
-/// The route of what no route fits: a client may ask for anything.
+/// Label of requests that no route matches. Clients may request any path, so paths are not labels.
 const UNMATCHED: &str = "unmatched";
 
-/// Pages that are not in the document, as the router calls them.
+/// Patterns of the pages that are not in the OpenAPI document.
 const PAGES: [&str; 4] = ["/", "/docs", "/docs/{_:.*}", "/openapi.json"];
 
-/// Microseconds: from a check that is answered from memory to all that a client will wait.
+/// Upper bounds of the histogram buckets, in microseconds: from a cached key check to the longest wait of a client.
 const BOUNDS: &[u64] = &[
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 2_500_000, 5_000_000, 10_000_000,
 ];
 
-/// The requests of all workers.
+/// Measured requests of all workers.
 pub struct Requests {
-    /// What may stand as a route, and nothing else: the last one is for all that is not there.
+    /// All values of the route label. The last one is for requests that no route matches.
     routes: Vec<String>,
-    /// Each worker's, each made at the first request like it.
-    measured: Mutex<Vec<Arc<Series>>>,
+    /// Series of all workers. A series is created at its first request.
+    series: Mutex<Vec<Arc<Series>>>,
 }
 
-/// Requests of one worker that are alike.
+/// Requests of one worker with the same labels.
 struct Series {
     route: usize,
     method: usize,
@@ -51,7 +51,7 @@ struct Series {
     durations: Durations,
 }
 
-/// Requests of all workers that were alike.
+/// Requests of all workers with the same labels.
 #[derive(Debug)]
 pub(crate) struct Alike<'a> {
     pub route: &'a str,
@@ -61,28 +61,28 @@ pub(crate) struct Alike<'a> {
 }
 
 impl Requests {
-    /// For the routes of this document.
+    /// Creates the collection for the routes of a document.
     pub fn of(document: &OpenApi) -> Arc<Self> {
         let pages = PAGES.into_iter().chain([UNMATCHED]).map(str::to_owned);
         Arc::new(Self {
             routes: document.paths.paths.keys().cloned().chain(pages).collect(),
-            measured: Mutex::default(),
+            series: Mutex::default(),
         })
     }
 
-    /// For one worker, as its app's data.
+    /// Creates the meter of one worker, for its app data.
     pub fn meter(self: &Arc<Self>) -> RequestMeter {
         let routes = self.routes.iter().enumerate();
-        RequestMeter(Rc::new(OfWorker {
-            places: routes
-                .map(|(place, route)| (route.clone(), place))
+        RequestMeter(Rc::new(WorkerMeter {
+            route_indices: routes
+                .map(|(index, route)| (route.clone(), index))
                 .collect(),
             series: RefCell::new(vec![Vec::new(); self.routes.len() * METHODS.len()]),
             shared: self.clone(),
         }))
     }
 
-    /// What was measured so far, in order.
+    /// Returns the measurements so far, ordered by their labels.
     pub(crate) fn measured(&self) -> Vec<Alike<'_>> {
         let mut sums = BTreeMap::new();
         for series in self.series().iter() {
@@ -91,44 +91,44 @@ impl Requests {
             sum.and_modify(|sum: &mut Measured| sum.add(&measured))
                 .or_insert(measured);
         }
-        let alike = |((route, method, status), measured): ((usize, usize, u16), _)| Alike {
+        let to_request = |((route, method, status), measured): ((usize, usize, u16), _)| Alike {
             route: &self.routes[route],
             method: METHODS[method],
             status,
             measured,
         };
-        sums.into_iter().map(alike).collect()
+        sums.into_iter().map(to_request).collect()
     }
 
     fn series(&self) -> MutexGuard<'_, Vec<Arc<Series>>> {
-        self.measured.lock()
+        self.series.lock()
     }
 }
 
-/// Measures the requests of one worker. No other thread writes to what it writes to.
+/// Meter for the requests of one worker. No other thread writes to its counters.
 #[derive(Clone)]
-pub struct RequestMeter(Rc<OfWorker>);
+pub struct RequestMeter(Rc<WorkerMeter>);
 
-struct OfWorker {
-    places: HashMap<String, usize>,
-    /// By route and method, then by status: of those there are few.
+struct WorkerMeter {
+    route_indices: HashMap<String, usize>,
+    /// Series by route and method. The inner list is by status, and short.
     series: RefCell<Vec<Vec<Arc<Series>>>>,
     shared: Arc<Requests>,
 }
 
 impl RequestMeter {
-    /// The place of the route that fits a request. Where its path is the whole pattern, as on all that
-    /// is asked for often, it is not looked for again.
+    /// Returns the index of the route that matches a request. If the path equals a pattern, as for all frequent
+    /// requests, the router is not consulted again.
     pub(super) fn route(&self, request: &ServiceRequest) -> usize {
-        let plain = self.0.places.get(request.path()).copied();
-        let found = plain.or_else(|| {
+        let by_path = self.0.route_indices.get(request.path()).copied();
+        let found = by_path.or_else(|| {
             let pattern = request.match_pattern()?;
-            self.0.places.get(&pattern).copied()
+            self.0.route_indices.get(&pattern).copied()
         });
         found.unwrap_or(self.unmatched())
     }
 
-    /// Notes how long a request took.
+    /// Records the duration of a request.
     pub(super) fn observe(
         &self,
         route: usize,
@@ -139,15 +139,15 @@ impl RequestMeter {
         let name = method.as_str();
         let method = METHODS
             .iter()
-            .position(|known| *known == name)
+            .position(|label| *label == name)
             .unwrap_or(OTHER);
         let status = status.as_u16();
         let mut series = self.0.series.borrow_mut();
-        let Some(alike) = series.get_mut(route * METHODS.len() + method) else {
+        let Some(by_status) = series.get_mut(route * METHODS.len() + method) else {
             return;
         };
-        if let Some(known) = alike.iter().find(|series| series.status == status) {
-            return known.durations.observe(took);
+        if let Some(existing) = by_status.iter().find(|series| series.status == status) {
+            return existing.durations.observe(took);
         }
         let new = Arc::new(Series {
             route,
@@ -157,7 +157,7 @@ impl RequestMeter {
         });
         new.durations.observe(took);
         self.0.shared.series().push(new.clone());
-        alike.push(new);
+        by_status.push(new);
     }
 
     fn unmatched(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Lets a request in only with a good API key.
+//! Middleware that rejects requests without a valid API key.
 
 use std::{
     future::{Ready, ready},
@@ -15,29 +15,36 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::{
     domain::scope::Scope,
-    extract::{admit, tell_limits},
+    extract::{admit, insert_limit_headers},
     verification::limits::LimitStatus,
 };
 
-/// Guards everything that it wraps: an app, a scope, a resource or a route.
+/// Requires a valid API key for everything that it wraps: an app, a scope, a resource or a route.
 ///
-/// The key is taken from `x-api-key` or `Authorization: Bearer`; the [`Engine`](crate::verification::engine::Engine) in the app's data
-/// decides about it; the handler finds it as a
-/// [`VerifiedKey`](crate::verification::engine::VerifiedKey). A request without a good key is
-/// answered 401; with a good one that is not meant for this, 403; with one that was used too often, 429;
-/// and 503 when nobody can tell. An app that holds no engine answers 500. Each answer to a key that has
-/// limits says how it stands with them, in `RateLimit-Policy` and `RateLimit`.
+/// The key is read from `x-api-key` or `Authorization: Bearer`. The
+/// [`Engine`](crate::verification::engine::Engine) in the app data verifies it. The handler can take it as an argument
+/// of the type [`VerifiedKey`](crate::verification::engine::VerifiedKey).
+///
+/// | request | response |
+/// |---|---|
+/// | no valid key | 401 |
+/// | two different credentials | 400 |
+/// | a scope is missing, or the client's address is not in the allowlist | 403 |
+/// | the rate limit or the quota of the key is exhausted | 429 |
+/// | the key cannot be verified at present | 503 |
+/// | the app data contains no engine | 500 |
+///
+/// Every response to a key with limits has their status in `RateLimit-Policy` and `RateLimit`.
 ///
 /// The client's address is that of the connection, or the one that the
-/// [`TrustedProxies`](crate::domain::network::TrustedProxies) in the app's data vouch for.
+/// [`TrustedProxies`](crate::domain::network::TrustedProxies) in the app data report.
 ///
-/// It has no exceptions, for paths or methods. To have the router's 404 and 405 answer before it,
-/// put it on the route itself.
+/// There are no exceptions for paths or methods. For the router's 404 and 405 to come first, wrap the route itself.
 ///
 /// ```
 /// use latchkey::middleware::RequireApiKey;
 ///
-/// let any_good_key = RequireApiKey::new();
+/// let any_valid_key = RequireApiKey::new();
 /// let only_readers = RequireApiKey::scope("orders:read");
 /// let both = RequireApiKey::scopes(["orders:read", "invoices:read"]);
 /// ```
@@ -53,29 +60,29 @@ impl Default for RequireApiKey {
 }
 
 impl RequireApiKey {
-    /// Any good key will do.
+    /// Requires any valid key.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A good key that has this scope.
+    /// Requires a valid key with this scope.
     ///
     /// # Panics
     ///
-    /// If it is no scope: nothing must start with a guard that means something else than it says.
+    /// Panics if the text is not a scope: no service must start with a check that differs from the intended one.
     pub fn scope(scope: &str) -> Self {
         Self::scopes([scope])
     }
 
-    /// A good key that has all of these scopes.
+    /// Requires a valid key with all of these scopes.
     ///
     /// # Panics
     ///
-    /// If one of them is no scope.
+    /// Panics if one of the texts is not a scope.
     pub fn scopes<'a>(scopes: impl IntoIterator<Item = &'a str>) -> Self {
         let parse = |scope| match Scope::parse(scope) {
             Ok(parsed) => parsed,
-            Err(remedy) => panic!("the scope {scope:?} {remedy}"),
+            Err(remedy) => panic!("invalid scope {scope:?}: {remedy}"),
         };
         Self {
             scopes: scopes.into_iter().map(parse).collect(),
@@ -102,7 +109,7 @@ where
     }
 }
 
-/// A service behind [`RequireApiKey`].
+/// Service behind [`RequireApiKey`].
 pub struct Guarded<S> {
     inner: Rc<S>,
     scopes: Arc<[Scope]>,
@@ -129,7 +136,7 @@ where
                 Err(error) => request.error_response(error).map_into_right_body(),
             };
             if let Some(status) = status {
-                tell_limits(response.headers_mut(), &status);
+                insert_limit_headers(response.headers_mut(), &status);
             }
             Ok(response)
         })

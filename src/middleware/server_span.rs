@@ -1,8 +1,8 @@
-//! The span of a request, if anything is traced: as a part of the caller's trace, if it sends a sane
+//! Trace span of a request, if tracing is on. It is part of the client's trace if the client sends a valid
 //! `traceparent` (W3C Trace Context).
 //!
-//! Named and described as OpenTelemetry's semantic conventions for HTTP have it, but for what a client
-//! may put a secret into: no path, no query, no header.
+//! Names and attributes follow OpenTelemetry's semantic conventions for HTTP, except for values that may contain a
+//! client's secret: no path, no query, no header.
 
 use actix_web::{
     dev::ServiceRequest,
@@ -18,33 +18,34 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use super::browser_policy::is_over_tls;
 use crate::telemetry::traces;
 
-/// A request that is traced, or would be if the sampler had said so.
+/// Span of a request, whether or not the sampler has selected it.
 pub(super) struct ServerSpan {
-    /// Whatever is done for the request is done within it.
+    /// Context in which all work for the request runs.
     pub context: Context,
 }
 
-/// The methods of RFC 9110 and RFC 5789. A client may send any.
+/// Methods of RFC 9110 and RFC 5789. Clients may send any other.
 const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE",
 ];
 
 impl ServerSpan {
-    /// `None` if nothing is traced. `method` is as the client sent it.
+    /// Starts the span; `None` if tracing is off. `method` is the one that the client sent.
     pub(super) fn begin(request: &ServiceRequest, method: &Method) -> Option<Self> {
         if !traces::is_on() {
             return None;
         }
-        let method = METHODS.into_iter().find(|known| *known == method.as_str());
+        let method = METHODS.into_iter().find(|name| *name == method.as_str());
         let route = request.match_pattern();
         let name = method.unwrap_or("HTTP");
         let name = match &route {
             Some(route) => format!("{name} {route}"),
             None => name.to_owned(),
         };
-        let scheme = match is_over_tls(request) {
-            true => "https",
-            false => "http",
+        let scheme = if is_over_tls(request) {
+            "https"
+        } else {
+            "http"
         };
         let attributes = [
             KeyValue::new("http.request.method", method.unwrap_or("_OTHER")),
@@ -58,7 +59,7 @@ impl ServerSpan {
         Some(Self { context })
     }
 
-    /// For the log.
+    /// Returns the trace id, for the access log.
     pub(super) fn trace_id(&self) -> String {
         self.context.span().span_context().trace_id().to_string()
     }
@@ -75,16 +76,16 @@ impl ServerSpan {
     }
 }
 
-/// The headers by which a caller says of what trace its request is.
+/// Headers in which a client sends its trace context.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         let mut values = self.0.get_all(key);
         let value = values.next()?.to_str().ok()?;
-        // Of two, which one counts would be a guess.
-        let is_sane = values.next().is_none() && (key != "traceparent" || is_traceparent(value));
-        is_sane.then_some(value)
+        // Two values are ambiguous: ignore both.
+        let is_valid = values.next().is_none() && (key != "traceparent" || is_traceparent(value));
+        is_valid.then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -92,23 +93,24 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// Whether it has the form of a `traceparent` (W3C Trace Context section 3.2); that no id in it is zero is
-/// checked where it is taken over.
+/// Returns whether a value has the form of a `traceparent` (W3C Trace Context section 3.2). The propagator checks that
+/// no id is zero.
 fn is_traceparent(value: &str) -> bool {
     let bytes = value.as_bytes();
-    let is_in_place = |(at, byte): (usize, &u8)| match at {
+    let is_in_form = |(at, byte): (usize, &u8)| match at {
         2 | 35 | 52 => *byte == b'-',
         _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
     };
-    let Some((known, rest)) = bytes.split_at_checked(55) else {
+    let Some((fields, rest)) = bytes.split_at_checked(55) else {
         return false;
     };
-    let is_whole = match value.starts_with("00") {
-        true => rest.is_empty(),
-        // A later version may have more to say.
-        false => rest.first().is_none_or(|byte| *byte == b'-'),
+    let is_complete = if value.starts_with("00") {
+        rest.is_empty()
+    } else {
+        // A later version may have more fields.
+        rest.first().is_none_or(|byte| *byte == b'-')
     };
-    is_whole && known.iter().enumerate().all(is_in_place)
+    is_complete && fields.iter().enumerate().all(is_in_form)
 }
 
 #[cfg(test)]
@@ -116,9 +118,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_sane_traceparent_is_taken_over() {
+    fn malformed_traceparent_is_ignored() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        for (value, is_sane) in [
+        for (value, is_valid) in [
             (good, true),
             (&format!("{good}-more").replacen("00", "01", 1), true),
             (&format!("{good}-more"), false),
@@ -133,7 +135,7 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(is_traceparent(value), is_sane, "{value}");
+            assert_eq!(is_traceparent(value), is_valid, "{value}");
         }
     }
 }

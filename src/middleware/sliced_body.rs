@@ -1,7 +1,7 @@
-//! Hands a large response to the HTTP library in slices.
+//! Response body that is passed to the HTTP library in slices, if it is large.
 //!
-//! The library copies what a body yields into its write buffer as a whole, and keeps the buffer's memory on
-//! an idle connection. In slices, it never holds more than its limit and one slice of it.
+//! The library copies each chunk of a body into its write buffer, and keeps the buffer's memory on an idle connection.
+//! With slices, the buffer never exceeds its limit by more than one slice.
 
 use std::{
     convert::Infallible,
@@ -15,6 +15,7 @@ use actix_web::{
     web::Bytes,
 };
 
+/// Size of a slice, in bytes.
 const SLICE: usize = 16 * 1024;
 
 struct SlicedBody(Bytes);
@@ -36,7 +37,7 @@ impl MessageBody for SlicedBody {
     }
 }
 
-/// Makes a large body, if it is there as a whole, one that is handed over in slices.
+/// Wraps a large body into one that yields slices, if it is available as a whole.
 pub(super) fn sliced<B: MessageBody + 'static>(
     response: HttpResponse<EitherBody<B>>,
 ) -> HttpResponse<EitherBody<B>> {
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn large_body_comes_in_slices_and_whole() {
+    async fn large_body_is_yielded_completely_in_slices() {
         let text: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
         let body: EitherBody<Bytes> = EitherBody::left(Bytes::from(text.clone()));
         let mut body = sliced(HttpResponse::Ok().message_body(body).unwrap()).into_body();

@@ -1,4 +1,4 @@
-//! `api_keys`: the keys, of each its digest only. A revoked key stays.
+//! Table `api_keys`: API keys, stored as digests. Revoked keys stay in the table.
 
 use diesel::{
     prelude::*,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// A key, without the key.
+/// Row of a key. It does not contain the plain key.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = api_keys)]
 pub struct ApiKey {
@@ -33,15 +33,15 @@ pub struct ApiKey {
     pub created_at: UtcTime,
     pub revoked_at: Option<UtcTime>,
     pub last_used_at: Option<UtcTime>,
-    /// The key whose successor this is.
+    /// Key that was rotated to create this one.
     pub rotated_from: Option<ApiKeyId>,
-    /// The first of the keys that came from one another by rotation. They share their limits.
+    /// Id of the first key of the lineage: the keys created from one another by rotation. They share their limits.
     pub lineage_id: ApiKeyId,
     #[diesel(embed)]
     pub settings: KeySettings,
 }
 
-/// A key, and what of its owner bears on it.
+/// Row of a key, with the part of its owner's account that its status depends on.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = api_keys)]
 pub struct OwnedKey {
@@ -51,33 +51,33 @@ pub struct OwnedKey {
     pub user_active: bool,
 }
 
-/// What has become of a key, as it is shown.
+/// Status of a key. If several apply, the first of `revoked`, `expired` and `disabled` is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyStatus {
-    /// It is good.
+    /// The key is usable.
     Active,
-    /// Its owner has switched it off, or is deactivated.
+    /// The owner has disabled the key, or the owner's account is deactivated.
     Disabled,
-    /// Its time is over.
+    /// The expiry of the key has passed.
     Expired,
-    /// It was revoked, for good.
+    /// The key was revoked permanently.
     Revoked,
 }
 
 impl ApiKey {
     pub fn is_expired(&self, now: UtcTime) -> bool {
-        has_come(self.settings.expires_at, now)
+        is_past(self.settings.expires_at, now)
     }
 }
 
-/// Whether a key's end has: at that very moment it is not good any more.
-pub(super) fn has_come(end: Option<UtcTime>, now: UtcTime) -> bool {
-    end.is_some_and(|end| end <= now)
+/// Returns whether an expiry has passed. At exactly that time the key is expired.
+pub(super) fn is_past(expiry: Option<UtcTime>, now: UtcTime) -> bool {
+    expiry.is_some_and(|expiry| expiry <= now)
 }
 
 impl OwnedKey {
-    /// What cannot be undone comes first.
+    /// Returns the status. States that cannot be undone take precedence.
     pub fn status(&self, now: UtcTime) -> KeyStatus {
         if self.key.revoked_at.is_some() {
             KeyStatus::Revoked
@@ -91,46 +91,50 @@ impl OwnedKey {
     }
 }
 
-/// Stores a key.
+/// Inserts a key.
 pub fn insert(conn: &mut Conn, key: &ApiKey, digest: KeyDigest) -> QueryResult<usize> {
     diesel::insert_into(api_keys::table)
         .values((key, api_keys::digest.eq(digest)))
         .execute(conn)
 }
 
-/// Whose keys are looked at. Any other is not there.
+/// Owners whose keys a query can see. Other keys are treated as not found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// One's own.
+pub enum Ownership {
+    /// The keys of this user.
     Own(UserId),
-    /// An operator's: everybody's.
+    /// The keys of all users, for operators.
     Everybody,
 }
 
-/// The key with this id.
-pub fn find(conn: &mut Conn, reach: Reach, id: ApiKeyId) -> QueryResult<Option<OwnedKey>> {
+/// Returns the key with this id.
+pub fn find(conn: &mut Conn, reach: Ownership, id: ApiKeyId) -> QueryResult<Option<OwnedKey>> {
     let mut found = api_keys::table
         .inner_join(users::table)
         .filter(api_keys::id.eq(id))
         .select(OwnedKey::as_select())
         .into_boxed();
-    if let Reach::Own(owner) = reach {
+    if let Ownership::Own(owner) = reach {
         found = found.filter(api_keys::user_id.eq(owner));
     }
     found.first(conn).optional()
 }
 
-/// The same; nobody else changes it until the transaction ends.
-pub fn find_for_update(conn: &mut Conn, reach: Reach, id: ApiKeyId) -> QueryResult<Option<ApiKey>> {
+/// Returns the key with this id and locks its row until the transaction ends.
+pub fn find_for_update(
+    conn: &mut Conn,
+    reach: Ownership,
+    id: ApiKeyId,
+) -> QueryResult<Option<ApiKey>> {
     let found: QueryResult<ApiKey> = match reach {
-        Reach::Own(owner) => for_update!(
+        Ownership::Own(owner) => for_update!(
             conn,
             api_keys::table
                 .filter(api_keys::id.eq(id).and(api_keys::user_id.eq(owner)))
                 .select(ApiKey::as_select()),
             first
         ),
-        Reach::Everybody => for_update!(
+        Ownership::Everybody => for_update!(
             conn,
             api_keys::table
                 .filter(api_keys::id.eq(id))
@@ -141,7 +145,7 @@ pub fn find_for_update(conn: &mut Conn, reach: Reach, id: ApiKeyId) -> QueryResu
     found.optional()
 }
 
-/// Whether a key has a successor.
+/// Returns whether a key was rotated and so has a successor.
 pub fn is_rotated(conn: &mut Conn, id: ApiKeyId) -> QueryResult<bool> {
     diesel::select(diesel::dsl::exists(
         api_keys::table.filter(api_keys::rotated_from.eq(id)),
@@ -149,17 +153,17 @@ pub fn is_rotated(conn: &mut Conn, id: ApiKeyId) -> QueryResult<bool> {
     .get_result(conn)
 }
 
-/// Which keys a list shows.
+/// Filter of a list of keys.
 #[derive(Debug, Default)]
 pub struct KeyFilter {
     pub user_id: Option<UserId>,
     pub status: Option<KeyStatus>,
     pub environment: Option<Environment>,
-    /// Part of the name, folded.
+    /// Case-folded part of the name.
     pub name_part: Option<String>,
 }
 
-/// Keys, newest first, at most `limit`, those made before `before`.
+/// Returns at most `limit` keys, newest first, that are older than `before`.
 pub fn list(
     conn: &mut Conn,
     filter: &KeyFilter,
@@ -192,7 +196,7 @@ pub fn list(
     if let Some(part) = &filter.name_part {
         keys = keys.filter(api_keys::name_folded.like(contains(part)).escape('\\'));
     }
-    // The same as `OwnedKey::status` says.
+    // Must agree with `OwnedKey::status`.
     let expired = || {
         api_keys::expires_at
             .le(now)
@@ -222,7 +226,7 @@ pub fn list(
     keys.load(conn)
 }
 
-/// Stores the settings of a key.
+/// Replaces the settings of a key.
 pub fn set_settings(
     conn: &mut Conn,
     changes: &mut Changes,
@@ -233,10 +237,10 @@ pub fn set_settings(
         .set(settings)
         .returning(api_keys::digest)
         .get_result(conn)
-        .map(|digest| changes.note_key(digest))
+        .map(|digest| changes.add_key(digest))
 }
 
-/// Revokes a key; `false` if it was revoked already, and keeps its time.
+/// Revokes a key. Returns `false` if it was already revoked; its revocation time then stays.
 pub fn revoke(
     conn: &mut Conn,
     changes: &mut Changes,
@@ -252,13 +256,14 @@ pub fn revoke(
     let is_new = revoked.is_some();
     revoked
         .into_iter()
-        .for_each(|digest| changes.note_key(digest));
+        .for_each(|digest| changes.add_key(digest));
     Ok(is_new)
 }
 
-/// Notes when keys were used, unless a later use is known. The keys come in the order of their ids.
+/// Stores when keys were last used, unless a later use is stored. `uses` must be sorted by id.
 pub fn set_last_used(conn: &mut Conn, uses: &[(ApiKeyId, UtcTime)]) -> QueryResult<()> {
-    // Two who note the same keys lock them in the same order, and not in one that the update chooses.
+    // Locks the rows in the order of their ids. The update alone would lock them in any order, and two
+    // concurrent updates of the same keys could deadlock.
     if let Conn::Postgres(conn) = conn {
         let ids = uses.iter().map(|(id, _)| id);
         api_keys::table

@@ -1,4 +1,4 @@
-//! `audit_log`: what was changed, by whom. Rows are added and read, and nothing else.
+//! Table `audit_log`: security-relevant events with their actors. Rows are only inserted and read.
 
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -14,17 +14,17 @@ use crate::{
     },
 };
 
-// `tt`: a name that is passed on as a `literal` is not seen by the document's derive.
+// `tt` instead of `literal`: utoipa's derive macro does not see a name that is passed on as a `literal`.
 macro_rules! actions {
     ($($(#[$doc:meta])* $action:ident = $name:tt,)+) => {
-        /// What was done.
+        /// Action that an event of the audit log records.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
         pub enum Action {
             $($(#[$doc])* #[serde(rename = $name)] $action,)+
         }
 
         impl Action {
-            /// The name in the database, the same as in JSON.
+            /// Returns the name in the database, which is also the one in JSON.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$action => $name,)+
@@ -36,12 +36,12 @@ macro_rules! actions {
 
 actions! {
     UserSignedUp = "user.signed_up",
-    /// Logging in failed so often that it is refused for a while.
+    /// Login was throttled after too many failures.
     LoginThrottled = "user.login_throttled",
     PasswordChanged = "user.password_changed",
-    /// Every token was ended.
+    /// All access tokens of the user were invalidated.
     LoggedOut = "user.logged_out",
-    /// Another role, activated, or deactivated.
+    /// The role was changed, or the account was activated or deactivated.
     UserUpdated = "user.updated",
     KeyCreated = "api_key.created",
     KeyUpdated = "api_key.updated",
@@ -52,15 +52,15 @@ actions! {
     RoleDeleted = "role.deleted",
 }
 
-/// An event.
+/// Row of an event.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit_log)]
 pub struct AuditRow {
     pub id: EventId,
     pub at: UtcTime,
-    /// Who did it; `None` for the command line, and for those who have not logged in.
+    /// User who did it. `None` for the command line and for unauthenticated callers.
     pub actor_id: Option<UserId>,
-    /// Whose thing it was done to.
+    /// User who owns the target.
     pub owner_id: Option<UserId>,
     pub action: String,
     pub target_type: String,
@@ -70,26 +70,26 @@ pub struct AuditRow {
     pub details: JsonObject,
 }
 
-/// Adds an event.
+/// Inserts an event.
 pub fn insert(conn: &mut Conn, row: &AuditRow) -> QueryResult<usize> {
     diesel::insert_into(audit_log::table)
         .values(row)
         .execute(conn)
 }
 
-/// Which events a list shows.
+/// Filter of a list of events.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
     pub action: Option<&'static str>,
     pub target_id: Option<String>,
     pub actor_id: Option<UserId>,
-    /// The first moment.
+    /// Start of the interval, inclusive.
     pub from: Option<UtcTime>,
-    /// The first moment after.
+    /// End of the interval, exclusive.
     pub to: Option<UtcTime>,
 }
 
-/// Events, newest first, at most `limit`, those recorded before `before`.
+/// Returns at most `limit` events, newest first, that are older than `before`.
 pub fn list(
     conn: &mut Conn,
     filter: &AuditFilter,
@@ -103,26 +103,26 @@ pub fn list(
     events.load(conn)
 }
 
-/// The same of those that a person took part in: what they did, and what was done to their things.
+/// Returns the events of a user like [`list`]: those in which the user is the actor or owns the target.
 pub fn list_of(
     conn: &mut Conn,
-    person: UserId,
+    user: UserId,
     filter: &AuditFilter,
     before: Option<EventId>,
     limit: i64,
 ) -> QueryResult<Vec<AuditRow>> {
-    // Two queries, each with an index of its own. An OR would sort all that either finds.
-    let by_person = of_owner_before!("audit_log.actor_id", "audit_log.id", person, before);
+    // Two queries, each with its own index. One query with OR would sort all matching rows.
+    let as_actor = of_owner_before!("audit_log.actor_id", "audit_log.id", user, before);
     let mut events: Vec<AuditRow> = filtered(filter, limit)
-        .filter(by_person)
+        .filter(as_actor)
         .order((audit_log::actor_id.desc(), audit_log::id.desc()))
         .load(conn)?;
-    let to_person = of_owner_before!("audit_log.owner_id", "audit_log.id", person, before);
-    let done_to: Vec<AuditRow> = filtered(filter, limit)
-        .filter(to_person)
+    let as_owner = of_owner_before!("audit_log.owner_id", "audit_log.id", user, before);
+    let events_as_owner: Vec<AuditRow> = filtered(filter, limit)
+        .filter(as_owner)
         .order((audit_log::owner_id.desc(), audit_log::id.desc()))
         .load(conn)?;
-    events.extend(done_to);
+    events.extend(events_as_owner);
     events.sort_unstable_by_key(|event| std::cmp::Reverse(event.id));
     events.dedup_by_key(|event| event.id);
     events.truncate(usize::try_from(limit).unwrap_or(0));

@@ -1,4 +1,4 @@
-//! `instances`: who may answer from memory. PostgreSQL's alone, as `key_changes` is.
+//! Table `instances`: instances that may hold a lease on their cache. It exists on PostgreSQL only, like `key_changes`.
 
 use std::time::Duration;
 
@@ -14,16 +14,17 @@ use crate::{
     domain::id::InstanceId,
 };
 
-/// Where instances tell what they have forgotten: their id and the revision.
+/// `NOTIFY` channel of acknowledgements. The payload is the id of an instance and a revision.
 pub const ACKS_CHANNEL: &str = "latchkey_acks";
 
-/// An instance, as it says of itself.
+/// Row of an instance, which the instance itself writes.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = instances)]
 pub struct Instance {
     pub id: InstanceId,
-    /// It answers nothing from before this revision. -1 while it does not know one.
+    /// Revision up to which the instance has invalidated all changed keys. -1 until its first acknowledgement.
     pub acked_revision: i64,
+    /// Number of the instance's latest renewal.
     pub renewals: i64,
     lease_micros: i64,
 }
@@ -39,13 +40,13 @@ impl Instance {
         }
     }
 
-    /// How long it trusts its memory after it has begun to renew.
+    /// Duration for which the instance trusts its cache, counted from the start of a renewal.
     pub fn lease(&self) -> Duration {
         Duration::from_micros(u64::try_from(self.lease_micros).unwrap_or(0))
     }
 }
 
-/// All of them.
+/// Returns all instances.
 pub fn list(conn: &mut Conn) -> QueryResult<Vec<Instance>> {
     match conn {
         Conn::Sqlite(_) => Ok(Vec::new()),
@@ -53,9 +54,11 @@ pub fn list(conn: &mut Conn) -> QueryResult<Vec<Instance>> {
     }
 }
 
-/// Says that an instance goes on, and answers what it has acknowledged, as far as the database knows.
-/// Its renewals have ascending numbers, and none twice, also if its row was removed in between: others
-/// tell by them whether it has renewed since they looked. One that comes late is not found.
+/// Stores a renewal of an instance's lease. Returns the revision that the database has as acknowledged by it.
+///
+/// The numbers of an instance's renewals ascend and never repeat, even if its row was removed in between. Other
+/// instances compare them to see whether the instance has renewed since their last look. A renewal that arrives
+/// after a later one fails with `NotFound`.
 pub fn renew(conn: &mut Conn, id: InstanceId, renewals: i64, lease: Duration) -> QueryResult<i64> {
     let Conn::Postgres(conn) = conn else {
         return Ok(-1);
@@ -76,12 +79,12 @@ pub fn renew(conn: &mut Conn, id: InstanceId, renewals: i64, lease: Duration) ->
         .get_result(conn)
 }
 
-/// Stores what an instance has forgotten up to, and tells it.
+/// Stores the revision up to which an instance has invalidated its cache, and notifies the others.
 pub fn acknowledge(conn: &mut Conn, id: InstanceId, revision: i64) -> QueryResult<()> {
     let Conn::Postgres(conn) = conn else {
         return Ok(());
     };
-    // Not worth waiting for the disk: one that is lost is waited for a little longer.
+    // The commit does not wait for the disk. If an acknowledgement is lost, changes only wait a little longer.
     diesel::sql_query(
         "WITH acked AS (UPDATE instances SET acked_revision = $1 WHERE id = $2)
          SELECT set_config('synchronous_commit', 'off', true)",
@@ -92,13 +95,13 @@ pub fn acknowledge(conn: &mut Conn, id: InstanceId, revision: i64) -> QueryResul
     notify(conn, ACKS_CHANNEL, &format!("{id} {revision}"))
 }
 
-/// Reads what [`acknowledge`] tells.
+/// Parses the payload of a notification that [`acknowledge`] or [`leave`] sends.
 pub fn read_acknowledgement(payload: &str) -> Option<(InstanceId, i64)> {
     let (id, revision) = payload.split_once(' ')?;
     Some((InstanceId::parse(id)?, revision.parse().ok()?))
 }
 
-/// Removes one that leaves.
+/// Removes an instance that shuts down, and notifies the others.
 pub fn leave(conn: &mut Conn, id: InstanceId) -> QueryResult<()> {
     let Conn::Postgres(conn) = conn else {
         return Ok(());
@@ -107,7 +110,7 @@ pub fn leave(conn: &mut Conn, id: InstanceId) -> QueryResult<()> {
     notify(conn, ACKS_CHANNEL, &format!("{id} {}", i64::MAX))
 }
 
-/// Removes one that has not gone on since it was seen like this.
+/// Removes an instance, unless it has renewed since its row was read as `seen`.
 pub fn remove_dead(conn: &mut Conn, seen: &Instance) -> QueryResult<()> {
     let Conn::Postgres(conn) = conn else {
         return Ok(());

@@ -1,6 +1,6 @@
-//! `key_changes` and `revision_clock`: what was changed of what verdicts depend on, in its order.
+//! Tables `key_changes` and `revision_clock`: ordered log of the changes that decisions about keys depend on.
 //!
-//! Both are PostgreSQL's alone. One process serves an embedded database, and tells itself.
+//! Both exist on PostgreSQL only. An embedded database is served by one process, which invalidates its own cache.
 
 use diesel::{
     prelude::*,
@@ -15,33 +15,36 @@ use crate::{
     domain::{api_key::KeyDigest, id::UserId},
 };
 
-/// Where it is told of changes, with the revision.
+/// `NOTIFY` channel of changes. The payload is the revision.
 pub const CHANGES_CHANNEL: &str = "latchkey_changes";
 
-/// Revisions that are kept for whoever has not read them yet. Who lacks more forgets everything.
-const KEPT: i64 = 10_000;
+/// Number of revisions whose changes are kept. An instance that is further behind invalidates its whole cache.
+const KEPT_REVISIONS: i64 = 10_000;
 
-/// How long, in milliseconds, a transaction that holds the clock may stand still.
-const MAX_HELD_MILLIS: u64 = 1000;
+/// Maximum time that a transaction may be idle while it holds the lock of the clock, in milliseconds.
+const MAX_IDLE_MILLIS: u64 = 1000;
 
-/// Something that a verdict may depend on.
+/// Row that changed and that decisions about keys depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
+    /// The key with this digest.
     Key(KeyDigest),
-    /// And so all keys of theirs.
+    /// A user, and therefore all keys of that user.
     User(UserId),
 }
 
-/// What a transaction changes of what verdicts depend on. Only what notes itself here can be written.
+/// Changes that a transaction makes to rows that decisions about keys depend on.
+///
+/// The functions that write such rows require it as a parameter and add their changes to it.
 #[derive(Debug, Default)]
 pub struct Changes(Vec<Change>);
 
 impl Changes {
-    pub(super) fn note_key(&mut self, digest: KeyDigest) {
+    pub(super) fn add_key(&mut self, digest: KeyDigest) {
         self.0.push(Change::Key(digest));
     }
 
-    pub(super) fn note_user(&mut self, id: UserId) {
+    pub(super) fn add_user(&mut self, id: UserId) {
         self.0.push(Change::User(id));
     }
 
@@ -50,13 +53,13 @@ impl Changes {
     }
 }
 
-/// A state of the clock.
+/// State of the revision clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = revision_clock)]
 pub struct Revision {
     #[diesel(column_name = revision)]
     pub number: i64,
-    /// Random: tells it from another of the same number, of a history that was lost.
+    /// Random tag. It distinguishes this revision from one with the same number in a history that was lost.
     pub tag: i64,
 }
 
@@ -69,9 +72,10 @@ struct Row {
     user_id: Option<UserId>,
 }
 
-/// Gives the changes of this transaction their revision, and has everybody told when it commits. It
-/// holds the clock until then, so it comes last. A transaction that changed nothing gets the revision
-/// of those before it: what it found may be theirs.
+/// Assigns a revision to the changes of this transaction, stores them, and notifies all instances on commit.
+///
+/// It holds the lock of the clock until the commit, so it must be the last statement of the transaction. Returns the
+/// new revision. A transaction without changes gets the current revision: what it read may depend on earlier changes.
 pub fn publish(conn: &mut Conn, changes: &Changes) -> QueryResult<i64> {
     let Conn::Postgres(conn) = conn else {
         return Ok(0);
@@ -81,12 +85,12 @@ pub fn publish(conn: &mut Conn, changes: &Changes) -> QueryResult<i64> {
             .select(revision_clock::revision)
             .first(conn);
     }
-    // One statement: the clock is held from here to the commit, by a process that may be stopped in
-    // between. Then PostgreSQL ends the transaction.
+    // One statement: the lock of the clock is held from here to the commit. If the process is paused in between,
+    // PostgreSQL aborts the transaction after `MAX_IDLE_MILLIS`.
     let values: Vec<_> = (0..changes.0.len())
-        .map(|place| {
-            let (digest, user_id) = (2 * place + 2, 2 * place + 3);
-            format!("({place}::bigint, ${digest}::bytea, ${user_id}::bytea)")
+        .map(|position| {
+            let (digest, user_id) = (2 * position + 2, 2 * position + 3);
+            format!("({position}::bigint, ${digest}::bytea, ${user_id}::bytea)")
         })
         .collect();
     let values = values.join(", ");
@@ -95,14 +99,14 @@ pub fn publish(conn: &mut Conn, changes: &Changes) -> QueryResult<i64> {
              UPDATE revision_clock SET revision = revision + 1, tag = $1 RETURNING revision, tag
          ), changed AS (
              INSERT INTO key_changes (revision, position, tag, digest, user_id)
-             SELECT clock.revision, place, clock.tag, digest, user_id
-             FROM clock, (VALUES {values}) AS listed (place, digest, user_id)
+             SELECT clock.revision, position, clock.tag, digest, user_id
+             FROM clock, (VALUES {values}) AS listed (position, digest, user_id)
          ), pruned AS (
-             DELETE FROM key_changes WHERE revision <= (SELECT revision FROM clock) - {KEPT}
+             DELETE FROM key_changes WHERE revision <= (SELECT revision FROM clock) - {KEPT_REVISIONS}
          )
          SELECT revision,
              pg_notify('{CHANGES_CHANNEL}', revision::text),
-             set_config('idle_in_transaction_session_timeout', '{MAX_HELD_MILLIS}', true)
+             set_config('idle_in_transaction_session_timeout', '{MAX_IDLE_MILLIS}', true)
          FROM clock"
     ))
     .into_boxed()
@@ -120,14 +124,14 @@ pub fn publish(conn: &mut Conn, changes: &Changes) -> QueryResult<i64> {
     Ok(published.revision)
 }
 
-/// The new state of the clock.
+/// New state of the revision clock.
 #[derive(QueryableByName)]
 struct Published {
     #[diesel(sql_type = BigInt)]
     revision: i64,
 }
 
-/// Has whoever listens told, when the transaction commits.
+/// Sends a notification when the transaction commits.
 pub(super) fn notify(conn: &mut PgConnection, channel: &str, payload: &str) -> QueryResult<()> {
     diesel::sql_query("SELECT pg_notify($1, $2)")
         .bind::<Text, _>(channel)
@@ -136,26 +140,27 @@ pub(super) fn notify(conn: &mut PgConnection, channel: &str, payload: &str) -> Q
         .map(drop)
 }
 
-/// What has happened since a revision.
+/// Changes since a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
-    /// Up to here.
+pub struct ChangesSince {
+    /// Current revision: the last one whose changes are included.
     pub revision: Revision,
-    /// What was changed; `None` if nobody knows it any more.
+    /// The changes. `None` if they are not all available any more, or if the start is not part of this history.
     pub changes: Option<Vec<Change>>,
 }
 
-/// What has happened since this revision; `None` knows of nothing.
-pub fn since(conn: &mut Conn, known: Option<Revision>) -> QueryResult<News> {
+/// Returns the current revision and the changes after `base`. Without `base` it returns the revision alone.
+pub fn changes_since(conn: &mut Conn, base: Option<Revision>) -> QueryResult<ChangesSince> {
     let Conn::Postgres(conn) = conn else {
-        // Who changes something on an embedded database has forgotten it before anybody asks.
-        return Ok(News {
+        // On an embedded database the process invalidates its own cache as part of each change.
+        return Ok(ChangesSince {
             revision: Revision { number: 0, tag: 0 },
-            changes: known.map(|_| Vec::new()),
+            changes: base.map(|_| Vec::new()),
         });
     };
-    // In one statement, and so as of one moment. With what is known itself, to see whether it is.
-    let from = known.map_or(i64::MAX, |known| known.number);
+    // One statement reads everything from the same snapshot. It includes the changes of `base` itself, whose tag
+    // shows whether `base` is part of this history.
+    let from = base.map_or(i64::MAX, |base| base.number);
     let rows: Vec<(Revision, Option<Row>)> = revision_clock::table
         .left_join(key_changes::table.on(key_changes::revision.ge(from)))
         .order((key_changes::revision, key_changes::position))
@@ -163,21 +168,21 @@ pub fn since(conn: &mut Conn, known: Option<Revision>) -> QueryResult<News> {
         .load(conn)?;
     let revision = rows.first().ok_or(diesel::result::Error::NotFound)?.0;
     let rows = rows.into_iter().filter_map(|(_, row)| row);
-    Ok(News {
+    Ok(ChangesSince {
         revision,
-        changes: known.and_then(|known| continued(known, revision, rows)),
+        changes: base.and_then(|base| changes_between(base, revision, rows)),
     })
 }
 
-/// The changes after `known` up to `revision`; `None` if some are missing, or `known` is not one of
-/// theirs.
-fn continued(
-    known: Revision,
+/// Returns the changes after `base` up to `revision`. `None` if some are missing, or if `base` is not part of the
+/// history of `revision`.
+fn changes_between(
+    base: Revision,
     revision: Revision,
     rows: impl Iterator<Item = Row>,
 ) -> Option<Vec<Change>> {
-    // Of the first revision of all there is no row.
-    let mut read = (known.number == 0 || known == revision).then_some(known);
+    // Revision 0 is the initial one and has no row.
+    let mut read = (base.number == 0 || base == revision).then_some(base);
     let mut changes = Vec::new();
     for row in rows {
         let at = Revision {
@@ -185,11 +190,11 @@ fn continued(
             tag: row.tag,
         };
         read = match read {
-            None if at == known => Some(at),
+            None if at == base => Some(at),
             Some(read) if at == read || at.number == read.number + 1 => Some(at),
             _ => return None,
         };
-        if at.number > known.number {
+        if at.number > base.number {
             changes.extend(row.digest.map(Change::Key));
             changes.extend(row.user_id.map(Change::User));
         }
@@ -216,37 +221,33 @@ mod tests {
         }
     }
 
-    /// How many changes are read by who knows this, of a history that ends there and of which these
-    /// rows are left.
-    fn read(known: (i64, i64), end: (i64, i64), left: &[(i64, i64)]) -> Option<usize> {
-        let rows = left
-            .iter()
-            .filter(|row| row.0 >= known.0)
-            .map(|at| row(*at));
-        continued(at(known), at(end), rows).map(|changes| changes.len())
+    /// Returns the number of changes after `base` in a history that ends at `end` and of which the rows `kept` exist.
+    fn read(base: (i64, i64), end: (i64, i64), kept: &[(i64, i64)]) -> Option<usize> {
+        let rows = kept.iter().filter(|row| row.0 >= base.0).map(|at| row(*at));
+        changes_between(at(base), at(end), rows).map(|changes| changes.len())
     }
 
     #[test]
-    fn what_goes_on_is_read_and_anything_else_is_not() {
+    fn changes_are_read_only_from_a_complete_continuation_of_the_same_history() {
         let all = &HISTORY[..];
         let end = HISTORY[3];
-        for (known, expected) in [((0, 0), 4), ((1, 10), 3), ((3, 30), 1), ((4, 40), 0)] {
-            assert_eq!(read(known, end, all), Some(expected), "{known:?}");
+        for (base, expected) in [((0, 0), 4), ((1, 10), 3), ((3, 30), 1), ((4, 40), 0)] {
+            assert_eq!(read(base, end, all), Some(expected), "{base:?}");
         }
-        // Of a history that was lost.
-        for known in [(1, 11), (3, 31), (4, 41), (5, 50)] {
-            assert_eq!(read(known, end, all), None, "{known:?}");
+        // Revisions of a history that was lost.
+        for base in [(1, 11), (3, 31), (4, 41), (5, 50)] {
+            assert_eq!(read(base, end, all), None, "{base:?}");
         }
-        // No longer kept.
-        for known in [(0, 0), (1, 10), (2, 20)] {
-            assert_eq!(read(known, end, &HISTORY[2..]), None, "{known:?}");
+        // Revisions after which some changes are no longer kept.
+        for base in [(0, 0), (1, 10), (2, 20)] {
+            assert_eq!(read(base, end, &HISTORY[2..]), None, "{base:?}");
         }
         assert_eq!(
             read((1, 10), end, &[HISTORY[0], HISTORY[1], HISTORY[3]]),
             None
         );
         assert_eq!(read((1, 10), end, &HISTORY[..3]), None);
-        // Nothing has happened since, and nothing is kept.
+        // No changes since, and none are kept.
         assert_eq!(read(end, end, &[]), Some(0));
     }
 }

@@ -1,8 +1,8 @@
-//! What of a row of `api_keys`, and of its owner's, a verdict depends on.
+//! Columns of `api_keys` and `users` that the decision about a key depends on.
 
 use diesel::prelude::*;
 
-use super::{api_key::has_come, key_limits::KeyLimits};
+use super::{api_key::is_past, key_limits::KeyLimits};
 use crate::{
     db::{
         Conn,
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What of a key bears on the decision whether it is good, and what whoever lets it in is told of it.
+/// Data of a key that the decision depends on, or that is returned to the caller of a verification.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = api_keys)]
 pub struct KeyFacts {
@@ -39,10 +39,10 @@ pub struct KeyFacts {
 
 impl KeyFacts {
     pub fn is_expired(&self, now: UtcTime) -> bool {
-        has_come(self.expires_at, now)
+        is_past(self.expires_at, now)
     }
 
-    /// The bytes that it takes besides itself.
+    /// Returns the number of bytes on the heap that this value owns.
     pub fn heap_bytes(&self) -> usize {
         self.name.as_ref().map_or(0, String::capacity)
             + self.scopes.0.capacity()
@@ -50,7 +50,7 @@ impl KeyFacts {
     }
 }
 
-/// The key with this digest, whoever's it is.
+/// Returns the key with this digest, of any owner.
 pub fn find_by_digest(conn: &mut Conn, digest: KeyDigest) -> QueryResult<Option<KeyFacts>> {
     api_keys::table
         .inner_join(users::table)

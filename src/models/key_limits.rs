@@ -1,4 +1,4 @@
-//! How much a key may be used, as `api_keys` has it.
+//! Limits of a key, as stored in `api_keys`.
 
 use diesel::prelude::*;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
@@ -8,7 +8,7 @@ use crate::{
     domain::limit::{Period, Quota, RateLimit},
 };
 
-/// A rate limit and a quota, either of which may be missing.
+/// Rate limit and quota of a key. Either may be missing.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset,
 )]
@@ -22,7 +22,7 @@ pub struct KeyLimits {
 
 impl KeyLimits {
     pub fn new(rate_limit: Option<RateLimit>, quota: Option<Quota>) -> Self {
-        // At most 2^53.
+        // Limits are at most 2^53.
         let signed = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
         Self {
             rate_limit: rate_limit.map(|rate| signed(rate.limit())),
@@ -32,7 +32,7 @@ impl KeyLimits {
         }
     }
 
-    // The table's checks let nothing in that these would not read.
+    // The CHECK constraints of the table admit no value that these two cannot parse.
 
     pub fn rate_limit(&self) -> Option<RateLimit> {
         let window = u32::try_from(self.rate_window_seconds?).ok()?;
@@ -44,7 +44,7 @@ impl KeyLimits {
     }
 }
 
-/// As the API shows them.
+/// Serializes the limits in the form that the API shows.
 impl Serialize for KeyLimits {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut members = serializer.serialize_map(Some(2))?;

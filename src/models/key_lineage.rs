@@ -1,4 +1,4 @@
-//! Lineages: the keys that came from one another by rotation. They share their limits.
+//! Lineages: keys created from one another by rotation. They share their limits.
 
 use diesel::prelude::*;
 
@@ -8,14 +8,15 @@ use crate::{
     domain::id::{ApiKeyId, UserId},
 };
 
-/// A key, and the other ones of its lineage that are not revoked.
+/// A key and the other keys of its lineage that are not revoked.
 #[derive(Debug)]
 pub struct Lineage {
     pub key: ApiKey,
     pub siblings: Vec<ApiKey>,
 }
 
-/// Somebody's key with its lineage; nobody else changes it, or adds to it, until the transaction ends.
+/// Returns a key of this owner with its lineage. Locks the lineage until the transaction ends: no other transaction
+/// changes its keys or adds one.
 pub fn find_for_update(
     conn: &mut Conn,
     owner: UserId,
@@ -29,16 +30,17 @@ pub fn find_for_update(
     let Some(lineage) = lineage else {
         return Ok(None);
     };
-    // In the order of their ids, as whoever else holds several. The first key is among them, which holds
-    // up whoever adds to the lineage; what was added before is seen by the second statement.
+    // Rows are locked in the order of their ids, as everywhere else: this prevents deadlocks. The first key of the
+    // lineage is always locked, which blocks transactions that add a key. The second statement sees the keys that
+    // were added before the first one got that lock.
     let lock = |conn: &mut Conn| -> QueryResult<Vec<ApiKey>> {
-        let is_held = api_keys::revoked_at
+        let is_locked = api_keys::revoked_at
             .is_null()
             .or(api_keys::id.eq_any([id, lineage]));
         for_update!(
             conn,
             api_keys::table
-                .filter(api_keys::lineage_id.eq(lineage).and(is_held))
+                .filter(api_keys::lineage_id.eq(lineage).and(is_locked))
                 .order(api_keys::id)
                 .select(ApiKey::as_select()),
             load
@@ -46,9 +48,9 @@ pub fn find_for_update(
     };
     lock(conn)?;
     let mut keys = lock(conn)?;
-    let place = keys.iter().position(|key| key.id == id);
-    Ok(place.map(|place| {
-        let key = keys.remove(place);
+    let position = keys.iter().position(|key| key.id == id);
+    Ok(position.map(|position| {
+        let key = keys.remove(position);
         keys.retain(|sibling| sibling.revoked_at.is_none());
         Lineage {
             key,

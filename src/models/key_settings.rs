@@ -1,4 +1,4 @@
-//! What an owner chooses of a key and may change later.
+//! Settings of a key that its owner chooses and can change later.
 
 use diesel::prelude::*;
 use serde::Serialize;
@@ -19,13 +19,14 @@ use crate::{
     },
 };
 
-/// How large metadata may be, in bytes of JSON without blanks.
+/// Maximum size of metadata, in bytes of JSON without whitespace.
 const MAX_METADATA_BYTES: usize = 4096;
-/// How many objects and lists may stand one in another. What holds metadata, such as an event of the
-/// audit log, is read again by a parser that takes no more than 127.
+/// Maximum depth of nested objects and arrays in metadata.
+///
+/// Documents that contain metadata, such as events of the audit log, are parsed by a parser with a limit of 127.
 const MAX_METADATA_DEPTH: usize = 32;
 
-/// Metadata with these members, unless that is too much.
+/// Returns metadata with these members. The error says which limit they exceed.
 pub fn metadata(members: Map<String, Value>) -> Result<JsonObject, &'static str> {
     if members
         .values()
@@ -34,9 +35,10 @@ pub fn metadata(members: Map<String, Value>) -> Result<JsonObject, &'static str>
         return Err("must be at most 32 levels deep");
     }
     let object = JsonObject::from(members);
-    match object.size() <= MAX_METADATA_BYTES {
-        true => Ok(object),
-        false => Err("must be at most 4096 bytes of JSON"),
+    if object.size() <= MAX_METADATA_BYTES {
+        Ok(object)
+    } else {
+        Err("must be at most 4096 bytes of JSON")
     }
 }
 
@@ -48,28 +50,28 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// The columns that a change may touch. In JSON they are what the audit log tells of.
+/// Columns that the owner can change. In JSON they are the form in which the audit log records a change.
 #[derive(
     Debug, Clone, PartialEq, Eq, Serialize, Queryable, Selectable, Insertable, AsChangeset,
 )]
 #[diesel(table_name = api_keys, treat_none_as_null = true)]
 pub struct KeySettings {
     pub name: Option<String>,
-    /// The name as it is searched for.
+    /// Case-folded name, for search.
     #[serde(skip)]
     name_folded: Option<String>,
     pub enabled: bool,
     pub scopes: Scopes,
     pub expires_at: Option<UtcTime>,
     pub ip_allowlist: Networks,
-    /// Those of the whole lineage: a change of one is a change of all.
+    /// Limits of the whole lineage: a change applies to all of its keys.
     #[diesel(embed)]
     #[serde(flatten)]
     pub limits: KeyLimits,
     pub metadata: JsonObject,
 }
 
-/// What a person chooses of a new key.
+/// Settings that a user chooses for a new key.
 #[derive(Debug, Default)]
 pub struct NewKeySettings {
     pub name: Option<String>,
@@ -95,7 +97,7 @@ impl From<NewKeySettings> for KeySettings {
     }
 }
 
-/// A checked merge patch of the settings (RFC 7396). What is cleared has its default again.
+/// Validated merge patch of the settings (RFC 7396). A cleared setting gets its default.
 #[derive(Debug, Clone, Default)]
 pub struct KeyPatch {
     pub name: Patch<String>,
@@ -109,8 +111,8 @@ pub struct KeyPatch {
 }
 
 impl KeyPatch {
-    /// Returns whether it disables the key and does nothing else.
-    pub fn only_disables(&self) -> bool {
+    /// Returns whether the patch disables the key and changes nothing else.
+    pub fn is_only_disabling(&self) -> bool {
         matches!(
             self,
             Self {
@@ -127,14 +129,14 @@ impl KeyPatch {
     }
 }
 
-/// A checked patch of a rate limit. A member that is left out stays, if there is one.
+/// Validated patch of a rate limit. A missing member keeps its value, if the key has a rate limit.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimitPatch {
     pub limit: Option<u64>,
     pub window_seconds: Option<u32>,
 }
 
-/// The same of a quota.
+/// Validated patch of a quota. A missing member keeps its value, if the key has a quota.
 #[derive(Debug, Clone, Copy)]
 pub struct QuotaPatch {
     pub limit: Option<u64>,
@@ -142,7 +144,7 @@ pub struct QuotaPatch {
 }
 
 impl RateLimitPatch {
-    /// The rate limit as it is afterwards, or what would do.
+    /// Returns the patched rate limit. Fails if a required member is missing.
     pub fn apply(&self, before: Option<RateLimit>) -> Result<RateLimit, FieldError> {
         let limit = self.limit.or(before.map(|rate| rate.limit()));
         let limit = limit.ok_or_else(|| missing("/rate_limit/limit"))?;
@@ -156,7 +158,7 @@ impl RateLimitPatch {
 }
 
 impl QuotaPatch {
-    /// The quota as it is afterwards, or what would do.
+    /// Returns the patched quota. Fails if a required member is missing.
     pub fn apply(&self, before: Option<Quota>) -> Result<Quota, FieldError> {
         let limit = self.limit.or(before.map(|quota| quota.limit()));
         let period = self.period.or(before.map(|quota| quota.period()));
@@ -167,15 +169,15 @@ impl QuotaPatch {
     }
 }
 
-/// What is patched has no such member yet.
+/// Returns the error about a member that the patch omits and the key does not have.
 fn missing(pointer: &str) -> FieldError {
     FieldError::of(pointer, "is required")
 }
 
 impl KeyPatch {
-    /// The settings as they are afterwards, or what would do.
+    /// Returns the patched settings. The error names the invalid field and what it must be.
     pub fn apply(self, before: &KeySettings) -> Result<KeySettings, FieldError> {
-        let broken = |remedy| FieldError::of("/metadata", remedy);
+        let invalid_metadata = |remedy| FieldError::of("/metadata", remedy);
         let rate_limit = before.limits.rate_limit();
         let rate_limit = match self.rate_limit {
             Patch::Keep => rate_limit,
@@ -193,10 +195,11 @@ impl KeyPatch {
             Patch::Clear => JsonObject::default(),
             Patch::Set(patch) => {
                 let stored = before.metadata.members();
-                let mut members =
-                    stored.map_err(|_| broken("is stored in a broken form; clear it first"))?;
+                let mut members = stored.map_err(|_| {
+                    invalid_metadata("is stored in an invalid form; set it to null first")
+                })?;
                 merge_patch::merge(&mut members, patch);
-                metadata(members).map_err(broken)?
+                metadata(members).map_err(invalid_metadata)?
             }
         };
         let name = optional(self.name, &before.name);

@@ -1,4 +1,4 @@
-//! Rows and the queries on them, a file per table. They know SQL and no HTTP.
+//! Rows and queries, one file per table. This module knows SQL but no HTTP.
 
 pub mod api_key;
 pub mod audit_log;
@@ -16,9 +16,10 @@ pub mod write_probe;
 
 use crate::db::Conn;
 
-/// Those rows of one owner that were made before another, as bounds of the index over both columns.
-/// Ordered by these columns, no other index will do: PostgreSQL would rather walk all rows by their
-/// ids where it takes the owner's for many, however far back they are.
+/// Condition on the rows of one owner that are older than a given id, as bounds of the index over both columns.
+///
+/// A query with this condition must be ordered by both columns, so that no other index fits. Otherwise PostgreSQL
+/// walks the index of ids over all rows if it estimates that the owner has many, however far back they are.
 macro_rules! of_owner_before {
     ($owner_column:literal, $id_column:literal, $owner:expr, $before:expr) => {
         diesel::dsl::sql::<diesel::sql_types::Bool>(concat!($owner_column, " >= "))
@@ -32,22 +33,25 @@ macro_rules! of_owner_before {
 }
 use of_owner_before;
 
-/// So many rows of so many parameters each, as `VALUES` takes them.
+/// Returns the placeholders of a `VALUES` list with this number of rows and columns.
 fn parameters(conn: &Conn, rows: usize, columns: usize) -> String {
-    // SQLite would look each name up among all those before it.
+    // SQLite compares each named parameter with all those before it, which takes quadratic time.
     let is_sqlite = matches!(conn, Conn::Sqlite(_));
-    let parameter = |number: usize| match is_sqlite {
-        true => "?".to_owned(),
-        false => format!("${}", number + 1),
+    let placeholder = |number: usize| {
+        if is_sqlite {
+            "?".to_owned()
+        } else {
+            format!("${}", number + 1)
+        }
     };
     let row = |row: usize| {
-        let of_row = (row * columns..(row + 1) * columns).map(parameter);
-        format!("({})", of_row.collect::<Vec<_>>().join(", "))
+        let placeholders = (row * columns..(row + 1) * columns).map(placeholder);
+        format!("({})", placeholders.collect::<Vec<_>>().join(", "))
     };
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
-/// A `LIKE` pattern, with `\` as its escape, for texts that have `part` in them.
+/// Returns a `LIKE` pattern that matches texts with `part` in them. Its escape character is `\`.
 fn contains(part: &str) -> String {
     let mut pattern = String::from("%");
     for character in part.chars() {

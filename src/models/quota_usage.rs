@@ -1,4 +1,4 @@
-//! `quota_usage`: what is taken of the quotas of keys, by all instances together.
+//! Table `quota_usage`: units of quotas that all instances together have reserved.
 
 use diesel::{
     prelude::*,
@@ -14,11 +14,11 @@ use crate::{
     },
 };
 
-/// Periods of a lineage that are kept, those that began last. An instance whose clock is behind may
-/// still ask for one before the last.
+/// Number of a lineage's most recent periods that are kept. An instance whose clock is behind may still reserve units
+/// of an earlier period than the last.
 const KEPT_PERIODS: i64 = 4;
 
-/// A period of a lineage's quota.
+/// Period of a lineage's quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QuotaPeriod {
     pub lineage_id: ApiKeyId,
@@ -26,19 +26,19 @@ pub struct QuotaPeriod {
     pub start: UtcTime,
 }
 
-/// Who wants units of a quota, and how many.
+/// Number of units of a quota that an instance wants to reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
-    /// With fewer than this nobody is served.
+    /// Smallest number of units that serves any waiting request. With fewer, none are reserved.
     pub minimum: u64,
-    /// All that is asked for now.
+    /// Units that waiting requests need now.
     pub waiting: u64,
-    /// What will be asked for soon. It gets no more than a part of what is left.
+    /// Units that will be needed soon. At most 1/[`PREFETCH_FRACTION`] of the remaining units are reserved for it.
     pub prefetch: u64,
 }
 
 impl Demand {
-    /// What it gets where so much is left.
+    /// Returns the number of units to reserve if `left` units remain.
     pub fn of(&self, left: u64) -> u64 {
         if left < self.minimum {
             return 0;
@@ -48,7 +48,7 @@ impl Demand {
     }
 }
 
-/// What was taken, and what is left after that.
+/// Number of units that were reserved, and that remain afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reserved {
     pub units: u64,
@@ -66,7 +66,7 @@ macro_rules! row {
     }};
 }
 
-/// Takes what is wanted, or as much of it as there is.
+/// Reserves the units of a demand, or as many of them as remain.
 pub fn reserve(
     conn: &mut Conn,
     period: QuotaPeriod,
@@ -77,7 +77,8 @@ pub fn reserve(
     if demand.waiting == 0 && demand.prefetch == 0 {
         return Ok(reserved(0, limit, used(conn, period)?.unwrap_or(0)));
     }
-    // So much must be left for the whole demand to be met. In one statement: nobody can come between.
+    // Units that must remain for the whole demand to be met. One statement checks and takes them, so no other
+    // transaction can interfere.
     let all = demand.waiting.saturating_add(demand.prefetch);
     let enough = demand
         .waiting
@@ -87,8 +88,8 @@ pub fn reserve(
     {
         return Ok(reserved(all, limit, used));
     }
-    // Others may take in between, so that less is left than it was; never more of their own than there
-    // is, so this ends.
+    // Other transactions may take units between the two statements; then this tries again. They never take more
+    // than remain, so this ends.
     loop {
         let used = match used(conn, period)? {
             Some(used) => used,
@@ -109,10 +110,10 @@ fn reserved(units: u64, limit: u64, used: u64) -> Reserved {
     Reserved { units, left }
 }
 
-/// Gives back units that were not spent.
+/// Returns unspent units to the quota.
 pub fn give_back(conn: &mut Conn, period: QuotaPeriod, units: u64) -> QueryResult<()> {
     let units = signed(units);
-    // Less than that is there only if somebody has changed it by hand.
+    // The row has fewer used units only if it was edited manually.
     diesel::update(row!(period))
         .filter(quota_usage::used.ge(units))
         .set(quota_usage::used.eq(quota_usage::used - units))
@@ -120,15 +121,20 @@ pub fn give_back(conn: &mut Conn, period: QuotaPeriod, units: u64) -> QueryResul
         .map(drop)
 }
 
-/// Takes units if at most so many are taken before, and answers how many are after.
-fn take(conn: &mut Conn, period: QuotaPeriod, units: u64, before: u64) -> QueryResult<Option<u64>> {
-    let taken: Option<i64> = diesel::update(row!(period))
-        .filter(quota_usage::used.le(signed(before)))
+/// Takes units if at most `max_used` are used. Returns the number of used units afterwards, or `None` if it took none.
+fn take(
+    conn: &mut Conn,
+    period: QuotaPeriod,
+    units: u64,
+    max_used: u64,
+) -> QueryResult<Option<u64>> {
+    let used: Option<i64> = diesel::update(row!(period))
+        .filter(quota_usage::used.le(signed(max_used)))
         .set(quota_usage::used.eq(quota_usage::used + signed(units)))
         .returning(quota_usage::used)
         .get_result(conn)
         .optional()?;
-    Ok(taken.map(unsigned))
+    Ok(used.map(unsigned))
 }
 
 fn used(conn: &mut Conn, period: QuotaPeriod) -> QueryResult<Option<u64>> {
@@ -139,7 +145,7 @@ fn used(conn: &mut Conn, period: QuotaPeriod) -> QueryResult<Option<u64>> {
     Ok(used.map(unsigned))
 }
 
-/// Begins a period, unless somebody has, and answers what is used of it then at the minimum.
+/// Inserts the row of a period unless it exists, and deletes the oldest ones. Returns a lower bound of the used units.
 fn open(conn: &mut Conn, period: QuotaPeriod) -> QueryResult<u64> {
     let kept: Vec<UtcTime> = quota_usage::table
         .filter(quota_usage::lineage_id.eq(period.lineage_id))
@@ -151,7 +157,7 @@ fn open(conn: &mut Conn, period: QuotaPeriod) -> QueryResult<u64> {
     let oldest = kept.last().filter(|_| kept.len() as i64 == KEPT_PERIODS);
     if let Some(oldest) = oldest {
         if period.start < *oldest {
-            // Nobody knows any more what was used of it.
+            // The row of that period was deleted, so its used units are unknown. All count as used.
             return Ok(u64::MAX);
         }
         diesel::delete(quota_usage::table)
@@ -171,7 +177,7 @@ fn open(conn: &mut Conn, period: QuotaPeriod) -> QueryResult<u64> {
     Ok(0)
 }
 
-/// Limits are at most 2^53, and so is what is taken of them.
+/// Converts units to the type of the column. Limits are at most 2^53, and so are the units taken of them.
 fn signed(units: u64) -> i64 {
     i64::try_from(units).unwrap_or(i64::MAX)
 }
@@ -188,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_demand_gets_all_that_waits_or_what_is_left_and_never_more_than_that(
+        fn demand_gets_all_waiting_units_or_the_remaining_ones_and_never_more(
             minimum in 1_u64..100, more in 0_u64..1000, prefetch in 0_u64..1_000_000, left in 0_u64..2000,
         ) {
             let waiting = minimum + more;

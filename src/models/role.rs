@@ -1,4 +1,4 @@
-//! `roles`: named sets of permissions. `admin` and `member` are built in.
+//! Table `roles`: named sets of permissions. `admin` and `member` are built in.
 
 use diesel::prelude::*;
 
@@ -13,12 +13,12 @@ use crate::{
     },
 };
 
-/// May everything.
+/// Name of the role that has every permission.
 pub const ADMIN: &str = "admin";
-/// The role of whoever signs up: nothing beyond their own things.
+/// Name of the role of new accounts. It allows access to the user's own resources only.
 pub const MEMBER: &str = "member";
 
-/// A role.
+/// Row of a role.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 #[diesel(table_name = roles)]
 pub struct Role {
@@ -29,7 +29,7 @@ pub struct Role {
 }
 
 impl Role {
-    /// What whoever has it may do.
+    /// Returns what the role permits.
     pub fn authority(&self) -> Authority {
         Authority {
             is_admin: self.name == ADMIN,
@@ -37,24 +37,24 @@ impl Role {
         }
     }
 
-    /// The same of a role that may not be there: then nothing.
+    /// Returns what a role permits: nothing if there is no such role.
     pub(super) fn authority_of(role: Option<Self>) -> Authority {
         role.map(|role| role.authority()).unwrap_or_default()
     }
 }
 
-/// Until the transaction ends nobody else changes roles, or who has them: the rules about them look at
-/// several rows.
-pub fn hold(conn: &mut Conn) -> QueryResult<()> {
-    let held: QueryResult<RoleId> = for_update!(
+/// Locks all changes of roles, and of the roles of users, until the transaction ends. The rules about roles concern
+/// several rows, so locking single rows is not enough.
+pub fn lock(conn: &mut Conn) -> QueryResult<()> {
+    let locked: QueryResult<RoleId> = for_update!(
         conn,
         roles::table.filter(roles::name.eq(ADMIN)).select(roles::id),
         first
     );
-    held.map(drop)
+    locked.map(drop)
 }
 
-/// The role of this name.
+/// Returns the role with this name.
 pub fn find(conn: &mut Conn, name: &str) -> QueryResult<Option<Role>> {
     roles::table
         .filter(roles::name.eq(name))
@@ -62,12 +62,12 @@ pub fn find(conn: &mut Conn, name: &str) -> QueryResult<Option<Role>> {
         .optional()
 }
 
-/// What the role of this name lets its holders do: nothing if there is none.
+/// Returns what the role with this name permits: nothing if there is no such role.
 pub fn authority(conn: &mut Conn, name: &str) -> QueryResult<Authority> {
     find(conn, name).map(Role::authority_of)
 }
 
-/// Roles, newest first, at most `limit`, those made before `before`.
+/// Returns at most `limit` roles, newest first, that are older than `before`.
 pub fn list(conn: &mut Conn, before: Option<RoleId>, limit: i64) -> QueryResult<Vec<Role>> {
     let mut list = roles::table
         .order(roles::id.desc())
@@ -79,7 +79,7 @@ pub fn list(conn: &mut Conn, before: Option<RoleId>, limit: i64) -> QueryResult<
     list.load(conn)
 }
 
-/// Adds a role, under a name that is free.
+/// Inserts a role. Its name must not be in use.
 pub fn insert(conn: &mut Conn, role: &Role) -> QueryResult<usize> {
     diesel::insert_into(roles::table)
         .values((
@@ -91,7 +91,7 @@ pub fn insert(conn: &mut Conn, role: &Role) -> QueryResult<usize> {
         .execute(conn)
 }
 
-/// Gives a role other permissions.
+/// Replaces the permissions of a role.
 pub fn set_permissions(
     conn: &mut Conn,
     id: RoleId,
@@ -102,12 +102,12 @@ pub fn set_permissions(
         .execute(conn)
 }
 
-/// Removes a role.
+/// Deletes a role.
 pub fn delete(conn: &mut Conn, id: RoleId) -> QueryResult<usize> {
     diesel::delete(roles::table.find(id)).execute(conn)
 }
 
-/// Whether anybody has the role of this name.
+/// Returns whether any user has the role with this name.
 pub fn is_in_use(conn: &mut Conn, name: &str) -> QueryResult<bool> {
     diesel::select(diesel::dsl::exists(
         users::table.filter(users::role.eq(name)),
@@ -115,7 +115,7 @@ pub fn is_in_use(conn: &mut Conn, name: &str) -> QueryResult<bool> {
     .get_result(conn)
 }
 
-/// Whether anybody besides this user is an admin who can log in.
+/// Returns whether a user other than this one is an active admin.
 pub fn has_another_admin(conn: &mut Conn, user: UserId) -> QueryResult<bool> {
     let others = users::table
         .filter(users::role.eq(ADMIN))

@@ -1,4 +1,4 @@
-//! `users`: the accounts.
+//! Table `users`: accounts.
 
 use diesel::prelude::*;
 
@@ -16,7 +16,7 @@ use crate::{
     domain::{clock::UtcTime, email::EmailKey, id::UserId, permission::Authority},
 };
 
-/// An account.
+/// Row of an account.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = users)]
 pub struct User {
@@ -27,18 +27,18 @@ pub struct User {
     pub role: String,
     pub session_version: i64,
     pub created_at: UtcTime,
-    /// Whether tokens and keys of this account work.
+    /// False if the account is deactivated. Its tokens and keys are then rejected.
     pub active: bool,
 }
 
 impl User {
-    /// Whether this is an admin who can log in.
+    /// Returns whether this is an admin who can log in.
     pub fn is_active_admin(&self) -> bool {
         self.active && self.role == ADMIN
     }
 }
 
-/// Adds an account; `false` if the address has one.
+/// Inserts an account. Returns `false` if the email address already has one.
 pub fn insert(conn: &mut Conn, user: &User) -> QueryResult<bool> {
     diesel::insert_into(users::table)
         .values(user)
@@ -47,12 +47,12 @@ pub fn insert(conn: &mut Conn, user: &User) -> QueryResult<bool> {
         .map(|inserted| inserted.is_some())
 }
 
-/// The account with this id.
+/// Returns the account with this id.
 pub fn find(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
     users::table.find(id).first(conn).optional()
 }
 
-/// The account with this id, and what its role lets it do: nothing if there is no such role.
+/// Returns the account with this id and what its role permits: nothing if there is no such role.
 pub fn find_with_authority(conn: &mut Conn, id: UserId) -> QueryResult<Option<(User, Authority)>> {
     let found: Option<(User, Option<Role>)> = users::table
         .left_join(roles::table.on(roles::name.eq(users::role)))
@@ -63,13 +63,13 @@ pub fn find_with_authority(conn: &mut Conn, id: UserId) -> QueryResult<Option<(U
     Ok(found.map(|(user, role)| (user, Role::authority_of(role))))
 }
 
-/// The account with this id; nobody else changes it until the transaction ends.
+/// Returns the account with this id and locks its row until the transaction ends.
 pub fn find_for_update(conn: &mut Conn, id: UserId) -> QueryResult<Option<User>> {
     let found: QueryResult<User> = for_update!(conn, users::table.find(id), first);
     found.optional()
 }
 
-/// What is to change of an account.
+/// Change of an account by an operator.
 #[derive(Debug, Clone, Default)]
 pub struct UserChange {
     pub role: Option<String>,
@@ -77,22 +77,22 @@ pub struct UserChange {
 }
 
 impl UserChange {
-    /// Returns whether it locks the account and does nothing else.
+    /// Returns whether the change deactivates the account and does nothing else.
     pub fn only_deactivates(&self) -> bool {
         self.role.is_none() && self.active == Some(false)
     }
 }
 
-/// Which accounts a list shows.
+/// Filter of a list of accounts.
 #[derive(Debug, Default)]
 pub struct UserFilter {
     pub role: Option<String>,
     pub active: Option<bool>,
-    /// Part of the address, folded.
+    /// Case-folded part of the email address.
     pub email_part: Option<String>,
 }
 
-/// Accounts, newest first, at most `limit`, those made before `before`.
+/// Returns at most `limit` accounts, newest first, that are older than `before`.
 pub fn list(
     conn: &mut Conn,
     filter: &UserFilter,
@@ -118,16 +118,16 @@ pub fn list(
     list.load(conn)
 }
 
-/// Stores an account's role and whether it is active.
-pub fn set_standing(conn: &mut Conn, changes: &mut Changes, user: &User) -> QueryResult<()> {
+/// Stores the role of an account and whether it is active.
+pub fn set_role_and_active(conn: &mut Conn, changes: &mut Changes, user: &User) -> QueryResult<()> {
     diesel::update(users::table.find(user.id))
         .set((users::role.eq(&user.role), users::active.eq(user.active)))
         .execute(conn)?;
-    changes.note_user(user.id);
+    changes.add_user(user.id);
     Ok(())
 }
 
-/// The account of this address.
+/// Returns the account with this email address.
 pub fn find_by_email(conn: &mut Conn, email: &EmailKey) -> QueryResult<Option<User>> {
     users::table
         .filter(users::email_key.eq(email))
@@ -135,7 +135,8 @@ pub fn find_by_email(conn: &mut Conn, email: &EmailKey) -> QueryResult<Option<Us
         .optional()
 }
 
-/// Sets the password and ends every session, unless they were ended since `version`.
+/// Sets the password and invalidates every access token. Returns `false`, and changes nothing, if tokens were
+/// invalidated since `version` was read.
 pub fn set_password(
     conn: &mut Conn,
     id: UserId,
@@ -152,7 +153,7 @@ pub fn set_password(
         .map(|updated| updated == 1)
 }
 
-/// Stores another hash of the same password, unless the password was changed since.
+/// Replaces the hash by another one of the same password, unless the password was changed meanwhile.
 pub fn renew_hash(
     conn: &mut Conn,
     id: UserId,
@@ -165,7 +166,7 @@ pub fn renew_hash(
         .execute(conn)
 }
 
-/// Ends every session.
+/// Invalidates every access token of an account.
 pub fn end_sessions(conn: &mut Conn, id: UserId) -> QueryResult<usize> {
     diesel::update(users::table.find(id))
         .set(users::session_version.eq(users::session_version + 1))

@@ -1,4 +1,4 @@
-//! A change that leaves nothing behind, to see whether changes can be made.
+//! Probe that checks whether the database accepts writes, and leaves nothing behind.
 
 use diesel::prelude::*;
 
@@ -7,8 +7,10 @@ use crate::{
     domain::{clock::UtcTime, id::InstanceId},
 };
 
-/// Adds a row that nobody else knows and removes it again. Belongs into a transaction, whose commit then writes to
-/// the disk, waits for nobody's lock, and fails where nothing may be changed.
+/// Inserts a row with an unused id and deletes it again.
+///
+/// Call it in a transaction. The commit then writes to the disk and waits for no lock of others. It fails where the
+/// database is read-only.
 pub fn write(conn: &mut Conn, id: InstanceId, now: UtcTime) -> QueryResult<()> {
     let row = (
         usage_writers::id.eq(id),

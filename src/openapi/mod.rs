@@ -1,5 +1,5 @@
-//! The OpenAPI document: its head, the ways to authenticate, and what follows from the form of an
-//! operation, declared here once.
+//! Builds the OpenAPI document: general information, security schemes, and the parameters, headers and errors that
+//! follow from the form of an operation.
 
 mod shared_errors;
 
@@ -31,36 +31,36 @@ use crate::{
         title = "latchkey",
         description = "API key management.\n\n\
             1. **Sign up**, then press *Authorize* and log in under `user_token`: e-mail address and password, nothing else.\n\
-            2. **Create an API key** and copy `api_key` from the answer, and its `id`. The example makes a key \
+            2. **Create an API key** and copy `api_key` and `id` from the response. The example creates a key \
             that may read orders, from this machine and one subnet, for 30 days.\n\
-            3. Press *Authorize* again, paste it under `api_key`, and **call the protected endpoint**.\n\
-            4. **Rotate the key**: the example gives the old one a day of grace, in which both are good.\n\
+            3. Press *Authorize* again, paste the key under `api_key`, and **call the protected endpoint**.\n\
+            4. **Rotate the key**: in the example, the old key remains valid for a grace period of one day.\n\
             5. **Change** the new key, or **revoke** it, and call again.\n\
-            6. See in the **audit log** what you did.\n\n\
+            6. Read your actions in the **audit log**.\n\n\
             Back ends **verify** their clients' keys with a key of their own that has the scope `keys:verify`, \
-            which an admin gives; gateways ask at `/forward-auth`.\n\n\
-            What stands under **operators** needs a role that allows it. The first admin is made on the \
+            which only an admin can grant. Gateways call `/forward-auth`.\n\n\
+            Operations under **operators** require a role with the permission. Appoint the first admin on the \
             command line: `latchkey admin grant EMAIL`.\n\n\
             Errors are `application/problem+json` (RFC 9457); `code` is stable and machine-readable.",
     ),
     tags(
         (name = "accounts", description = "Sign up, log in, log out"),
-        (name = "API keys", description = "Your own keys"),
-        (name = "using a key", description = "What callers of a protected API do"),
-        (name = "audit log", description = "What was changed, by whom"),
-        (name = "operators", description = "Everybody's accounts and keys, and roles: for those whose role allows it"),
+        (name = "API keys", description = "Your own API keys"),
+        (name = "using a key", description = "Calls that present or verify an API key"),
+        (name = "audit log", description = "Changes, and who made them"),
+        (name = "operators", description = "Accounts and keys of all users, and roles; requires permissions"),
         (name = "health", description = "For load balancers and supervisors"),
     ),
     paths(forward_auth::forward_auth),
     components(schemas(Problem, FieldError, Granularity)),
 )]
-struct Head;
+struct BaseDocument;
 
-/// The whole document.
+/// Returns the OpenAPI document.
 pub fn document() -> OpenApi {
     let (_, mut document) = App::new()
         .into_utoipa_app()
-        .openapi(Head::openapi())
+        .openapi(BaseDocument::openapi())
         .configure(routes::table)
         .split_for_parts();
     let components = document.components.get_or_insert_default();
@@ -78,7 +78,7 @@ pub fn document() -> OpenApi {
             responses.for_each(add_request_id);
         }
         if let Some(put) = &mut item.put {
-            // What is put need not be there.
+            // PUT creates what does not exist.
             put.responses.responses.remove("404");
         }
     }
@@ -92,11 +92,11 @@ pub fn document() -> OpenApi {
 
 fn add_security_schemes(components: &mut Components) {
     let login = Flow::Password(Password::new("/auth/login", Scopes::new()));
-    let user_token = OAuth2::with_description([login], "A person's token, from POST /auth/login");
-    let key = ApiKeyValue::with_description("x-api-key", "A key from POST /api-keys");
+    let user_token = OAuth2::with_description([login], "User token from POST /auth/login");
+    let key = ApiKeyValue::with_description("x-api-key", "API key from POST /api-keys");
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("The same key, as many SDKs send it"))
+        .description(Some("API key in `Authorization`, as many SDKs send it"))
         .build();
     components.add_security_scheme("user_token", SecurityScheme::OAuth2(user_token));
     components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(key)));
@@ -115,7 +115,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     .flatten()
 }
 
-/// The same with any other method that the document knows, each under a name of its own.
+/// Adds the operation under every other method that the document can describe, each with an operation id of its own.
 fn add_every_method(item: &mut PathItem) {
     let Some(get) = item.get.clone() else { return };
     let with = |method: &str| {
@@ -130,19 +130,20 @@ fn add_every_method(item: &mut PathItem) {
     item.delete = with("delete");
 }
 
-/// What leads from one page of a list to the next.
+/// Documents the `Link` header, which refers to the next page of a list.
 fn add_link_to_next_page(operation: &mut Operation) {
     let parameters = operation.parameters.as_deref().unwrap_or_default();
     let is_cursor = |p: &RefOr<Parameter>| matches!(p, RefOr::T(p) if p.name == "cursor");
     let page = operation.responses.responses.get_mut("200");
     if let (true, Some(RefOr::T(page))) = (parameters.iter().any(is_cursor), page) {
-        let description = "`<…>; rel=\"next\"`, if there is a next page (RFC 8288)";
+        let description =
+            "Reference to the next page, if there is one: `<…>; rel=\"next\"` (RFC 8288)";
         page.headers
             .insert("Link".to_owned(), text_header(description).into());
     }
 }
 
-/// What the answers have that a key is let in for.
+/// Documents the limit headers of an operation that requires an API key.
 fn add_limits(operation: &mut Operation) {
     let responses = &mut operation.responses.responses;
     let is_limited = matches!(responses.get("429"), Some(RefOr::Ref(limit)) if limit.ref_location.ends_with("/LimitReached"));
@@ -151,19 +152,19 @@ fn add_limits(operation: &mut Operation) {
     }
 }
 
-/// How it stands with the limits of the key.
+/// Documents the headers that show the status of the key's limits.
 fn add_limit_headers(response: &mut RefOr<Response>) {
     let RefOr::T(response) = response else { return };
     for (name, description) in [
         (
             "RateLimit-Policy",
-            "If the key has limits: `\"key\";q=100;w=60, \"quota\";q=1000;w=86400`, so many in so many seconds \
-             (draft-ietf-httpapi-ratelimit-headers)",
+            "Limits of the key, if it has any: `\"key\";q=100;w=60, \"quota\";q=1000;w=86400`. `q` is the limit, `w` \
+             the window in seconds (draft-ietf-httpapi-ratelimit-headers)",
         ),
         (
             "RateLimit",
-            "How it stands with them: `\"key\";r=73;t=12, \"quota\";r=5;t=3600`, so many are left, and all are there \
-             again after so many seconds; after a 429, as many as were asked for",
+            "Status of the limits: `\"key\";r=73;t=12, \"quota\";r=5;t=3600`. `r` is what remains, `t` the seconds \
+             until the whole limit is available again; with a 429, until the requested cost is",
         ),
     ] {
         let header = text_header(description).into();
@@ -171,10 +172,10 @@ fn add_limit_headers(response: &mut RefOr<Response>) {
     }
 }
 
-/// What every answer has.
+/// Documents the header that every response has.
 fn add_request_id(response: &mut RefOr<Response>) {
     if let RefOr::T(response) = response {
-        let description = "The request's own, if it sent a sane one";
+        let description = "Id of the request: the client's if it has 1 to 128 visible ASCII characters, else a new one";
         let header = text_header(description).into();
         response.headers.insert("X-Request-Id".to_owned(), header);
     }

@@ -1,4 +1,4 @@
-//! The errors that follow from the form of an operation.
+//! Error responses that follow from the form of an operation.
 
 use utoipa::{
     ToSchema as _,
@@ -11,12 +11,12 @@ use utoipa::{
 use super::text_header;
 use crate::domain::error::Problem;
 
-/// An error that several operations have.
+/// Error response that several operations have.
 struct SharedError {
     name: &'static str,
     status: &'static str,
     description: &'static str,
-    /// The header that comes with it, and what it says.
+    /// Name and description of the header that the response has.
     header: Option<(&'static str, &'static str)>,
 }
 
@@ -27,7 +27,10 @@ impl SharedError {
                 "WWW-Authenticate",
                 "How to authenticate (RFC 9110 section 11.6.1)",
             )),
-            b"429" | b"503" => Some(("Retry-After", "Whole seconds to wait")),
+            b"429" | b"503" => Some((
+                "Retry-After",
+                "Time to wait before the next attempt, in whole seconds",
+            )),
             _ => None,
         };
         Self {
@@ -59,17 +62,17 @@ const SHARED: [SharedError; 17] = [
     SharedError::new(
         "InvalidToken",
         "401",
-        "`missing_credentials`, `invalid_token`: log in again",
+        "`missing_credentials`; `invalid_token`: log in again",
     ),
     SharedError::new(
         "InvalidApiKey",
         "401",
-        "`missing_credentials`, `invalid_api_key`: unknown, malformed, revoked, expired and disabled keys answer the same",
+        "`missing_credentials`; `invalid_api_key`: the same for unknown, malformed, revoked, expired and disabled keys",
     ),
     SharedError::new(
         "InvalidCredentials",
         "401",
-        "`invalid_credentials`: the address or the password is wrong",
+        "`invalid_credentials`: the e-mail address or the password is wrong",
     ),
     SharedError::new(
         "InvalidTokenOrPassword",
@@ -80,53 +83,58 @@ const SHARED: [SharedError; 17] = [
     SharedError::new(
         "KeyNotAllowed",
         "403",
-        "`ip_not_allowed`: not from this address; `insufficient_scope`: `missing_scopes` says what the key lacks",
+        "`ip_not_allowed`: the key may not be used from this IP address; `insufficient_scope`: the key lacks \
+         `missing_scopes`",
     ),
     SharedError::new(
         "NotFound",
         "404",
-        "`not_found`: not there, or somebody else's",
+        "`not_found`: the resource does not exist, or belongs to another account",
     ),
     SharedError::new(
         "EmailTaken",
         "409",
-        "`email_taken`: the address has an account",
+        "`email_taken`: the e-mail address already has an account",
     ),
     SharedError::new(
         "Conflict",
         "409",
-        "`conflict`: what it is now stands against it; `detail` says what",
+        "`conflict`: the present state of the resource does not permit the change; `detail` gives the reason",
     ),
     SharedError::new(
         "RequestTimeout",
         "408",
-        "`request_timeout`: the body did not come in time",
+        "`request_timeout`: the request body did not arrive in time",
     ),
     SharedError::new(
         "PayloadTooLarge",
         "413",
-        "`payload_too_large`: more than 64 KiB, unless the service is set otherwise",
+        "`payload_too_large`: the request body is larger than the limit, 64 KiB unless configured otherwise",
     ),
     SharedError::new("UnsupportedMediaType", "415", "`unsupported_media_type`"),
     SharedError::new(
         "ValidationFailed",
         "422",
-        "`validation_failed`: `errors` says what is wrong, and where",
+        "`validation_failed`: `errors` lists the invalid fields, with what would be accepted",
     ),
-    SharedError::new("TooManyAttempts", "429", "`too_many_attempts`: wait"),
+    SharedError::new(
+        "TooManyAttempts",
+        "429",
+        "`too_many_attempts`: wait as long as `Retry-After` says",
+    ),
     SharedError::new(
         "LimitReached",
         "429",
-        "`rate_limited`: the key was used too often lately; `quota_exceeded`: it was used as often as it may in this period",
+        "`rate_limited`: the rate limit of the key is exhausted; `quota_exceeded`: the quota of the key is used up",
     ),
     SharedError::new(
         "Unavailable",
         "503",
-        "`unavailable`: the database is out of reach, or the server saturated",
+        "`unavailable`: the database is out of reach, or the server is saturated",
     ),
 ];
 
-/// Declares them, for operations to refer to.
+/// Declares the shared errors as components, to which operations refer.
 pub(super) fn declare(components: &mut Components) {
     for error in &SHARED {
         let response = error.response().into();
@@ -134,11 +142,11 @@ pub(super) fn declare(components: &mut Components) {
     }
 }
 
-/// What can go wrong with any operation of this form.
+/// Adds references to the errors that an operation of this form can have.
 pub(super) fn add(path: &str, operation: &mut Operation) {
     let parameters = operation.parameters.as_deref().unwrap_or_default();
-    let has = |place| {
-        let inline = |p: &RefOr<Parameter>| matches!(p, RefOr::T(p) if p.parameter_in == place);
+    let has = |location| {
+        let inline = |p: &RefOr<Parameter>| matches!(p, RefOr::T(p) if p.parameter_in == location);
         parameters.iter().any(inline)
     };
     let security = serde_json::to_string(&operation.security).unwrap_or_default();

@@ -1,13 +1,16 @@
--- Counts attempts at passwords that fail, of an account and of a client address. Before this text stands
--- what `now` is, in milliseconds.
+-- Counts failed login attempts of an account and of a client address. The text in front of this script defines
+-- `now`, in milliseconds.
 --
--- KEYS: the subjects, each a set of attempts by their times: `u…` is under way, and `f…` has failed. ARGV:
--- the step (`ask`, `begin`, `fail`, `forgive`); what tells this attempt from others; the window, in ms; how
--- many may fail of each subject.
--- Answers which subject has failed too often, and for how many ms; 0 if none has; -1 if as many are under
--- way as may still fail.
+-- KEYS: the subjects. Each is a sorted set of attempts by time: `u…` is in progress, `f…` has failed.
+-- ARGV[1]: the step: `ask`, `begin`, `fail` or `forgive`.
+-- ARGV[2]: the id of the attempt.
+-- ARGV[3]: the window, in ms.
+-- ARGV[4] and following: the number of failures allowed for each subject.
+-- Returns the number of the subject that is throttled, and for how many ms; 0 if none is; -1 if as many attempts are
+-- in progress as may still fail.
 local step, id, window = ARGV[1], ARGV[2], tonumber(ARGV[3])
--- An attempt takes less. One that is under way for longer was not brought to its end, and counts.
+-- Longest time in progress, in ms. An attempt takes less; one that is in progress for longer was abandoned, and
+-- counts as failed.
 local longest = 30000
 
 local answer = {0, 0}
@@ -16,7 +19,7 @@ for place, key in ipairs(KEYS) do
     if step == 'fail' or step == 'forgive' then
         redis.call('ZREM', key, 'u' .. id)
         if step == 'fail' then
-            -- Also if it began without being counted here.
+            -- A failure counts even if its begin was not recorded here.
             redis.call('ZADD', key, now, 'f' .. id)
             redis.call('PEXPIRE', key, window)
         end

@@ -9,11 +9,11 @@ use super::{Redis, Unreachable};
 pub(crate) struct LoginSubject {
     /// The Redis key.
     pub name: String,
-    /// Failures that it may have within the window.
+    /// Number of failures allowed within the window.
     pub limit: usize,
 }
 
-/// Result of a step.
+/// Result of a step: whether a login attempt may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoginPermit {
     Granted,
@@ -22,7 +22,7 @@ pub(crate) enum LoginPermit {
         subject: usize,
         wait: Duration,
     },
-    /// As many attempts are in progress as may still fail.
+    /// Too many attempts are in progress: if all failed, the limit would be reached.
     TooManyInProgress,
 }
 
@@ -32,7 +32,9 @@ pub(crate) enum LoginStep {
     /// Only reads whether an attempt may begin.
     Ask,
     Begin,
+    /// Ends the attempt as a failure.
     Fail,
+    /// Ends the attempt without counting it.
     Forgive,
 }
 
@@ -48,7 +50,7 @@ impl LoginStep {
 }
 
 impl Redis {
-    /// Records a step of the attempt `id` for both of its subjects. Failures count for `window`.
+    /// Records a step of the attempt `id` for both of its subjects. A failure counts for the time `window`.
     pub(crate) async fn login_step(
         &self,
         step: LoginStep,

@@ -1,4 +1,5 @@
-//! The connection to Redis or Valkey, where instances count together. No other module uses a Redis client.
+//! Connection to Redis or Valkey, which holds the counters that all instances share. No other module uses a Redis
+//! client.
 
 mod login_attempts;
 mod tokens;
@@ -27,28 +28,28 @@ pub(crate) use self::{
 use crate::{config::RedisUrl, telemetry::traces};
 
 /// Deadline of each command. When one misses it, Redis counts as unreachable for all requests until it
-/// responds to a probe. It is shorter than the time that requests wait for tokens, so that they learn of it.
+/// responds to a probe. It is shorter than the time that requests wait for tokens, so that they notice the failure.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(40);
 /// Deadline for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// First and longest pause between attempts to connect. The pause doubles each time, so that a Redis that
-/// comes and goes is left alone for longer.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-const LAST_RETRY: Duration = Duration::from_secs(4);
+/// First and longest pause between attempts to connect. The pause doubles each time, so that an unstable Redis gets
+/// fewer attempts.
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(4);
 /// Age from which a connection counts as stable: its loss resets the pause.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// Interval between probes of a connection. Proxies and firewalls drop idle connections.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Commands in flight and waiting to be sent, at most.
-const PIPELINE: usize = 1024;
+/// Maximum number of commands in flight and waiting to be sent.
+const MAX_PIPELINED_COMMANDS: usize = 1024;
 
-/// Prefix of the scripts: the time of Redis, since the clock of an instance may be wrong.
-const NOW: &str = "local time = redis.call('TIME')
+/// Text in front of the scripts. It defines `now` by the clock of Redis, since the clock of an instance may be wrong.
+const TIME_PREAMBLE: &str = "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 ";
-const TAKE: &str = include_str!("take.lua");
-const ATTEMPT: &str = include_str!("attempt.lua");
+const TAKE_SCRIPT: &str = include_str!("take.lua");
+const LOGIN_SCRIPT: &str = include_str!("attempt.lua");
 
 /// Counters that all instances share. Clones share the connection.
 #[derive(Clone)]
@@ -73,9 +74,9 @@ struct Shared {
 
 #[derive(Clone)]
 enum ConnectionState {
-    /// The first attempt has not ended.
+    /// The first attempt to connect has not ended.
     Connecting,
-    /// With the number of the connection, which tells it from earlier ones.
+    /// Connected, with the number of the connection, which distinguishes it from earlier ones.
     Up(u64, MultiplexedConnection),
     Unreachable(Arc<str>),
 }
@@ -83,7 +84,7 @@ enum ConnectionState {
 /// Error raised when the URL cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot be read; give redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS, with user name \
+    "is not a valid URL; set redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS, with user name \
      and password percent-encoded"
 )]
 pub struct InvalidRedisUrl;
@@ -95,13 +96,13 @@ pub(crate) struct Unreachable;
 impl Redis {
     /// Prepares a connection. [`Redis::keep`] connects.
     pub fn new(url: &RedisUrl) -> Result<Self, InvalidRedisUrl> {
-        // What the error says may be a part of the URL, and that a secret.
+        // The error is dropped: it may quote a part of the URL, which may contain the password.
         let client = Client::open(url.expose()).map_err(|_| InvalidRedisUrl)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 client,
-                take_script: Script::new(&[NOW, TAKE].concat()),
-                login_script: Script::new(&[NOW, ATTEMPT].concat()),
+                take_script: Script::new(&[TIME_PREAMBLE, TAKE_SCRIPT].concat()),
+                login_script: Script::new(&[TIME_PREAMBLE, LOGIN_SCRIPT].concat()),
                 connection: watch::Sender::new(ConnectionState::Connecting),
                 is_unreachable: AtomicBool::new(false),
                 number: AtomicU64::new(0),
@@ -126,7 +127,7 @@ impl Redis {
         self.shared.allotments.load(Ordering::Relaxed)
     }
 
-    /// Returns whether a command has a chance of a response.
+    /// Returns false while Redis counts as unreachable, from a failed command to the next successful connection.
     pub(crate) fn is_reachable(&self) -> bool {
         !self.shared.is_unreachable.load(Ordering::Relaxed)
     }
@@ -136,32 +137,36 @@ impl Redis {
         self.shared.number.load(Ordering::Relaxed)
     }
 
+    /// Runs a script in a span of its own. Returns also the number of the connection that was used.
     async fn invoke<T: redis::FromRedisValue>(
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<(T, u64), Unreachable> {
         let system = || KeyValue::new("db.system.name", "redis");
-        traces::within(SpanKind::Client, "redis", system, self.ask(script)).await
+        traces::in_span(SpanKind::Client, "redis", system, self.send(script)).await
     }
 
-    async fn ask<T: redis::FromRedisValue>(
+    async fn send<T: redis::FromRedisValue>(
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<(T, u64), Unreachable> {
         let mut number = None;
-        let answer = timeout(RESPONSE_TIMEOUT, async {
-            let mut link = self.shared.connection.subscribe();
-            let known = |link: &ConnectionState| !matches!(link, ConnectionState::Connecting);
-            let link = link.wait_for(known).await.map_err(|_| None)?.clone();
-            let ConnectionState::Up(this, mut connection) = link else {
+        let response = timeout(RESPONSE_TIMEOUT, async {
+            let mut state = self.shared.connection.subscribe();
+            let is_decided =
+                |state: &ConnectionState| !matches!(state, ConnectionState::Connecting);
+            let state = state.wait_for(is_decided).await.map_err(|_| None)?.clone();
+            let ConnectionState::Up(current_number, mut connection) = state else {
                 return Err(None);
             };
-            number = Some(this);
-            let answer = script.invoke_async(&mut connection).await;
-            answer.map(|answer| (answer, this)).map_err(Some)
+            number = Some(current_number);
+            let response = script.invoke_async(&mut connection).await;
+            response
+                .map(|response| (response, current_number))
+                .map_err(Some)
         });
-        let cause = match answer.await {
-            Ok(Ok(answer)) => return Ok(answer),
+        let cause = match response.await {
+            Ok(Ok(response)) => return Ok(response),
             Ok(Err(None)) => return Err(Unreachable),
             Ok(Err(Some(error))) => error.to_string(),
             Err(_) => format!("no response within {RESPONSE_TIMEOUT:?}"),
@@ -176,7 +181,7 @@ impl Redis {
     /// Connects, and connects again after each loss. Never returns.
     pub(crate) async fn keep(&self) {
         let mut is_logged = false;
-        let mut pause = FIRST_RETRY;
+        let mut pause = FIRST_RETRY_PAUSE;
         loop {
             let cause = match self.shared.connect().await {
                 Ok(connection) => {
@@ -188,8 +193,8 @@ impl Redis {
                     let since = Instant::now();
                     let cause = self.shared.use_until_lost(connection).await;
                     if since.elapsed() >= STABLE_AFTER {
-                        pause = FIRST_RETRY;
-                        // Perhaps only the connection was lost, and not Redis.
+                        pause = FIRST_RETRY_PAUSE;
+                        // Reconnect at once: Redis itself may be fine, and only the connection lost.
                         tracing::debug!(cause = &*cause, "connection to Redis lost");
                         continue;
                     }
@@ -209,7 +214,7 @@ impl Redis {
                 );
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LAST_RETRY);
+            pause = (pause * 2).min(LONGEST_RETRY_PAUSE);
         }
     }
 }
@@ -220,7 +225,7 @@ impl Shared {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(CONNECT_TIMEOUT))
-            .set_pipeline_buffer_size(PIPELINE);
+            .set_pipeline_buffer_size(MAX_PIPELINED_COMMANDS);
         let connect = async {
             let client = &self.client;
             let connection = client.get_multiplexed_async_connection_with_config(&config);
@@ -241,16 +246,17 @@ impl Shared {
     /// Shares a connection until it is lost. Returns the cause.
     async fn use_until_lost(&self, mut connection: MultiplexedConnection) -> Arc<str> {
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-        let used = connection.clone();
+        let shared_connection = connection.clone();
         self.connection
-            .send_replace(ConnectionState::Up(number, used));
+            .send_replace(ConnectionState::Up(number, shared_connection));
         self.is_unreachable.store(false, Ordering::Relaxed);
-        let mut link = self.connection.subscribe();
+        let mut state = self.connection.subscribe();
         loop {
-            let away = |link: &ConnectionState| matches!(link, ConnectionState::Unreachable(_));
-            let lost = timeout(PROBE_INTERVAL, link.wait_for(away)).await;
-            if let Ok(Ok(link)) = lost
-                && let ConnectionState::Unreachable(cause) = &*link
+            let is_unreachable =
+                |state: &ConnectionState| matches!(state, ConnectionState::Unreachable(_));
+            let lost = timeout(PROBE_INTERVAL, state.wait_for(is_unreachable)).await;
+            if let Ok(Ok(state)) = lost
+                && let ConnectionState::Unreachable(cause) = &*state
             {
                 return cause.clone();
             }
@@ -269,23 +275,23 @@ impl Shared {
 
     /// Marks a connection as lost.
     fn lose(&self, number: u64, cause: String) {
-        self.connection.send_if_modified(|link| {
-            let is_it = matches!(link, ConnectionState::Up(current, _) if *current == number);
-            if is_it {
+        self.connection.send_if_modified(|state| {
+            let is_current = matches!(state, ConnectionState::Up(current, _) if *current == number);
+            if is_current {
                 self.is_unreachable.store(true, Ordering::Relaxed);
-                *link = ConnectionState::Unreachable(cause.into());
+                *state = ConnectionState::Unreachable(cause.into());
             }
-            is_it
+            is_current
         });
     }
 }
 
-/// Writes a key, within the deadline. A read would not find out replicas, or a server without free memory.
+/// Writes a key, within the deadline. A read would not detect a read-only replica or a server without free memory.
 async fn probe(connection: &mut MultiplexedConnection) -> Result<(), String> {
     let mut probe = redis::cmd("SET");
     probe.arg("latchkey:probe").arg(1).arg("PX").arg(1000);
     match timeout(RESPONSE_TIMEOUT, probe.exec_async(connection)).await {
-        Ok(answered) => answered.map_err(|error| error.to_string()),
+        Ok(response) => response.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no response within {RESPONSE_TIMEOUT:?}")),
     }
 }

@@ -1,25 +1,33 @@
--- Takes units of a rate limit that instances share: the bucket of `bucket.rs`, which says how it counts,
--- and what instances have in hand. Before this text stands what `now` is, in milliseconds.
+-- Takes tokens of a rate limit that instances share: the bucket of `bucket.rs`, which explains the arithmetic,
+-- and the prefetched tokens of all instances. The text in front of this script defines `now`, in milliseconds.
 --
--- What an instance takes ahead it may spend until its lease ends. Such units must not leak out of the
--- bucket before they are spent: then the bucket and the hands together would hold more than the limit. So
--- the bucket never leaks below what may be in somebody's hand. Leases are counted by rounds, each as long
--- as a lease: what was taken in one may be in hand until the end of the next.
+-- An instance may spend prefetched tokens until their lifetime ends. They must not leak out of the bucket before
+-- they are spent: the bucket and the prefetched tokens together would then exceed the limit. So the bucket never
+-- leaks below the number of tokens that instances may still hold (`held`). Time is divided into rounds, each as long
+-- as a lifetime: tokens taken in one round may be held until the end of the next.
 --
--- KEYS[1]: the bucket. ARGV: the limit; its window, in ms; the least that serves anybody; what is waited
--- for; what is wanted ahead, of which no more is given than a part of what is left (ARGV[6]); a lease, in
--- ms; what the bucket holds at the least if it is not there; what was taken without it; 1 if it holds so
--- much at the least though it is there: what others have told since it was lost may be less.
--- Answers what was taken, what the bucket holds then, and what has leaked of the next unit.
+-- KEYS[1]: the bucket.
+-- ARGV[1]: the limit.
+-- ARGV[2]: its window, in ms.
+-- ARGV[3]: the minimum; fewer tokens serve no waiting request.
+-- ARGV[4]: the tokens that all waiting requests need.
+-- ARGV[5]: the tokens to prefetch.
+-- ARGV[6]: the divisor of what is left that bounds prefetching: 16 allows 1/16.
+-- ARGV[7]: the lifetime of prefetched tokens, in ms (`lease` below).
+-- ARGV[8]: the floor: a lower bound of the contents of a bucket that does not exist.
+-- ARGV[9]: the tokens that were spent without Redis and not reported yet.
+-- ARGV[10]: 1 if the floor also applies to an existing bucket. Redis may have lost the bucket, and what other
+-- instances have reported since may be less.
+-- Returns the tokens taken, the contents of the bucket afterwards, and the leaked part of the next token.
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local least, waiting, ahead = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local part, lease = tonumber(ARGV[6]), tonumber(ARGV[7])
 local used, leaked, at = math.min(tonumber(ARGV[8]), limit), 0, now
 local round, held, held_before = math.floor(now / lease), 0, 0
--- The limit that was in force when it was last asked: until now the bucket has leaked by that.
+-- The limit at the last call: the bucket has leaked at its rate until now.
 local old_limit, old_window = limit, window
 
--- What cannot be read is not there: somebody may have written something else.
+-- A value that cannot be parsed counts as missing: another program may have written it.
 local stored = redis.pcall('GET', KEYS[1])
 local numbers = {}
 for number in string.gmatch(type(stored) == 'string' and stored or '', '%S+') do
@@ -29,12 +37,13 @@ local is_there = #numbers == 8
 if is_there then
     used, leaked, at, round, held, held_before, old_limit, old_window = unpack(numbers)
     if old_window ~= window then
-        -- The rounds were others.
+        -- Rounds had another length.
         round, held, held_before = math.floor(now / lease), held + held_before, 0
     end
 end
 
--- No quotient is rounded before it is whole: the remainder, which is exact, is taken off first.
+-- Removes the tokens that leak in `elapsed` ms, down to `floor`. Every division is exact: the remainder, which is
+-- exact, is subtracted first.
 local function leak(elapsed, floor)
     if elapsed <= 0 then
         return
@@ -67,12 +76,12 @@ if round_now == round + 1 then
 elseif round_now > round + 1 then
     held, held_before = 0, 0
 elseif round_now < round then
-    -- The clock went back: what is in hand counts from now.
+    -- The clock was set back: held tokens count from now.
     held, held_before = held + held_before, 0
 end
 
 if old_window ~= window then
-    -- The parts of a unit were others.
+    -- `leaked` had another denominator.
     leaked = 0
 end
 local floor = tonumber(ARGV[8])
@@ -87,12 +96,12 @@ if limit - used >= least then
 end
 used = used + taken
 if taken > 0 then
-    -- Whoever waits for the least spends it now.
+    -- The minimum is not held: the request that waits for it spends it now.
     held = held + taken - least
 end
 
 local text = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f',
     used, leaked, now, round_now, held, held_before, limit, window)
--- Until it is empty, whatever is in hand.
+-- The key expires when the bucket is certainly empty, held tokens included.
 redis.call('SET', KEYS[1], text, 'PX', string.format('%.0f', window + 3 * lease))
 return {taken, used, leaked}

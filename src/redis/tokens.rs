@@ -9,19 +9,19 @@ use crate::domain::limit::{PREFETCH_FRACTION, RateLimit};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TokenRequest {
     pub limit: RateLimit,
-    /// Fewer tokens than this serve no waiting request: then none are taken.
+    /// Smallest number of tokens that serves a waiting request. If fewer are left, none are taken.
     pub minimum: u64,
-    /// Tokens that all waiting requests need.
+    /// Number of tokens that all waiting requests need.
     pub waiting: u64,
-    /// Tokens that will be needed soon.
+    /// Number of tokens to prefetch. Redis grants at most 1/16 of what is left ([`PREFETCH_FRACTION`]).
     pub prefetch: u64,
-    /// How long the tokens may be spent.
+    /// Time for which prefetched tokens may be spent.
     pub lifetime: Duration,
     /// Lower bound of the bucket's contents, applied if Redis has lost the bucket.
     pub floor: u64,
     /// Applies `floor` also to an existing bucket: Redis may have lost it and counted for other instances since.
     pub raises: bool,
-    /// Tokens that this instance spent while Redis was unreachable.
+    /// Number of tokens that this instance spent while Redis was unreachable.
     pub unreported: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `/auth`: accounts and user tokens.
+//! Handlers of `/auth`: accounts and user tokens.
 
 use actix_web::{
     HttpResponse, get,
@@ -17,12 +17,12 @@ use crate::{
 
 /// Sign up
 ///
-/// Makes an account. There is one per e-mail address, whatever its case or Unicode form.
+/// Creates an account. Each e-mail address can have one account; letter case and Unicode form do not count.
 #[utoipa::path(
     tag = "accounts",
     request_body = Signup,
     responses(
-        (status = 201, description = "The account", body = Account),
+        (status = 201, description = "The new account", body = Account),
         problems::PermissionDenied,
         problems::EmailTaken,
         problems::TooManyAttempts,
@@ -42,9 +42,10 @@ pub(crate) async fn sign_up(
 
 /// Log in
 ///
-/// Exchanges a password for a token, which goes into `Authorization: Bearer …`. Takes JSON, or the
-/// OAuth 2 password form. After 10 failures for one account within 15 minutes, or 100 from one client
-/// address, it answers 429, with the right password too.
+/// Exchanges an e-mail address and a password for a user token. Send the token as `Authorization: Bearer …`.
+///
+/// Accepts JSON or the OAuth 2 password form. After 10 failed logins for one account within 15 minutes, or 100
+/// from one client address, responds 429 `too_many_attempts`, also to the correct password.
 #[utoipa::path(
     tag = "accounts",
     request_body(content(
@@ -53,7 +54,7 @@ pub(crate) async fn sign_up(
     )),
     responses(
         (
-            status = 200, description = "The token", body = Token,
+            status = 200, description = "The user token", body = Token,
             headers(("Cache-Control" = String, description = "`no-store`")),
         ),
         problems::InvalidCredentials,
@@ -81,9 +82,9 @@ pub(crate) async fn log_in(
         .json(Token::new(&issued.token, issued.expires_in_seconds)))
 }
 
-/// Who am I
+/// Get your account
 ///
-/// The account of the token.
+/// Returns the account that the user token belongs to.
 #[utoipa::path(
     tag = "accounts",
     security(("user_token" = [])),
@@ -96,13 +97,14 @@ pub(crate) async fn me(CurrentUser(caller): CurrentUser) -> HttpResponse {
 
 /// Change the password
 ///
-/// Every token that was issued before stops working. Wrong current passwords count as failed logins.
+/// Invalidates every token of the account that was issued before. A wrong current password counts as a failed
+/// login.
 #[utoipa::path(
     tag = "accounts",
     security(("user_token" = [])),
     request_body = PasswordChange,
     responses(
-        (status = 204, description = "Done"),
+        (status = 204, description = "The password was changed"),
         problems::InvalidTokenOrPassword,
         problems::TooManyAttempts,
     ),
@@ -120,11 +122,11 @@ pub(crate) async fn change_password(
 
 /// Log out
 ///
-/// Every token of this account that was issued before stops working.
+/// Invalidates every token of the account that was issued before.
 #[utoipa::path(
     tag = "accounts",
     security(("user_token" = [])),
-    responses((status = 204, description = "Done")),
+    responses((status = 204, description = "The tokens were invalidated")),
 )]
 #[post("/auth/logout")]
 pub(crate) async fn log_out(

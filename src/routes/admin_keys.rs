@@ -1,4 +1,4 @@
-//! `/admin/api-keys`: everybody's keys, for operators.
+//! Handlers of `/admin/api-keys`: the API keys of all accounts, for operators.
 
 use actix_web::{HttpResponse, delete, get, web};
 
@@ -6,23 +6,21 @@ use super::{paged, problems};
 use crate::{
     domain::{error::Error, id::ApiKeyId},
     extract::{KeysRead, KeysWrite, ListPage, Operator, QueryString},
-    models::api_key::Reach,
-    schemas::{api_key::AnybodysKey, api_key_input::AnybodysKeys},
+    models::api_key::Ownership,
+    schemas::{api_key::AnybodysKey, api_key_input::AllKeys},
     state::State,
 };
 
-/// List everybody's API keys
+/// List the API keys of all accounts
 ///
-/// Newest first. Needs `keys:read`.
+/// Returns keys of every status, newest first. Requires the permission `keys:read`.
 #[utoipa::path(
     operation_id = "list_everybodys_api_keys",
     tag = "operators",
     security(("user_token" = [])),
-    params(AnybodysKeys, ListPage),
+    params(AllKeys, ListPage),
     responses(
-        (
-            status = 200, description = "A page of keys", body = Vec<AnybodysKey>,
-            ),
+        (status = 200, description = "A page of keys", body = Vec<AnybodysKey>),
         problems::PermissionDenied,
     ),
 )]
@@ -32,8 +30,8 @@ pub(crate) async fn list(
     state: web::Data<State>,
     query: QueryString,
 ) -> Result<HttpResponse, Error> {
-    let (asked, page) = query.list::<AnybodysKeys, ApiKeyId>(caller.user.id)?;
-    let filter = asked.check()?;
+    let (filter, page) = query.list::<AllKeys, ApiKeyId>(caller.user.id)?;
+    let filter = filter.check()?;
     let keys = state
         .api_keys
         .list(filter, page.before, page.rows())
@@ -47,14 +45,15 @@ pub(crate) async fn list(
     ))
 }
 
-/// Revoke anybody's API key
+/// Revoke any API key
 ///
-/// For good. Once this has answered, the key is refused. Again is the same. Needs `keys:write`.
+/// Permanently revokes the key. When the response arrives, no instance accepts it. Idempotent. Requires the
+/// permission `keys:write`.
 #[utoipa::path(
     operation_id = "revoke_anybodys_api_key",
     tag = "operators",
     security(("user_token" = [])),
-    params(("id" = Uuid, Path, description = "The key's id")),
+    params(("id" = Uuid, Path, description = "Id of the key")),
     responses(
         (status = 200, description = "The revoked key", body = AnybodysKey),
         problems::PermissionDenied,
@@ -67,6 +66,9 @@ pub(crate) async fn revoke(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id = ApiKeyId::parse(&id).ok_or(Error::NotFound)?;
-    let stored = state.api_keys.revoke(&caller, Reach::Everybody, id).await?;
+    let stored = state
+        .api_keys
+        .revoke(&caller, Ownership::Everybody, id)
+        .await?;
     Ok(HttpResponse::Ok().json(AnybodysKey::new(stored, state.clock.now())))
 }

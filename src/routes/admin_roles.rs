@@ -1,4 +1,4 @@
-//! `/admin/roles`: named sets of permissions.
+//! Handlers of `/admin/roles`: named sets of permissions.
 
 use actix_web::{HttpResponse, delete, get, put, web};
 
@@ -15,16 +15,14 @@ use crate::{
 
 /// List roles
 ///
-/// Newest first, the built-in ones last. Needs `roles:write`.
+/// Returns roles newest first, the built-in ones last. Requires the permission `roles:write`.
 #[utoipa::path(
     operation_id = "list_roles",
     tag = "operators",
     security(("user_token" = [])),
     params(ListPage),
     responses(
-        (
-            status = 200, description = "A page of roles", body = Vec<Role>,
-            ),
+        (status = 200, description = "A page of roles", body = Vec<Role>),
         problems::PermissionDenied,
     ),
 )]
@@ -39,17 +37,18 @@ pub(crate) async fn list(
     Ok(paged(&page, roles, |role| role.id, Role::from))
 }
 
-/// Make a role, or change what it allows
+/// Create or change a role
 ///
-/// Needs `roles:write`. Nobody makes a role that allows what they may not do themselves.
+/// Creates the role, or replaces its permissions. Requires the permission `roles:write`. You cannot create or
+/// modify a role that has permissions you do not have.
 #[utoipa::path(
     operation_id = "put_role",
     tag = "operators",
     security(("user_token" = [])),
-    params(("name" = String, Path, description = "1 to 64 of the characters a-z, 0-9, `_` and `-`")),
+    params(("name" = String, Path, description = "Name of the role: 1 to 64 of the characters a-z, 0-9, `_` and `-`")),
     request_body = PutRole,
     responses(
-        (status = 200, description = "The role as it is now", body = Role),
+        (status = 200, description = "The changed role", body = Role),
         (status = 201, description = "The new role", body = Role),
         problems::PermissionDenied,
         problems::Conflict,
@@ -64,29 +63,30 @@ pub(crate) async fn put(
 ) -> Result<HttpResponse, Error> {
     let name = name.into_inner();
     if check_role_name(&name).is_ok() {
-        // Before the body: permission comes first.
+        // Before the body is read: a permission error comes before errors of the body.
         let changeable = state.roles.require_changeable(&caller, name.clone());
         changeable.await?;
     }
     let (name, permissions) = body.json::<PutRole>().await?.check(name)?;
     let (role, is_new) = state.roles.put(&caller, name, permissions).await?;
-    let mut response = match is_new {
-        true => HttpResponse::Created(),
-        false => HttpResponse::Ok(),
+    let mut response = if is_new {
+        HttpResponse::Created()
+    } else {
+        HttpResponse::Ok()
     };
     Ok(response.json(Role::from(role)))
 }
 
 /// Delete a role
 ///
-/// Needs `roles:write`. A role that somebody has can't be deleted.
+/// Requires the permission `roles:write`. A built-in role and a role that an account has cannot be deleted.
 #[utoipa::path(
     operation_id = "delete_role",
     tag = "operators",
     security(("user_token" = [])),
-    params(("name" = String, Path, description = "The role's name")),
+    params(("name" = String, Path, description = "Name of the role")),
     responses(
-        (status = 204, description = "Done"),
+        (status = 204, description = "The role was deleted"),
         problems::PermissionDenied,
         problems::Conflict,
     ),

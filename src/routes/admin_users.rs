@@ -1,4 +1,4 @@
-//! `/admin/users`: accounts, for operators.
+//! Handlers of `/admin/users`: accounts, for operators.
 
 use actix_web::{HttpResponse, get, patch, web};
 
@@ -12,16 +12,14 @@ use crate::{
 
 /// List accounts
 ///
-/// Newest first. Needs `users:read`.
+/// Returns accounts, newest first. Requires the permission `users:read`.
 #[utoipa::path(
     operation_id = "list_users",
     tag = "operators",
     security(("user_token" = [])),
     params(Users, ListPage),
     responses(
-        (
-            status = 200, description = "A page of accounts", body = Vec<UserAccount>,
-            ),
+        (status = 200, description = "A page of accounts", body = Vec<UserAccount>),
         problems::PermissionDenied,
     ),
 )]
@@ -31,29 +29,31 @@ pub(crate) async fn list(
     state: web::Data<State>,
     query: QueryString,
 ) -> Result<HttpResponse, Error> {
-    let (asked, page) = query.list::<Users, UserId>(caller.user.id)?;
+    let (filter, page) = query.list::<Users, UserId>(caller.user.id)?;
     let users = state
         .users
-        .list(asked.check()?, page.before, page.rows())
+        .list(filter.check()?, page.before, page.rows())
         .await?;
     Ok(paged(&page, users, |user| user.id, UserAccount::from))
 }
 
-/// Give a role, deactivate, activate
+/// Change an account
 ///
-/// Needs `users:write`. Nobody gives a role that allows what they may not do themselves, or changes
-/// somebody who may do more than they. The last admin can be neither demoted nor deactivated.
+/// Assigns a role, or deactivates or activates the account. Requires the permission `users:write`.
+///
+/// You cannot assign a role that has permissions you do not have, or change an account that has permissions you
+/// do not have. The last active admin can be neither demoted nor deactivated.
 #[utoipa::path(
     operation_id = "update_user",
     tag = "operators",
     security(("user_token" = [])),
-    params(("id" = Uuid, Path, description = "The account's id")),
+    params(("id" = Uuid, Path, description = "Id of the account")),
     request_body(content(
         (UpdateUser = "application/json"),
         (UpdateUser = "application/merge-patch+json"),
     )),
     responses(
-        (status = 200, description = "The account as it is now", body = UserAccount),
+        (status = 200, description = "The changed account", body = UserAccount),
         problems::PermissionDenied,
         problems::Conflict,
     ),
@@ -66,7 +66,7 @@ pub(crate) async fn update(
     body: Body,
 ) -> Result<HttpResponse, Error> {
     let id = UserId::parse(&id).ok_or(Error::NotFound)?;
-    // Before the body: permission comes first.
+    // Before the body is read: a permission error comes before errors of the body.
     state.users.require_changeable(&caller, id).await?;
     let change = body.merge_patch::<UpdateUser>().await?.check()?;
     let user = state.users.change(&caller, id, change).await?;

@@ -1,4 +1,4 @@
-//! `/api-keys`: one's own keys.
+//! Handlers of `/api-keys`: the caller's own keys.
 
 use actix_web::{
     HttpResponse, delete, get,
@@ -10,7 +10,7 @@ use super::{paged, problems};
 use crate::{
     domain::{api_key::PlainApiKey, error::Error, id::ApiKeyId},
     extract::{Body, CurrentUser, ListPage, QueryString},
-    models::api_key::{OwnedKey, Reach},
+    models::api_key::{OwnedKey, Ownership},
     schemas::{
         api_key::{CreatedApiKey, Key},
         api_key_input::{CreateApiKey, OwnKeys, RotateApiKey, UpdateApiKey},
@@ -20,7 +20,7 @@ use crate::{
 
 /// Create an API key
 ///
-/// The answer is the only one that ever shows the whole key. No body is needed.
+/// Only this response contains the whole key: it cannot be retrieved later. The body may be omitted.
 #[utoipa::path(
     operation_id = "create_api_key",
     tag = "API keys",
@@ -28,9 +28,9 @@ use crate::{
     request_body = Option<CreateApiKey>,
     responses(
         (
-            status = 201, description = "The key", body = CreatedApiKey,
+            status = 201, description = "The new key", body = CreatedApiKey,
             headers(
-                ("Location" = String, description = "Where the key is found from now on"),
+                ("Location" = String, description = "Path of the key"),
                 ("Cache-Control" = String, description = "`no-store`"),
             ),
         ),
@@ -43,8 +43,8 @@ pub(crate) async fn create(
     state: web::Data<State>,
     body: Body,
 ) -> Result<HttpResponse, Error> {
-    let chosen = body.json_or_default::<CreateApiKey>().await?;
-    let (environment, settings) = chosen.check(state.clock.now())?;
+    let input = body.json_or_default::<CreateApiKey>().await?;
+    let (environment, settings) = input.check(state.clock.now())?;
     let created = state
         .api_keys
         .create(&caller, environment, settings)
@@ -54,7 +54,7 @@ pub(crate) async fn create(
 
 /// List your API keys
 ///
-/// Newest first, whatever has become of them. The `Link` header leads to the next page.
+/// Returns your keys of every status, newest first. The `Link` header refers to the next page.
 #[utoipa::path(
     operation_id = "list_api_keys",
     tag = "API keys",
@@ -70,8 +70,8 @@ pub(crate) async fn list(
     state: web::Data<State>,
     query: QueryString,
 ) -> Result<HttpResponse, Error> {
-    let (asked, page) = query.list::<OwnKeys, ApiKeyId>(caller.user.id)?;
-    let filter = asked.check(caller.user.id)?;
+    let (filter, page) = query.list::<OwnKeys, ApiKeyId>(caller.user.id)?;
+    let filter = filter.check(caller.user.id)?;
     let keys = state
         .api_keys
         .list(filter, page.before, page.rows())
@@ -85,12 +85,12 @@ pub(crate) async fn list(
     ))
 }
 
-/// Look at an API key
+/// Get an API key
 #[utoipa::path(
     operation_id = "get_api_key",
     tag = "API keys",
     security(("user_token" = [])),
-    params(("id" = Uuid, Path, description = "The key's id")),
+    params(("id" = Uuid, Path, description = "Id of the key")),
     responses((status = 200, description = "The key", body = Key)),
 )]
 #[get("/api-keys/{id}")]
@@ -100,25 +100,28 @@ pub(crate) async fn get(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id = ApiKeyId::parse(&id).ok_or(Error::NotFound)?;
-    let stored = state.api_keys.get(Reach::Own(caller.user.id), id).await?;
+    let stored = state
+        .api_keys
+        .get(Ownership::Own(caller.user.id), id)
+        .await?;
     Ok(HttpResponse::Ok().json(Key::new(stored, state.clock.now())))
 }
 
 /// Change an API key
 ///
-/// A JSON merge patch (RFC 7396): what is left out stays, `null` clears. A key that has expired or was
-/// revoked can't be changed any more, and one that was rotated can't be given more time.
+/// Applies a JSON merge patch (RFC 7396): an omitted field keeps its value, `null` clears it. An expired or
+/// revoked key cannot be changed. The expiry of a key that was rotated cannot be extended.
 #[utoipa::path(
     operation_id = "update_api_key",
     tag = "API keys",
     security(("user_token" = [])),
-    params(("id" = Uuid, Path, description = "The key's id")),
+    params(("id" = Uuid, Path, description = "Id of the key")),
     request_body(content(
         (UpdateApiKey = "application/json"),
         (UpdateApiKey = "application/merge-patch+json"),
     )),
     responses(
-        (status = 200, description = "The key as it is now", body = Key),
+        (status = 200, description = "The changed key", body = Key),
         problems::PermissionDenied,
         problems::Conflict,
     ),
@@ -131,8 +134,12 @@ pub(crate) async fn update(
     body: Body,
 ) -> Result<HttpResponse, Error> {
     let id = ApiKeyId::parse(&id).ok_or(Error::NotFound)?;
-    // Before the body: of somebody else's key nothing is told, not even what it could be changed to.
-    state.api_keys.get(Reach::Own(caller.user.id), id).await?;
+    // Before the body is read: for a key of another account the response is 404 whatever the body, so that its
+    // existence is not disclosed.
+    state
+        .api_keys
+        .get(Ownership::Own(caller.user.id), id)
+        .await?;
     let patch = body.merge_patch::<UpdateApiKey>().await?;
     let patch = patch.check(state.clock.now())?;
     let stored = state.api_keys.update(&caller, id, patch).await?;
@@ -141,19 +148,21 @@ pub(crate) async fn update(
 
 /// Rotate an API key
 ///
-/// Makes a successor with everything of the old key, and shows it whole this once. The old one stays
-/// good until the grace period ends, and can be revoked before. A key has one successor.
+/// Creates a successor with all settings of the old key. Only this response contains the whole new key.
+///
+/// The old key remains valid until the grace period ends, unless it expires or is revoked earlier. A key can be
+/// rotated once.
 #[utoipa::path(
     operation_id = "rotate_api_key",
     tag = "API keys",
     security(("user_token" = [])),
-    params(("id" = Uuid, Path, description = "The old key's id")),
+    params(("id" = Uuid, Path, description = "Id of the old key")),
     request_body = Option<RotateApiKey>,
     responses(
         (
             status = 201, description = "The new key", body = CreatedApiKey,
             headers(
-                ("Location" = String, description = "Where the new key is found from now on"),
+                ("Location" = String, description = "Path of the new key"),
                 ("Cache-Control" = String, description = "`no-store`"),
             ),
         ),
@@ -168,7 +177,10 @@ pub(crate) async fn rotate(
     body: Body,
 ) -> Result<HttpResponse, Error> {
     let id = ApiKeyId::parse(&id).ok_or(Error::NotFound)?;
-    state.api_keys.get(Reach::Own(caller.user.id), id).await?;
+    state
+        .api_keys
+        .get(Ownership::Own(caller.user.id), id)
+        .await?;
     let grace = body.json_or_default::<RotateApiKey>().await?.check()?;
     let created = state.api_keys.rotate(&caller, id, grace).await?;
     Ok(created_key(&state, created))
@@ -176,12 +188,12 @@ pub(crate) async fn rotate(
 
 /// Revoke an API key
 ///
-/// For good. Once this has answered, the key is refused. Again is the same.
+/// Permanently revokes the key. When the response arrives, no instance accepts it. Idempotent.
 #[utoipa::path(
     operation_id = "revoke_api_key",
     tag = "API keys",
     security(("user_token" = [])),
-    params(("id" = Uuid, Path, description = "The key's id")),
+    params(("id" = Uuid, Path, description = "Id of the key")),
     responses((status = 200, description = "The revoked key", body = Key)),
 )]
 #[delete("/api-keys/{id}")]
@@ -191,7 +203,7 @@ pub(crate) async fn revoke(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id = ApiKeyId::parse(&id).ok_or(Error::NotFound)?;
-    let reach = Reach::Own(caller.user.id);
+    let reach = Ownership::Own(caller.user.id);
     let stored = state.api_keys.revoke(&caller, reach, id).await?;
     Ok(HttpResponse::Ok().json(Key::new(stored, state.clock.now())))
 }

@@ -1,4 +1,4 @@
-//! `/audit-log`: what was changed, by whom.
+//! Handler of `/audit-log`: changes, and who made them.
 
 use actix_web::{HttpResponse, get, web};
 
@@ -12,8 +12,8 @@ use crate::{
 
 /// Read the audit log
 ///
-/// Newest first: what you did, and what was done to your account and your keys; with `audit:read`
-/// everything.
+/// Returns events, newest first: your own actions, and actions on your account and your keys. With the
+/// permission `audit:read`, returns all events.
 #[utoipa::path(
     operation_id = "list_audit_log",
     tag = "audit log",
@@ -29,8 +29,8 @@ pub(crate) async fn list(
     state: web::Data<State>,
     query: QueryString,
 ) -> Result<HttpResponse, Error> {
-    let (asked, page) = query.list::<Events, EventId>(caller.user.id)?;
-    let filter = asked.check()?;
+    let (filter, page) = query.list::<Events, EventId>(caller.user.id)?;
+    let filter = filter.check()?;
     let rows = state
         .audit
         .list(&caller, filter, page.before, page.rows())

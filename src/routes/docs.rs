@@ -1,4 +1,4 @@
-//! `/docs`: Swagger UI, from files that are built in; `/openapi.json`; and the way there from `/`.
+//! Handlers of `/docs` (Swagger UI, from files that are built in), `/openapi.json`, and the redirect from `/`.
 
 use std::{borrow::Cow, collections::HashMap, io, sync::Arc};
 
@@ -13,7 +13,7 @@ use utoipa_swagger_ui::Config;
 use super::static_document::StaticDocument;
 use crate::domain::error::Error;
 
-/// Of Swagger UI's files, those that its page loads and those that it may open.
+/// Files of Swagger UI that its page loads or may open.
 const FILES: [&str; 10] = [
     "index.html",
     "index.css",
@@ -27,7 +27,7 @@ const FILES: [&str; 10] = [
     "oauth2-redirect.js",
 ];
 
-/// The pages and documents that are made once, at the start.
+/// Pages and documents that are generated once, at startup.
 pub(crate) struct Documents {
     openapi: StaticDocument,
     swagger_ui: HashMap<&'static str, StaticDocument>,
@@ -42,7 +42,7 @@ impl Documents {
         let config = Config::from("/openapi.json")
             .display_request_duration(true)
             .try_it_out_enabled(true)
-            // The default one is somebody else's server.
+            // The default validator is a third party's server.
             .validator_url("none");
         let config = Arc::new(config);
         let files = FILES.map(|name| Ok((name, swagger_ui_file(name, config.clone())?)));
@@ -53,7 +53,7 @@ impl Documents {
     }
 }
 
-/// A file of Swagger UI. All but the one that holds the settings are compressed when the program is built.
+/// Returns a file of Swagger UI. All files but the one with the settings are compressed at build time.
 fn swagger_ui_file(name: &str, config: Arc<Config<'static>>) -> io::Result<StaticDocument> {
     let file = utoipa_swagger_ui::serve(name, config)
         .map_err(|error| io::Error::other(error.to_string()))?

@@ -1,4 +1,4 @@
-//! What the router answers where no route fits: 405 if the path has other methods, else 404.
+//! Response where no route matches: 405 if the path has other methods, otherwise 404.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use utoipa::openapi::OpenApi;
 
 use crate::domain::error::Error;
 
-/// The methods of each documented path, as an `Allow` header lists them (RFC 9110 section 10.2.1).
+/// Methods of each documented path, in the format of the `Allow` header (RFC 9110 section 10.2.1).
 pub(crate) struct AllowedMethods(HashMap<String, String>);
 
-/// For the pages that are not in the document: `/`, `/docs` and the document itself.
+/// Methods of the pages that are not in the OpenAPI document: `/`, `/docs` and the document itself.
 const PAGE_METHODS: &str = "GET, HEAD";
 
 impl AllowedMethods {
@@ -38,7 +38,7 @@ pub(crate) async fn no_such_route(
     request: HttpRequest,
     allowed: web::Data<AllowedMethods>,
 ) -> Result<HttpResponse, Error> {
-    // Matches by path alone.
+    // `match_pattern` compares the path only, not the method.
     let pattern = request.match_pattern().ok_or(Error::NotFound)?;
     let methods = allowed.0.get(&pattern).map_or(PAGE_METHODS, String::as_str);
     Err(Error::MethodNotAllowed(methods.to_owned()))

@@ -1,4 +1,4 @@
-//! `/forward-auth`: for gateways, which ask before they pass a request on.
+//! Handler of `/forward-auth`: authorization decisions for gateways, before they forward a request.
 
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, guard, web};
 use utoipa::IntoParams;
@@ -8,32 +8,35 @@ use crate::{
         error::Error,
         scope::{MAX_SCOPES, Scope},
     },
-    extract::{QueryString, admit, tell_limits},
+    extract::{QueryString, admit, insert_limit_headers},
     verification::limits::LimitStatus,
 };
 
-/// What follows it is the original request's, as Envoy appends it, and is not read: whoever sends the
-/// original request must not have a say here.
+/// Parameter at which parsing stops. Everything after it is the path and query of the original request, as Envoy
+/// appends them. The sender of the original request must not influence the decision.
 const ORIGINAL: &str = "original=";
 
-/// What the gateway asks for.
+/// Query parameters of a gateway's request.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "for the document; it is read in its order")]
+#[expect(
+    dead_code,
+    reason = "documentation only; the handler parses the query in order"
+)]
 pub(crate) struct ForwardAuthQuery {
-    /// What the key must be good for.
+    /// Scope that the key must have. Repeat the parameter to require several.
     #[param(value_type = Option<Vec<String>>, max_items = 64)]
     scope: Vec<String>,
-    /// Comes last: what follows it is not read. For gateways that append the original path and query,
-    /// such as Envoy.
+    /// Path and query of the original request, for gateways that append them, such as Envoy. Must be the last
+    /// parameter: everything after it is ignored.
     #[param(value_type = Option<String>)]
     original: String,
 }
 
-/// Decide about a gateway's request
+/// Authorize a request for a gateway
 ///
-/// For nginx `auth_request`, Traefik `forwardAuth`, Caddy `forward_auth`, Envoy `ext_authz`: reads the
-/// original request's key. Answers any method.
+/// For nginx `auth_request`, Traefik `forwardAuth`, Caddy `forward_auth` and Envoy `ext_authz`. Reads the API key
+/// from the headers of the original request. Accepts any method.
 #[utoipa::path(
     get,
     path = "/forward-auth",
@@ -43,20 +46,20 @@ pub(crate) struct ForwardAuthQuery {
     params(ForwardAuthQuery),
     responses(
         (
-            status = 200, description = "The key is good: pass the request on, with these headers",
+            status = 200, description = "The key is valid: forward the request, with these headers",
             headers(
-                ("X-Api-Key-Id" = String, description = "The key's id"),
-                ("X-Api-Key-Scopes" = String, description = "The key's scopes with blanks in between"),
-                ("X-User-Id" = String, description = "Whose key it is"),
+                ("X-Api-Key-Id" = String, description = "Id of the key"),
+                ("X-Api-Key-Scopes" = String, description = "Scopes of the key, separated by spaces"),
+                ("X-User-Id" = String, description = "Id of the account that owns the key"),
             ),
         ),
     ),
 )]
 pub(crate) async fn forward_auth(request: HttpRequest, query: QueryString) -> HttpResponse {
-    let decided = decide(&request, &query).await;
-    let mut response = decided.unwrap_or_else(HttpResponse::from_error);
+    let decision = decide(&request, &query).await;
+    let mut response = decision.unwrap_or_else(HttpResponse::from_error);
     if let Some(status) = request.extensions().get::<LimitStatus>() {
-        tell_limits(response.headers_mut(), status);
+        insert_limit_headers(response.headers_mut(), status);
     }
     response
 }
@@ -65,7 +68,7 @@ async fn decide(request: &HttpRequest, query: &QueryString) -> Result<HttpRespon
     let scopes = match scopes(query.as_str()) {
         Ok(scopes) => scopes,
         Err(error) => {
-            // The credential answers first.
+            // A credential error comes before a validation error.
             admit(request, &[], 0).await?;
             return Err(error);
         }
@@ -78,24 +81,30 @@ async fn decide(request: &HttpRequest, query: &QueryString) -> Result<HttpRespon
         .finish())
 }
 
-/// With any method but `CONNECT`, to which a 200 would promise a tunnel (RFC 9110 section 9.3.6).
+/// Registers the route for every method but `CONNECT`: a 200 to `CONNECT` would announce a tunnel (RFC 9110
+/// section 9.3.6).
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
     let any = web::route().guard(guard::Not(guard::Connect()));
     app.route("/forward-auth", any.to(forward_auth));
 }
 
-/// The scopes that are asked for. What is mistyped asks for nothing, and so must not pass.
+/// Parses the required scopes. An unknown parameter is an error: a mistyped `scope` would otherwise require
+/// nothing.
 fn scopes(query: &str) -> Result<Vec<Scope>, Error> {
-    let original = match query.starts_with(ORIGINAL) {
-        true => Some(0),
-        false => query.find(&format!("&{ORIGINAL}")),
+    let original = if query.starts_with(ORIGINAL) {
+        Some(0)
+    } else {
+        query.find(&format!("&{ORIGINAL}"))
     };
-    let own = &query[..original.unwrap_or(query.len())];
+    let gateway_query = &query[..original.unwrap_or(query.len())];
     let mut scopes = Vec::new();
-    for (name, value) in form_urlencoded::parse(own.as_bytes()) {
+    for (name, value) in form_urlencoded::parse(gateway_query.as_bytes()) {
         if name != "scope" {
             let pointer = format!("?{name}");
-            return Err(Error::invalid_field(&pointer, "is not known here"));
+            return Err(Error::invalid_field(
+                &pointer,
+                "is not a parameter of this request",
+            ));
         }
         let scope =
             Scope::parse(&value).map_err(|remedy| Error::invalid_field("?scope", remedy))?;
@@ -112,8 +121,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_original_is_not_read() {
-        let read = |query| {
+    fn query_after_original_parameter_is_ignored() {
+        let parse = |query| {
             scopes(query).ok().map(|scopes| {
                 scopes
                     .iter()
@@ -137,7 +146,7 @@ mod tests {
             ("scope=a&x=&original=", None),
         ] {
             let expected = expected.map(|e| e.into_iter().map(str::to_owned).collect());
-            assert_eq!(read(query), expected, "{query}");
+            assert_eq!(parse(query), expected, "{query}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `/health`: whether the process lives, and whether it can do its work.
+//! Handlers of `/health`: liveness and readiness.
 
 use actix_web::{HttpResponse, get, web};
 
@@ -9,28 +9,31 @@ use crate::{
     state::State,
 };
 
-/// Is the process alive
+/// Check liveness
 #[utoipa::path(
     tag = "health",
-    responses((status = 200, description = "It is", body = Health)),
+    responses((status = 200, description = "The process is running", body = Health)),
 )]
 #[get("/health/live")]
 pub(crate) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(OK)
 }
 
-/// Can it answer
+/// Check readiness
 ///
-/// 503 while the database is out of reach or takes no changes (its disk is full, it is read-only), while its file
-/// was moved away or replaced, while the instance has no lease to answer from its cache, and once it is stopping;
-/// `detail` says which.
+/// Responds 503 in these cases; `detail` says which one applies:
 ///
-/// With `for=checks` it is 200 as long as keys can be checked, from the cache or in the database, whether or not
-/// anything can be changed: for load balancers and gateways that send checks of keys.
+/// - The database is out of reach, or cannot commit changes (full disk, read-only).
+/// - The database file was moved or replaced.
+/// - The instance has no lease, and so may not answer from its cache.
+/// - The instance is shutting down.
+///
+/// With `for=checks`, responds 200 as long as API keys can be checked, from the cache or in the database, even if
+/// nothing can be changed. For load balancers and gateways that send key checks only.
 #[utoipa::path(
     tag = "health",
     params(ReadyFor),
-    responses((status = 200, description = "It can", body = Health)),
+    responses((status = 200, description = "The service is ready", body = Health)),
 )]
 #[get("/health/ready")]
 pub(crate) async fn ready(

@@ -1,5 +1,5 @@
-//! The URL table. A route is registered together with its documentation; `#[utoipa::path]` beside
-//! each handler names its method and path.
+//! Table of URLs. A route is registered together with its documentation: `#[utoipa::path]` beside each handler
+//! names its method and path.
 
 pub(crate) mod accounts;
 pub(crate) mod admin_keys;
@@ -23,7 +23,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{domain::id::Id, extract::Page};
 
-/// Everything that is documented, the hot path first: the router tries them in this order.
+/// Registers every documented route, the hot path first: the router tries the routes in this order.
 pub(crate) fn table(app: &mut ServiceConfig<'_>) {
     app.service(protected::protected) // GET /protected, behind an API key
         .service(verify::verify) // POST /verify
@@ -40,7 +40,7 @@ pub(crate) fn table(app: &mut ServiceConfig<'_>) {
         .service(api_keys::update) // PATCH /api-keys/{id}
         .service(api_keys::rotate) // POST /api-keys/{id}/rotate
         .service(api_keys::revoke) // DELETE /api-keys/{id}
-        .service(usage::of_key) // GET /api-keys/{id}/usage
+        .service(usage::for_key) // GET /api-keys/{id}/usage
         .service(admin_users::list) // GET /admin/users
         .service(admin_users::update) // PATCH /admin/users/{id}
         .service(admin_keys::list) // GET /admin/api-keys
@@ -48,18 +48,19 @@ pub(crate) fn table(app: &mut ServiceConfig<'_>) {
         .service(admin_roles::list) // GET /admin/roles
         .service(admin_roles::put) // PUT /admin/roles/{name}
         .service(admin_roles::delete) // DELETE /admin/roles/{name}
-        .service(usage::of_all) // GET /admin/usage
+        .service(usage::for_all) // GET /admin/usage
         .service(audit_log::list) // GET /audit-log
         .service(health::live) // GET /health/live
         .service(health::ready); // GET /health/ready
 }
 
-/// What answers any method is not a service of one; `openapi` adds it to the document.
+/// Registers the route that accepts any method. It has no method attribute, so `openapi` adds it to the
+/// document.
 fn any_method(app: &mut web::ServiceConfig) -> &mut web::ServiceConfig {
     app.configure(forward_auth::configure)
 }
 
-/// A page of a list, with the way to the next.
+/// Responds with a page of a list, and a `Link` header to the next page if there is one.
 fn paged<I: Id, T, S: Serialize>(
     page: &Page<I>,
     mut rows: Vec<T>,

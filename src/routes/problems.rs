@@ -1,6 +1,5 @@
-//! The errors that an operation's documentation names because only that operation has them. What
-//! follows from its form (a credential, a body, an id) is added to every operation by
-//! [`crate::openapi`].
+//! Error responses that an operation's documentation names because they are specific to it. Errors that follow from
+//! the form of an operation (a credential, a body, an id) are added by [`crate::openapi`].
 
 use std::collections::BTreeMap;
 
@@ -24,16 +23,16 @@ macro_rules! problems {
 }
 
 problems! {
-    /// 401: the password is wrong.
+    /// 401: the e-mail address or the password is wrong.
     InvalidCredentials = "401";
-    /// 401: the token is not good, or the current password is wrong.
+    /// 401: the token is not valid, or the current password is wrong.
     InvalidTokenOrPassword = "401";
-    /// 403: not allowed.
+    /// 403: the caller lacks the permission.
     PermissionDenied = "403";
-    /// 409: the address has an account.
+    /// 409: the e-mail address already has an account.
     EmailTaken = "409";
-    /// 409: what it is now stands against it.
+    /// 409: the present state of the resource does not permit the change.
     Conflict = "409";
-    /// 429: too many attempts.
+    /// 429: the client is throttled.
     TooManyAttempts = "429";
 }

@@ -1,4 +1,4 @@
-//! A document that is the same in every response: made and compressed once, with an `ETag`.
+//! Static document: generated and compressed once, served with an `ETag`.
 
 use std::{io::Read as _, sync::OnceLock};
 
@@ -18,17 +18,18 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::error::Error;
 
-/// Clients keep it, and ask each time whether it is still the same.
+/// Clients may cache the document, and revalidate it at each use.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("no-cache");
-const BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
+const VARY_BY_ENCODING: HeaderValue = HeaderValue::from_static("accept-encoding");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
+/// Document in its compressed and, on demand, its plain form.
 pub(crate) struct StaticDocument {
     content_type: HeaderValue,
     compressed: Bytes,
-    /// Made when the first client asks for it that does not take `gzip`.
+    /// Decompressed at the first request of a client that does not accept `gzip`.
     plain: OnceLock<Bytes>,
-    /// A digest of `compressed`.
+    /// Digest of `compressed`, for the `ETag`.
     digest: String,
 }
 
@@ -42,7 +43,7 @@ impl StaticDocument {
         Ok(document)
     }
 
-    /// Takes a document that is compressed with gzip.
+    /// Creates a document from its gzip form.
     pub(crate) fn compressed(compressed: Bytes, content_type: HeaderValue) -> Self {
         let digest = Sha256::digest(&compressed);
         Self {
@@ -53,30 +54,33 @@ impl StaticDocument {
         }
     }
 
-    /// Responds to `GET` with the document in an encoding that the client takes, or with 304 if it has that.
+    /// Responds to `GET` with the document in an encoding that the client accepts, or with 304 if the client's copy
+    /// is current.
     pub(crate) async fn respond(&self, request: &HttpRequest) -> Result<HttpResponse, Error> {
-        let takes_gzip = takes_gzip(request);
-        let tag = match takes_gzip {
-            true => EntityTag::new_strong(format!("{}-gzip", self.digest)),
-            false => EntityTag::new_strong(self.digest.clone()),
+        let accepts_gzip = accepts_gzip(request);
+        let tag = if accepts_gzip {
+            EntityTag::new_strong(format!("{}-gzip", self.digest))
+        } else {
+            EntityTag::new_strong(self.digest.clone())
         };
-        let is_known = IfNoneMatch::parse(request).is_ok_and(|known| match known {
+        let is_current = IfNoneMatch::parse(request).is_ok_and(|condition| match condition {
             IfNoneMatch::Any => true,
-            IfNoneMatch::Items(tags) => tags.iter().any(|known| known.weak_eq(&tag)),
+            IfNoneMatch::Items(tags) => tags.iter().any(|cached| cached.weak_eq(&tag)),
         });
-        let mut response = match is_known {
-            true => HttpResponse::NotModified(),
-            false => HttpResponse::Ok(),
+        let mut response = if is_current {
+            HttpResponse::NotModified()
+        } else {
+            HttpResponse::Ok()
         };
         response
             .insert_header((ETAG, tag.to_string()))
             .insert_header((CACHE_CONTROL, REVALIDATED))
-            .insert_header((VARY, BY_ENCODING));
-        if is_known {
+            .insert_header((VARY, VARY_BY_ENCODING));
+        if is_current {
             return Ok(response.finish());
         }
         response.insert_header((CONTENT_TYPE, self.content_type.clone()));
-        if takes_gzip {
+        if accepts_gzip {
             response.insert_header((CONTENT_ENCODING, GZIP));
             return Ok(response.body(self.compressed.clone()));
         }
@@ -101,8 +105,8 @@ impl StaticDocument {
     }
 }
 
-/// Returns whether the client takes `gzip` at least as gladly as the document as it is (RFC 9110 section 12.5.3).
-fn takes_gzip(request: &HttpRequest) -> bool {
+/// Returns whether the client prefers `gzip` to no encoding, or has no preference (RFC 9110 section 12.5.3).
+fn accepts_gzip(request: &HttpRequest) -> bool {
     let (mut gzip, mut identity, mut any) = (None, None, None);
     let fields = request.headers().get_all(ACCEPT_ENCODING);
     let fields = fields.filter_map(|value| value.to_str().ok());

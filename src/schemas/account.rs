@@ -1,4 +1,4 @@
-//! Accounts and tokens in JSON, and the OAuth 2 form of logging in.
+//! JSON of accounts and user tokens, and the OAuth 2 form for logging in.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -11,14 +11,14 @@ use crate::{
     models::user::User,
 };
 
-/// A new account.
+/// New account.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Signup {
-    /// One account per address, whatever its case or Unicode form.
+    /// E-mail address. Each address can have one account; letter case and Unicode form do not count.
     #[schema(format = Email, max_length = 254, example = "ada@example.com")]
     email: String,
-    /// 8 to 72 bytes of UTF-8.
+    /// Password of 8 to 72 bytes in UTF-8.
     #[schema(value_type = String, format = Password, max_length = 72,
              example = "correct horse battery staple")]
     password: Password,
@@ -33,14 +33,14 @@ impl Signup {
     }
 }
 
-/// An account, as its owner sees it.
+/// Account, as its owner sees it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Account {
     id: UserId,
-    /// As it was written at signup.
+    /// E-mail address as entered at signup.
     #[schema(example = "ada@example.com")]
     email: String,
-    /// What the account may do beyond its own things: `member` may nothing.
+    /// Name of the account's role. The built-in role `member` has no permissions.
     #[schema(example = "member")]
     role: String,
     #[schema(value_type = String, format = DateTime)]
@@ -58,7 +58,7 @@ impl From<User> for Account {
     }
 }
 
-/// A password, to be exchanged for a token.
+/// Credentials to exchange for a user token.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Login {
@@ -77,13 +77,13 @@ impl Login {
     }
 }
 
-/// The same as an OAuth 2 password grant (RFC 6749 section 4.3.2), as Swagger UI's Authorize sends it.
-/// Parameters besides these are ignored, as that RFC asks for.
+/// OAuth 2 password grant (RFC 6749 section 4.3.2), as Swagger UI's *Authorize* sends it. Other parameters are
+/// ignored, as that RFC requires.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct PasswordGrant {
     #[schema(pattern = "^password$", example = "password")]
     grant_type: String,
-    /// The e-mail address.
+    /// E-mail address of the account.
     #[schema(example = "ada@example.com")]
     username: String,
     #[schema(value_type = String, format = Password, max_length = 72,
@@ -94,24 +94,24 @@ pub(crate) struct PasswordGrant {
 impl PasswordGrant {
     pub(crate) fn check(self) -> Result<(String, Password), Error> {
         let mut checks = Checks::default();
-        let supported = self.grant_type == "password";
+        let is_supported = self.grant_type == "password";
         checks.field(
             "/grant_type",
-            supported.then_some(()).ok_or("must be `password`"),
+            is_supported.then_some(()).ok_or("must be `password`"),
         );
         checks.field("/password", self.password.check_presented());
         checks.finish(Some((self.username, self.password)))
     }
 }
 
-/// A user token, in the form of an OAuth 2 answer (RFC 6749 section 5.1).
+/// User token, in the form of an OAuth 2 response (RFC 6749 section 5.1).
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Token {
-    /// Goes into `Authorization: Bearer …`.
+    /// Token to send as `Authorization: Bearer …`.
     access_token: String,
     #[schema(example = "bearer")]
     token_type: &'static str,
-    /// Seconds.
+    /// Lifetime of the token, in seconds.
     #[schema(example = 3600)]
     expires_in: i64,
 }
@@ -126,14 +126,14 @@ impl Token {
     }
 }
 
-/// Another password.
+/// Change of the password.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PasswordChange {
     #[schema(value_type = String, format = Password, max_length = 72,
              example = "correct horse battery staple")]
     current_password: Password,
-    /// 8 to 72 bytes of UTF-8.
+    /// New password of 8 to 72 bytes in UTF-8.
     #[schema(value_type = String, format = Password, max_length = 72,
              example = "another horse, another battery")]
     new_password: Password,

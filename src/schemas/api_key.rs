@@ -1,4 +1,4 @@
-//! API keys in JSON.
+//! JSON of API keys in responses.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -19,44 +19,46 @@ use crate::{
     },
 };
 
-/// An API key, without the key.
+/// API key object. It does not contain the key itself.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Key {
     id: ApiKeyId,
     #[schema(required, example = "billing service")]
     name: Option<String>,
-    /// What you recognise the key by: its first characters.
+    /// First characters of the key, by which a person recognises it.
     #[schema(example = "sk_live_Exam")]
     prefix: String,
     environment: Environment,
     status: KeyStatus,
-    /// Whether it is switched on.
+    /// False if the owner has disabled the key.
     enabled: bool,
-    /// What it may be used for.
+    /// Scopes of the key: what it may be used for.
     #[schema(value_type = Vec<String>, example = json!(["orders:read"]))]
     scopes: Scopes,
-    /// From where it may be used, in canonical form; from anywhere if there is nothing here.
+    /// Addresses and networks from which the key may be used, in canonical form. Empty: any address.
     #[schema(value_type = Vec<String>, example = json!(["203.0.113.0/24"]))]
     ip_allowlist: Networks,
-    /// Its own, shared with the keys that it came from by rotation.
+    /// Rate limit of the key, shared by all keys of its rotation lineage. `null`: the service's default rate limit,
+    /// if there is one.
     #[schema(required)]
     rate_limit: Option<RateLimit>,
+    /// Quota of the key, shared by all keys of its rotation lineage. `null`: no quota.
     #[schema(required)]
     quota: Option<Quota>,
-    /// Yours, and means nothing to this service.
+    /// Arbitrary data of the owner, which the service does not interpret.
     #[schema(value_type = Object, example = json!({"team": "billing"}))]
     metadata: JsonObject,
     #[schema(value_type = String, format = DateTime)]
     created_at: UtcTime,
-    /// The first moment at which it is not good any more.
+    /// First moment at which the key is no longer valid. `null`: no expiry is set.
     #[schema(required, value_type = Option<String>, format = DateTime)]
     expires_at: Option<UtcTime>,
     #[schema(required, value_type = Option<String>, format = DateTime)]
     revoked_at: Option<UtcTime>,
-    /// At most a minute late.
+    /// Time of the last use, at most 60 seconds behind. `null`: never used.
     #[schema(required, value_type = Option<String>, format = DateTime)]
     last_used_at: Option<UtcTime>,
-    /// The key whose successor this is.
+    /// Id of the key that this key succeeds by rotation.
     #[schema(required)]
     rotated_from: Option<ApiKeyId>,
 }
@@ -87,10 +89,10 @@ impl Key {
     }
 }
 
-/// Anybody's API key, as an operator sees it.
+/// API key of any account, as an operator sees it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AnybodysKey {
-    /// Whose it is.
+    /// Id of the account that owns the key.
     user_id: UserId,
     #[serde(flatten)]
     key: Key,
@@ -105,10 +107,10 @@ impl AnybodysKey {
     }
 }
 
-/// A new API key: the only answer that ever shows it whole.
+/// New API key. Only this response contains the whole key.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedApiKey {
-    /// The whole key. Keep it: it is not stored and cannot be shown again.
+    /// The whole key. Store it safely: the service does not store it and cannot show it again.
     #[schema(example = "sk_live_ExampleExampleExampleExample12344Lvtrp")]
     api_key: String,
     #[serde(flatten)]
@@ -124,17 +126,17 @@ impl CreatedApiKey {
     }
 }
 
-/// What the example of a protected endpoint answers.
+/// Response of the example of a protected endpoint.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Protected<'a> {
-    #[schema(example = "The key is good.")]
+    #[schema(example = "The key is valid.")]
     pub(crate) message: &'static str,
     pub(crate) key: CallingKey<'a>,
-    /// Whose key it is.
+    /// Id of the account that owns the key.
     pub(crate) user_id: UserId,
 }
 
-/// The key that a request was made with.
+/// API key that a client presented.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CallingKey<'a> {
     id: ApiKeyId,

@@ -1,4 +1,4 @@
-//! What a person asks for of an API key: a new one, a change, a rotation, a list.
+//! JSON and query parameters in requests about API keys: creation, change, rotation and lists.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -29,12 +29,12 @@ use crate::{
 
 const MAX_NAME_CHARACTERS: usize = 100;
 /// Ten years of 365 days.
-const MAX_LIFE_SECONDS: i64 = 10 * 365 * 24 * 3600;
-const MAX_LIFE_YEARS: u32 = 10;
-/// A week.
-const MAX_GRACE_SECONDS: i64 = 7 * 24 * 3600;
+const MAX_LIFETIME_SECONDS: i64 = 10 * 365 * 24 * 3600;
+const MAX_LIFETIME_YEARS: u32 = 10;
+/// One week.
+const MAX_GRACE_PERIOD_SECONDS: i64 = 7 * 24 * 3600;
 
-/// What you choose of a new key; all of it may be left out, and so may the body.
+/// Settings of a new API key. All fields are optional; the body may be omitted.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -43,36 +43,34 @@ const MAX_GRACE_SECONDS: i64 = 7 * 24 * 3600;
     "metadata": {"team": "billing"},
 }))]
 pub(crate) struct CreateApiKey {
-    /// For you to tell your keys apart: 1 to 100 characters, none of them a control character.
+    /// Name by which you tell your keys apart: 1 to 100 characters, no control characters.
     #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
-    /// `live` if left out.
+    /// Environment of the key; `live` by default.
     environment: Option<Environment>,
-    /// What the key may be used for: segments of letters, digits, `.`, `_` and `-`, separated by `:`;
-    /// the last may be `*`. `orders:*` covers all below `orders:`, and `*` all but what begins with
-    /// `keys:`, which only an admin can give.
+    /// Scopes of the key: what it may be used for. A scope has segments of letters, digits, `.`, `_` and `-`,
+    /// separated by `:`; the last segment may be `*`. `orders:*` covers every scope below `orders:`. `*` covers
+    /// every scope except those that begin with `keys:`, which only an admin can grant.
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
     scopes: Option<Vec<Scope>>,
-    /// The first moment at which the key is not good any more (RFC 3339): in the future, at most ten
-    /// years ahead. Without it and `expires_in_seconds` the key lasts until it is revoked.
+    /// First moment at which the key is no longer valid (RFC 3339): in the future, at most ten years ahead. Without
+    /// `expires_at` and `expires_in_seconds`, the key is valid until it is revoked.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<UtcTime>,
-    /// The same as seconds from now.
+    /// Lifetime of the key in seconds, as an alternative to `expires_at`.
     #[schema(minimum = 1, maximum = 315_360_000)]
     expires_in_seconds: Option<i64>,
-    /// From where the key may be used: IPv4 and IPv6 addresses and networks. From anywhere if left out
-    /// or empty.
+    /// IPv4 and IPv6 addresses and networks from which the key may be used. If omitted or empty, any address.
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
     ip_allowlist: Option<Vec<Network>>,
-    /// How often the key may be used at once and in the long run. Without it, as often as the operator
-    /// lets keys be used.
+    /// Rate limit of the key. If omitted, the service's default rate limit applies, if there is one.
     #[schema(value_type = Option<NewRateLimit>)]
     rate_limit: Option<Object<NewRateLimit>>,
-    /// How often the key may be used in a period.
+    /// Quota of the key: how much it may be used in a period. If omitted, there is no quota.
     #[schema(value_type = Option<NewQuota>)]
     quota: Option<Object<NewQuota>>,
-    /// Whatever you want to keep with the key, at most 4096 bytes of JSON and 32 levels deep. Numbers are
-    /// kept as most programs read them: 64-bit integers, else doubles.
+    /// Arbitrary data to store with the key: at most 4096 bytes of JSON, at most 32 levels deep. Numbers are stored
+    /// as most programs read them: as 64-bit integers, otherwise as doubles.
     metadata: Option<Map<String, Value>>,
 }
 
@@ -87,13 +85,13 @@ impl CreateApiKey {
         let metadata = checks.field("/metadata", metadata(self.metadata));
         let expires_at = match (self.expires_at, self.expires_in_seconds) {
             (Some(_), Some(_)) => {
-                let remedy = "must be left out where `expires_at` is given";
+                let remedy = "must be omitted if `expires_at` is given";
                 checks.field("/expires_in_seconds", Err::<(), _>(remedy));
                 None
             }
             (Some(at), None) => checks.field("/expires_at", check_expiry(at, now)),
             (None, Some(seconds)) => {
-                let checked = check_seconds(seconds, 1, MAX_LIFE_SECONDS);
+                let checked = check_seconds(seconds, 1, MAX_LIFETIME_SECONDS);
                 let seconds = checks.field("/expires_in_seconds", checked);
                 seconds.map(|seconds| now.plus_seconds(seconds))
             }
@@ -112,7 +110,7 @@ impl CreateApiKey {
     }
 }
 
-/// What changes of a key (RFC 7396): what is left out stays, `null` clears.
+/// Changes to an API key: a JSON merge patch (RFC 7396). An omitted field keeps its value, `null` clears it.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "billing, read only", "metadata": {"team": null}}))]
@@ -120,19 +118,19 @@ pub(crate) struct UpdateApiKey {
     #[serde(default)]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
     name: Patch<String>,
-    /// `false` switches the key off until it is switched on again.
+    /// `false` disables the key until it is enabled again.
     #[serde(default)]
     #[schema(value_type = bool)]
     enabled: Patch<bool>,
-    /// All of them: they take the place of those before.
+    /// New list of scopes. It replaces the previous list.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
     scopes: Patch<Vec<Scope>>,
-    /// In the future, at most ten years ahead.
+    /// New expiry (RFC 3339): in the future, at most ten years ahead.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Patch<UtcTime>,
-    /// All of them: they take the place of those before.
+    /// New list of addresses and networks. It replaces the previous list.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
     ip_allowlist: Patch<Vec<Network>>,
@@ -142,7 +140,7 @@ pub(crate) struct UpdateApiKey {
     #[serde(default)]
     #[schema(value_type = Option<QuotaChange>)]
     quota: Patch<Object<QuotaChange>>,
-    /// A merge patch of what is there.
+    /// Merge patch (RFC 7396) for the present metadata.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Patch<Map<String, Value>>,
@@ -173,12 +171,13 @@ impl UpdateApiKey {
     }
 }
 
-/// How a key is rotated; the body may be left out.
+/// Options of a rotation. The body may be omitted.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"grace_period_seconds": 86_400}))]
 pub(crate) struct RotateApiKey {
-    /// How long the old key stays good, unless it expires before. 0 if left out: it is revoked at once.
+    /// Time for which the old key remains valid, in seconds, unless it expires earlier. 0 by default: the old key is
+    /// revoked immediately.
     #[schema(minimum = 0, maximum = 604_800, default = 0)]
     grace_period_seconds: Option<i64>,
 }
@@ -187,20 +186,20 @@ impl RotateApiKey {
     pub(crate) fn check(self) -> Result<i64, Error> {
         let mut checks = Checks::default();
         let given = self.grace_period_seconds.unwrap_or(0);
-        let checked = check_seconds(given, 0, MAX_GRACE_SECONDS);
+        let checked = check_seconds(given, 0, MAX_GRACE_PERIOD_SECONDS);
         let seconds = checks.field("/grace_period_seconds", checked);
         checks.finish(seconds)
     }
 }
 
-/// Which of your keys a list shows: those that fit all of this.
+/// Filter of a list of the caller's own keys. A key must match all parameters.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OwnKeys {
     status: Option<KeyStatus>,
     environment: Option<Environment>,
-    /// Part of the name, whatever its case.
+    /// Part of the name, case-insensitive.
     q: Option<String>,
 }
 
@@ -215,20 +214,20 @@ impl OwnKeys {
     }
 }
 
-/// Which keys a list shows: those that fit all of this.
+/// Filter of a list of the keys of all accounts. A key must match all parameters.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct AnybodysKeys {
-    /// Whose they are.
+pub(crate) struct AllKeys {
+    /// Id of the account that owns the keys.
     user_id: Option<UserId>,
     status: Option<KeyStatus>,
     environment: Option<Environment>,
-    /// Part of the name, whatever its case.
+    /// Part of the name, case-insensitive.
     q: Option<String>,
 }
 
-impl AnybodysKeys {
+impl AllKeys {
     pub(crate) fn check(self) -> Result<KeyFilter, Error> {
         Ok(KeyFilter {
             user_id: self.user_id,
@@ -243,22 +242,26 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     let length = name.chars().count();
     if name.trim().is_empty() || length > MAX_NAME_CHARACTERS || name.chars().any(char::is_control)
     {
-        return Err("must be 1 to 100 characters, not all blank, none of them a control character");
+        return Err(
+            "must be 1 to 100 characters long, not only blanks, without control characters",
+        );
     }
     Ok(())
 }
 
 fn check_seconds(seconds: i64, least: i64, most: i64) -> Result<i64, String> {
-    match (least..=most).contains(&seconds) {
-        true => Ok(seconds),
-        false => Err(format!("must be a whole number from {least} to {most}")),
+    if (least..=most).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(format!("must be a whole number from {least} to {most}"))
     }
 }
 
 fn check_expiry(at: UtcTime, now: UtcTime) -> Result<UtcTime, &'static str> {
-    match at > now && at <= now.plus_years(MAX_LIFE_YEARS) {
-        true => Ok(at),
-        false => Err("must be in the future, at most ten years ahead"),
+    if at > now && at <= now.plus_years(MAX_LIFETIME_YEARS) {
+        Ok(at)
+    } else {
+        Err("must be in the future, at most ten years ahead")
     }
 }
 

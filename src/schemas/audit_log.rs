@@ -1,4 +1,4 @@
-//! The audit log in JSON.
+//! JSON and query parameters of the audit log.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -14,31 +14,31 @@ use crate::{
     models::audit_log::{Action, AuditFilter, AuditRow},
 };
 
-/// Something that was done.
+/// Audit event: an action, and who did it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Event {
     id: EventId,
     #[schema(value_type = String, format = DateTime)]
     at: UtcTime,
-    /// Who did it; `null` if it was done on the command line, or by somebody who had not logged in.
+    /// Id of the account that acted. `null` for the command line, and for a client that was not logged in.
     #[schema(required)]
     actor_id: Option<UserId>,
     #[schema(value_type = Action, example = "api_key.updated")]
     action: String,
-    /// What it was done to: `user`, `api_key`, `role`, or `client_address` for logins that are refused
-    /// to all from there.
+    /// Kind of the target: `user`, `api_key`, `role`, or `client_address` if logins from an address are throttled.
     #[schema(example = "api_key")]
     target_type: String,
-    /// An id; a role's name; an address. `null` if logins failed for an account that is not there.
+    /// Id of the target; for a role its name, for a client its address. `null` if logins failed for an unknown account.
     #[schema(required, example = "01890a5d-ac96-774b-bcce-b302099a8057")]
     target_id: Option<String>,
-    /// The client's address, where it was known.
+    /// IP address of the client, if known.
     #[schema(required, example = "203.0.113.7")]
     ip: Option<String>,
-    /// `X-Request-Id` of the request that did it.
+    /// `X-Request-Id` of the request that caused the event.
     #[schema(required)]
     request_id: Option<String>,
-    /// What there is to say besides. For updates `changes`: what was changed, `from` what `to` what.
+    /// Details of the action. An update has `changes`: each changed field with its old value in `from` and its new
+    /// value in `to`.
     #[schema(value_type = Object, example = json!({"changes": {"enabled": {"from": true, "to": false}}}))]
     details: JsonObject,
 }
@@ -59,19 +59,19 @@ impl From<AuditRow> for Event {
     }
 }
 
-/// Which events a list shows: those that fit all of this.
+/// Filter of a list of events. An event must match all parameters.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Events {
     action: Option<Action>,
-    /// A key's or a user's id, a role's name, or an address.
+    /// Id of a key or an account, name of a role, or an address.
     target_id: Option<String>,
     actor_id: Option<UserId>,
-    /// From this moment on (RFC 3339).
+    /// Start of the time range, inclusive (RFC 3339).
     #[param(value_type = Option<String>, format = DateTime)]
     from: Option<UtcTime>,
-    /// Before this moment (RFC 3339).
+    /// End of the time range, exclusive (RFC 3339).
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<UtcTime>,
 }

@@ -1,33 +1,33 @@
-//! How the service is, in JSON.
+//! JSON and query parameters of health checks.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// The service is fine.
+/// Health of the service.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     #[schema(example = "ok")]
     pub status: &'static str,
 }
 
-/// For which requests the service has to be ready.
+/// Query parameters of the readiness check.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ReadyFor {
-    /// `checks`: for checks of keys alone. Left out: for everything.
+    /// `checks`: readiness for key checks only. If omitted: readiness for all requests.
     #[serde(rename = "for")]
     #[param(inline)]
     pub purpose: Option<Purpose>,
 }
 
-/// A kind of requests.
+/// Kind of requests that the service must be ready for.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Purpose {
-    /// Checks of keys: `/verify`, `/forward-auth` and whatever is behind a key.
+    /// Key checks: `/verify`, `/forward-auth` and endpoints behind an API key.
     Checks,
 }
 
-/// What `/health/live` and a good `/health/ready` answer.
+/// Body of a 200 response of `/health/live` and `/health/ready`.
 pub(crate) const OK: Health = Health { status: "ok" };

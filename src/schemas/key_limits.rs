@@ -1,4 +1,4 @@
-//! What a person asks for of a key's limits.
+//! JSON of an API key's limits in requests.
 
 use std::{fmt, marker::PhantomData};
 
@@ -17,8 +17,8 @@ use crate::{
     models::key_settings::{QuotaPatch, RateLimitPatch},
 };
 
-/// So many uses in a window, and all of them at once if there were none for as long; they come back
-/// evenly. Rotated keys share it.
+/// Rate limit: `limit` tokens per `window_seconds`, which are refilled evenly. After a window without a use, all
+/// tokens can be used at once. The keys of a rotation lineage share the tokens.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"limit": 100, "window_seconds": 60}))]
@@ -29,7 +29,8 @@ pub(crate) struct NewRateLimit {
     window_seconds: i64,
 }
 
-/// So many uses in a day or a month of the calendar in UTC, or in all. Rotated keys share it.
+/// Quota: `limit` uses per calendar day or month in UTC, or in total. The keys of a rotation lineage share the
+/// quota.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"limit": 10_000, "period": "month"}))]
@@ -39,8 +40,7 @@ pub(crate) struct NewQuota {
     period: Period,
 }
 
-/// What changes of a rate limit, of all keys that came from one another by rotation. What was used stays
-/// used.
+/// Changes to the rate limit of all keys of a rotation lineage. Previous uses still count.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"limit": 200}))]
@@ -53,7 +53,7 @@ pub(crate) struct RateLimitChange {
     window_seconds: Patch<i64>,
 }
 
-/// What changes of a quota, of all keys that came from one another by rotation. What was used stays used.
+/// Changes to the quota of all keys of a rotation lineage. Previous uses still count.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"limit": 20_000}))]
@@ -105,14 +105,14 @@ impl QuotaChange {
     }
 }
 
-/// A struct in JSON's form of one, an object. Serde would read its fields from an array as well.
+/// Struct that is read from a JSON object only. Serde would also read its fields from an array.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnObject<T>(PhantomData<T>);
+        struct ObjectVisitor<T>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for AnObject<T> {
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
             type Value = T;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,7 +125,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
         }
 
         deserializer
-            .deserialize_map(AnObject(PhantomData))
+            .deserialize_map(ObjectVisitor(PhantomData))
             .map(Self)
     }
 }

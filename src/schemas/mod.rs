@@ -1,4 +1,4 @@
-//! JSON in and out: what is accepted, how it is checked, and what is shown of a model.
+//! JSON in requests and responses, and its validation.
 
 pub(crate) mod account;
 pub(crate) mod api_key;
@@ -16,12 +16,12 @@ use crate::domain::{
     text::fold,
 };
 
-/// Collects everything that is wrong with an input, so that a person hears of it at once.
+/// Collects all errors of an input, so that one response reports them all.
 #[derive(Default)]
 struct Checks(Vec<FieldError>);
 
 impl Checks {
-    /// Notes what is wrong with the field that `pointer` (RFC 6901) names.
+    /// Records the error of the field that `pointer` (RFC 6901) names. Returns the value if there is none.
     fn field<T>(&mut self, pointer: &str, checked: Result<T, impl Into<String>>) -> Option<T> {
         checked
             .map_err(|message| {
@@ -33,7 +33,7 @@ impl Checks {
             .ok()
     }
 
-    /// The same for what a merge patch sets.
+    /// Checks the value that a merge patch sets, as [`Checks::field`] does.
     fn patch<T, C>(
         &mut self,
         pointer: &str,
@@ -47,18 +47,19 @@ impl Checks {
         }
     }
 
-    /// What a merge patch sets of something that something has to be.
+    /// Checks the value that a merge patch sets for a required member of an object.
     fn required_patch<T, C, M: Into<String>>(
         &mut self,
         pointer: &str,
         patch: Patch<T>,
         check: impl FnOnce(T) -> Result<C, M>,
     ) -> Option<C> {
-        let value = self.never_cleared(pointer, patch, "must be set, or the whole cleared")?;
+        let remedy = "must not be null; to remove the limit, set the whole object to null";
+        let value = self.never_cleared(pointer, patch, remedy)?;
         self.field(pointer, check(value))
     }
 
-    /// What a merge patch sets of something that has no default to be cleared to.
+    /// Returns the value that a merge patch sets for a field without a default. Clearing it is an error.
     fn never_cleared<T>(&mut self, pointer: &str, patch: Patch<T>, remedy: &str) -> Option<T> {
         match patch {
             Patch::Keep => None,
@@ -67,7 +68,7 @@ impl Checks {
         }
     }
 
-    /// `value`, if nothing was wrong.
+    /// Returns `value` if there are no errors.
     fn finish<T>(self, value: Option<T>) -> Result<T, Error> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -76,12 +77,12 @@ impl Checks {
     }
 }
 
-/// Of a list that has none.
+/// Filter of a list that has no filter parameters.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NoFilter {}
 
-/// What a list is searched for, folded; nothing if it is empty.
+/// Checks a search term and folds it for a case-insensitive comparison. An empty term is none.
 fn search_term(q: Option<String>) -> Result<Option<String>, Error> {
     let is_acceptable = |q: &str| q.chars().count() <= 100 && !q.contains(char::is_control);
     match q.filter(|q| !q.is_empty()) {
@@ -89,7 +90,7 @@ fn search_term(q: Option<String>) -> Result<Option<String>, Error> {
         Some(q) if is_acceptable(&q) => Ok(Some(fold(&q))),
         Some(_) => Err(Error::invalid_field(
             "?q",
-            "must be at most 100 characters, none of them a control character",
+            "must be at most 100 characters long, without control characters",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! Users and roles in JSON, as operators see them.
+//! JSON and query parameters of users and roles, as operators see them.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -16,12 +16,12 @@ use crate::{
     },
 };
 
-/// An account, as an operator sees it.
+/// Account, as an operator sees it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct UserAccount {
     #[serde(flatten)]
     account: Account,
-    /// Whether its tokens and keys work.
+    /// False if the account is deactivated: its tokens and keys are rejected.
     active: bool,
 }
 
@@ -34,17 +34,17 @@ impl From<User> for UserAccount {
     }
 }
 
-/// What changes of an account (RFC 7396): what is left out stays.
+/// Changes to an account: a JSON merge patch (RFC 7396). An omitted field keeps its value.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"active": true}))]
 pub(crate) struct UpdateUser {
-    /// The name of a role that allows nothing which you may not do yourself.
+    /// Name of a role that has no permissions which you do not have.
     #[serde(default)]
     #[schema(value_type = String, example = "member")]
     role: Patch<String>,
-    /// `false` ends every token and stops every key at once; `true` brings back the keys that were not
-    /// revoked.
+    /// `false` immediately invalidates all tokens and disables all keys of the account. `true` enables the keys again
+    /// that were not revoked.
     #[serde(default)]
     #[schema(value_type = bool)]
     active: Patch<bool>,
@@ -62,15 +62,15 @@ impl UpdateUser {
     }
 }
 
-/// Which accounts a list shows: those that fit all of this.
+/// Filter of a list of accounts. An account must match all parameters.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Users {
-    /// The name of their role.
+    /// Name of the role.
     role: Option<String>,
     active: Option<bool>,
-    /// Part of the e-mail address, whatever its case.
+    /// Part of the e-mail address, case-insensitive.
     q: Option<String>,
 }
 
@@ -89,14 +89,14 @@ impl Users {
     }
 }
 
-/// A named set of permissions.
+/// Role: a named set of permissions.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Role {
     #[schema(example = "support")]
     name: String,
     #[schema(value_type = Vec<Permission>)]
     permissions: Permissions,
-    /// Whether it came with the service, and can't be changed or deleted.
+    /// True for a role that is part of the service. It cannot be changed or deleted.
     built_in: bool,
 }
 
@@ -110,7 +110,7 @@ impl From<StoredRole> for Role {
     }
 }
 
-/// What a role allows.
+/// Permissions of a role.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"permissions": ["users:read", "keys:read"]}))]
@@ -119,7 +119,7 @@ pub(crate) struct PutRole {
 }
 
 impl PutRole {
-    /// The name, which stands in the path, and the permissions.
+    /// Checks the name, which comes from the path. Returns it with the permissions.
     pub(crate) fn check(self, name: String) -> Result<(String, Permissions), Error> {
         let mut checks = Checks::default();
         checks.field("{name}", check_role_name(&name));
@@ -127,12 +127,13 @@ impl PutRole {
     }
 }
 
-/// Whether a role can have this name.
+/// Checks that a name is acceptable for a role.
 pub(crate) fn check_role_name(name: &str) -> Result<(), &'static str> {
     let is_plain =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-    match (1..=64).contains(&name.len()) && name.bytes().all(is_plain) {
-        true => Ok(()),
-        false => Err("must be 1 to 64 of the characters a-z, 0-9, `_` and `-`"),
+    if (1..=64).contains(&name.len()) && name.bytes().all(is_plain) {
+        Ok(())
+    } else {
+        Err("must be 1 to 64 of the characters a-z, 0-9, `_` and `-`")
     }
 }

@@ -1,4 +1,4 @@
-//! Usage in JSON.
+//! JSON and query parameters of usage reports.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use crate::{
     services::usage::{Counts, Span, UsageReport},
 };
 
-/// How keys were used.
+/// Usage of API keys in a time range.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Usage {
-    /// How many checks there were in all buckets together.
+    /// Number of checks in all buckets.
     total: u64,
     by_outcome: ByOutcome,
-    /// All of the span, the oldest first; also those with nothing in them.
+    /// All buckets of the time range, oldest first, including empty ones.
     buckets: Vec<UsageBucket>,
 }
 
-/// An hour or a day in UTC.
+/// Usage in one hour or one day, in UTC.
 #[derive(Serialize, ToSchema)]
 struct UsageBucket {
     #[schema(value_type = String, format = DateTime)]
@@ -29,7 +29,7 @@ struct UsageBucket {
     by_outcome: ByOutcome,
 }
 
-/// How many checks ended how: `valid`, or a code of `/verify`. What did not occur is left out.
+/// Number of checks per outcome. Outcomes are the codes of `/verify`; those that did not occur are omitted.
 #[derive(Serialize, ToSchema)]
 #[schema(value_type = BTreeMap<String, u64>, example = json!({"valid": 41, "rate_limited": 1}))]
 struct ByOutcome(BTreeMap<&'static str, u64>);
@@ -66,20 +66,20 @@ impl From<UsageReport> for Usage {
     }
 }
 
-/// For when usage is asked: at most 1,000 buckets.
+/// Time range of a usage report: at most 1,000 buckets.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct UsageSpan {
-    /// From the bucket of this moment on (RFC 3339). If left out, as many buckets before `to` as make 24
-    /// hours or 30 days.
+    /// Start of the time range (RFC 3339), rounded down to a bucket. By default 24 hourly or 30 daily buckets before
+    /// `to`. A time range has at most 1,000 buckets.
     #[param(value_type = Option<String>, format = DateTime)]
     from: Option<UtcTime>,
-    /// Before this moment (RFC 3339), and to the end of its bucket. If left out, now.
+    /// End of the time range (RFC 3339), rounded up to a bucket. By default now.
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<UtcTime>,
-    /// How long a bucket is; `day` if left out. `hour` for as long as usage is kept by the hour, 90 days
-    /// unless the service is set otherwise.
+    /// Length of a bucket; `day` by default. `hour` is available as long as hourly usage is retained: 90 days, unless
+    /// configured otherwise.
     granularity: Option<Granularity>,
 }
 
@@ -93,11 +93,11 @@ impl UsageSpan {
     }
 }
 
-/// Of whose keys.
+/// Filter of a usage report.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct WhoseUsage {
-    /// Only of keys that belong to this account. If left out, of all, and of what is no key.
+pub(crate) struct UsageFilter {
+    /// Id of the account whose keys are counted. If omitted, all keys and unknown keys are counted.
     pub(crate) user_id: Option<UserId>,
 }

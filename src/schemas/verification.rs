@@ -1,4 +1,4 @@
-//! Verification in JSON: what a back end asks of a key, and what it learns.
+//! JSON of key verification: requests and results.
 
 use std::net::IpAddr;
 
@@ -18,12 +18,12 @@ use crate::{
     verification::engine::{Decision, Question, Rejection},
 };
 
-/// The most that one use may count for.
+/// Maximum cost of one use.
 const MAX_COST: u64 = 1_000_000;
-/// How many keys one call may ask about.
+/// Maximum number of keys per call.
 const MAX_KEYS: usize = 100;
 
-/// A question about a key.
+/// API key to verify, with the requirements.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -31,22 +31,22 @@ const MAX_KEYS: usize = 100;
     "scopes": ["orders:read"], "client_ip": "203.0.113.7",
 }))]
 pub(crate) struct VerifyKey {
-    /// As your client presented it. Anything may stand here: what is no key is `not_found`.
+    /// Key as your client presented it. Any string is accepted: one that is not a key gives `not_found`.
     api_key: String,
-    /// What the key must be good for.
+    /// Scopes that the key must have.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, max_items = 64)]
     scopes: Option<Vec<Scope>>,
-    /// Your client's address. Without it a key that has an allowlist is `ip_not_allowed`.
+    /// IP address of your client. Without it, a key that has an allowlist gives `ip_not_allowed`.
     #[schema(value_type = Option<String>, example = "203.0.113.7")]
     client_ip: Option<ClientIp>,
-    /// What this use takes of the key's rate limit and quota: all of it at once, or it is refused. 0 only
-    /// looks: it takes nothing, and is no use of the key.
+    /// Cost of this use: taken from the key's rate limit and quota as a whole, or the use is denied and nothing is
+    /// taken. 0 only checks the key: nothing is taken, and it does not count as a use.
     #[schema(minimum = 0, maximum = 1_000_000, default = 1)]
     cost: Option<u64>,
 }
 
-/// Questions about several keys.
+/// API keys to verify in one call.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"keys": [
@@ -75,18 +75,18 @@ impl VerifyKey {
         checks.finish(Some(self.question()))
     }
 
-    fn check_in(&self, checks: &mut Checks, place: &str) {
+    fn check_in(&self, checks: &mut Checks, parent: &str) {
         if self
             .scopes
             .as_ref()
             .is_some_and(|scopes| scopes.len() > MAX_SCOPES)
         {
-            let at_most = Err::<(), _>("must be at most 64 scopes");
-            checks.field(&format!("{place}/scopes"), at_most);
+            let remedy = Err::<(), _>("must be at most 64 scopes");
+            checks.field(&format!("{parent}/scopes"), remedy);
         }
         if self.cost.is_some_and(|cost| cost > MAX_COST) {
-            let at_most = Err::<(), _>("must be 0 to 1000000");
-            checks.field(&format!("{place}/cost"), at_most);
+            let remedy = Err::<(), _>("must be 0 to 1000000");
+            checks.field(&format!("{parent}/cost"), remedy);
         }
     }
 
@@ -101,60 +101,60 @@ impl VerifyKey {
 }
 
 impl VerifyKeys {
-    /// In the order in which they are answered.
+    /// Checks all keys. Returns them in the order of the results.
     pub(crate) fn check(&self) -> Result<Vec<Question<'_>>, Error> {
         if !(1..=MAX_KEYS).contains(&self.keys.len()) {
             return Err(Error::invalid_field("/keys", "must be 1 to 100 keys"));
         }
         let mut checks = Checks::default();
-        for (number, key) in self.keys.iter().enumerate() {
-            key.check_in(&mut checks, &format!("/keys/{number}"));
+        for (index, key) in self.keys.iter().enumerate() {
+            key.check_in(&mut checks, &format!("/keys/{index}"));
         }
         checks.finish(Some(self.keys.iter().map(VerifyKey::question).collect()))
     }
 }
 
-/// What there is to say of a key.
+/// Result of the verification of an API key.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Verification<'a> {
-    /// Whether to let the client in.
+    /// True if the client may be let in.
     valid: bool,
     code: Outcome,
-    /// The key, if there is one, also if it is not good.
+    /// The key, if it exists, even if it is not valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<CallingKey<'a>>,
-    /// Whose key it is.
+    /// Id of the account that owns the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<UserId>,
-    /// For `insufficient_scope`: what the key would need besides its own.
+    /// For `insufficient_scope`: the required scopes that the key lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>, example = json!(["orders:read"]))]
     missing_scopes: Option<&'a [String]>,
-    /// If the key has a rate limit.
+    /// Status of the rate limit, if the key has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limit: Option<RateLimitStatus>,
-    /// If the key has a quota.
+    /// Status of the quota, if the key has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     quota: Option<QuotaStatus>,
 }
 
-/// How it stands with a rate limit.
+/// Status of a rate limit.
 #[derive(Serialize, ToSchema)]
 struct RateLimitStatus {
     limit: u64,
-    /// As many may be taken at once.
+    /// Number of tokens that can be taken now.
     remaining: u64,
-    /// Until all of it is there again; if the key is `rate_limited`, until what was asked for is.
+    /// Seconds until all tokens are available; with `rate_limited`, until the requested cost is.
     reset_seconds: u64,
 }
 
-/// How it stands with a quota.
+/// Status of a quota.
 #[derive(Serialize, ToSchema)]
 struct QuotaStatus {
     limit: u64,
-    /// As many are left, as far as is known: what other instances have in hand is taken.
+    /// Number of units that are left. Blocks of units that other instances have taken count as used.
     remaining: u64,
-    /// When the next period begins; null if the quota is for the key's whole life.
+    /// Start of the next period. `null` if the period is `total`.
     #[schema(required, value_type = Option<String>, format = DateTime)]
     resets_at: Option<UtcTime>,
 }
@@ -185,17 +185,17 @@ impl<'a> Verification<'a> {
     }
 }
 
-/// What there is to say of several keys.
+/// Results of the verification of several API keys.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Verifications<'a> {
-    /// In the order of the questions.
+    /// Results in the order of `keys`.
     results: Vec<Verification<'a>>,
 }
 
 impl<'a> Verifications<'a> {
-    pub(crate) fn new(verdicts: &'a [Decision]) -> Self {
+    pub(crate) fn new(decisions: &'a [Decision]) -> Self {
         Self {
-            results: verdicts.iter().map(Verification::new).collect(),
+            results: decisions.iter().map(Verification::new).collect(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From a socket to the app: admission, TLS, a connection that keeps time, HTTP/1.1.
+//! HTTP server: passes accepted sockets through admission, TLS and deadlines to the HTTP library and the app.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -17,18 +17,17 @@ use actix_web::{
 use tokio::net::TcpStream;
 use utoipa::openapi::OpenApi;
 
-use crate::server::{
+use super::{
     admission::Admission,
-    connection::{Connection, rejection::Rejections},
+    connection::{Connection, Transport, rejection::ConnectionResponses},
     tls::Tls,
-    transport::Transport,
 };
 use crate::{
     app,
     config::HttpConfig,
     connection::{
         counters::{ConnectionRejection, OverTls},
-        state::{ConnectionLimits, ConnectionState, FIRST_REQUEST_WITHIN, LINGER},
+        state::{ConnectionLimits, ConnectionState, FIRST_REQUEST_TIMEOUT, LINGER},
     },
     middleware::Requests,
     routes::{docs::Documents, fallback::AllowedMethods},
@@ -36,32 +35,33 @@ use crate::{
     state::State,
 };
 
-/// Threads, and how many of them may block.
+/// Number of worker threads, and of threads per worker for blocking work.
 #[derive(Clone, Copy)]
 pub(super) struct Threads {
     pub workers: usize,
     pub blocking: usize,
 }
 
-/// What every connection needs. Clones share it.
+/// Shared parts and limits of all connections. Clones share them.
 #[derive(Clone)]
 pub(super) struct Edge {
     pub limits: ConnectionLimits,
-    pub answer_time: Duration,
+    /// Time for a client to receive each 32 KiB of a response.
+    pub response_timeout: Duration,
     pub admission: Arc<Admission>,
-    pub rejections: Rejections,
+    pub responses: ConnectionResponses,
     pub tls: Option<Arc<Tls>>,
-    pub stopping: Shutdown,
+    pub shutdown: Shutdown,
 }
 
-/// The server, which runs when it is awaited.
+/// Creates the server, which runs when awaited.
 pub(super) fn serve(
     edge: Edge,
     listener: TcpListener,
     threads: Threads,
     state: web::Data<State>,
     document: &OpenApi,
-    measured: Option<Arc<Requests>>,
+    request_metrics: Option<Arc<Requests>>,
 ) -> io::Result<Server> {
     let address = listener.local_addr()?;
     let documents = web::Data::new(Documents::new(document)?);
@@ -69,26 +69,26 @@ pub(super) fn serve(
     let server = Server::build()
         .workers(threads.workers)
         .worker_max_blocking_threads(threads.blocking)
-        // `Admission` counts them, and tells those that are too many.
+        // `Admission` limits connections instead, and sends a response on those that it rejects.
         .max_concurrent_connections(usize::MAX >> 1)
         .disable_signals()
         .listen("http", listener, move || {
             let app = app::build(state.clone(), documents.clone(), allowed.clone());
-            let app = match &measured {
+            let app = match &request_metrics {
                 Some(requests) => app.app_data(requests.meter()),
                 None => app,
             };
             let app = app.into_factory();
             let app = app.map_err(|error: actix_web::Error| error.error_response());
             let http = HttpService::build()
-                // Both are `ConnectionState`'s to measure.
+                // `ConnectionState` measures both timeouts instead.
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(LINGER)
                 .local_addr(address)
                 .on_connect_ext(|connection: &Connection, data| {
                     data.insert::<Rc<ConnectionState>>(connection.connection_state());
-                    // An `AppConfig` that says so cannot be made.
+                    // A marker, because an `AppConfig` for TLS cannot be constructed.
                     if connection.is_over_tls() {
                         data.insert(OverTls);
                     }
@@ -98,8 +98,10 @@ pub(super) fn serve(
             fn_service(move |socket: TcpStream| {
                 let edge = edge.clone();
                 async move {
-                    let (connection, peer) =
-                        edge.welcome(socket).await.map_err(DispatchError::Io)?;
+                    let (connection, peer) = edge
+                        .open_connection(socket)
+                        .await
+                        .map_err(DispatchError::Io)?;
                     Ok((connection, Protocol::Http1, Some(peer)))
                 }
             })
@@ -111,66 +113,67 @@ pub(super) fn serve(
 impl HttpConfig {
     pub(super) fn connection_limits(&self) -> ConnectionLimits {
         ConnectionLimits {
-            head_bytes: self.max_head_bytes,
+            head_bytes: self.max_header_bytes,
             body_bytes: self.max_body_bytes,
-            head_time: self.head_time,
+            header_timeout: self.header_timeout,
             keep_alive: self.keep_alive,
         }
     }
 }
 
 impl Edge {
-    /// Makes a connection of a socket, if there is a permit for it and it can do TLS in time.
-    async fn welcome(&self, socket: TcpStream) -> io::Result<(Connection, SocketAddr)> {
+    /// Opens a connection on a socket, if a permit is available and the TLS handshake completes in time.
+    async fn open_connection(&self, socket: TcpStream) -> io::Result<(Connection, SocketAddr)> {
         let peer = socket.peer_addr()?;
         let permit = match self.admission.admit(peer.ip()) {
             Ok(permit) => permit,
-            Err(full) => {
-                self.refuse(socket.into_std()?, full);
+            Err(reason) => {
+                self.reject(socket.into_std()?, reason);
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
         };
         socket.set_nodelay(true)?;
         let opened = Instant::now();
         let transport = match &self.tls {
-            None => Transport::Plain(socket),
+            None => Transport::Left(socket),
             Some(tls) => {
                 let handshake = tls.acceptor().accept(socket);
-                let handshake = tokio::time::timeout(self.limits.head_time, handshake);
+                let handshake = tokio::time::timeout(self.limits.header_timeout, handshake);
                 let stream = tokio::select! {
-                    shaken = handshake => shaken??,
-                    () = self.too_late(opened) => return Err(io::ErrorKind::TimedOut.into()),
+                    result = handshake => result??,
+                    () = self.handshake_deadline_in_shutdown(opened) => return Err(io::ErrorKind::TimedOut.into()),
                 };
-                Transport::Tls(Box::new(stream))
+                Transport::Right(Box::new(stream))
             }
         };
-        let connection_state = ConnectionState::new(self.limits, self.stopping.clone(), opened);
+        let connection_state = ConnectionState::new(self.limits, self.shutdown.clone(), opened);
         let connection = Connection::new(
             transport,
             connection_state,
-            self.answer_time,
-            &self.stopping,
-            self.rejections.clone(),
+            self.response_timeout,
+            &self.shutdown,
+            self.responses.clone(),
             permit,
         );
         Ok((connection, peer))
     }
 
-    /// Waits until the service does not wait any more for a handshake that began then: it stops.
-    async fn too_late(&self, began: Instant) {
-        self.stopping.idle_closed().await;
-        tokio::time::sleep_until((began + FIRST_REQUEST_WITHIN).into()).await;
+    /// Waits until the service shuts down and the time for a handshake that started at this time has passed.
+    async fn handshake_deadline_in_shutdown(&self, started: Instant) {
+        self.shutdown.idle_closed().await;
+        tokio::time::sleep_until((started + FIRST_REQUEST_TIMEOUT).into()).await;
     }
 
-    /// Says so, if the client does not expect TLS. It costs it nothing to wait and try again.
-    fn refuse(&self, mut socket: net::TcpStream, full: ConnectionRejection) {
-        tracing::debug!(?full, "no permit for a connection");
+    /// Rejects a connection with a 503 response, after which the client may retry. A client that expects TLS gets no
+    /// response.
+    fn reject(&self, mut socket: net::TcpStream, reason: ConnectionRejection) {
+        tracing::debug!(full = ?reason, "rejected a connection: too many connections");
         if self.tls.is_some() {
             return;
         }
-        // It does not block. What has come already and is not read would reset the connection.
+        // Non-blocking. Data that has arrived and is not read would make the close reset the connection.
         let _ = socket.read(&mut [0; 4096]);
-        let _ = socket.write(&self.rejections.of_connection(full));
+        let _ = socket.write(&self.responses.to_rejected_connection(reason));
         let _ = socket.shutdown(net::Shutdown::Write);
     }
 }

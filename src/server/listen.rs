@@ -1,4 +1,4 @@
-//! The listening socket: how it is taken, and how it is given up without losing anybody.
+//! Listening socket: binds it, and stops accepting new connections without losing waiting ones.
 
 use std::{
     io,
@@ -9,24 +9,25 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::StartError;
 
-/// ConnectionCounters that may wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Bytes of responses that the system keeps for a connection, besides those that are on their way. It would
-/// keep some MiB for a client that does not take them.
+/// Bytes of responses that the system buffers per connection, besides those in flight. Without this bound it would
+/// buffer some MiB for a client that does not read.
 #[cfg(target_os = "linux")]
-const MOST_UNSENT: u32 = 64 * 1024;
+const MAX_UNSENT_BYTES: u32 = 64 * 1024;
 
+/// Resolves the host to the addresses to listen on.
 pub(super) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, StartError> {
     let addresses = (host, port).to_socket_addrs().map_err(|_| {
         StartError::Setting(
-            "HOST (--host) is not an address of this machine; give one such as 127.0.0.1 or 0.0.0.0".into(),
+            "HOST (--host) cannot be resolved; set it to an address of this machine, such as 127.0.0.1".into(),
         )
     })?;
     Ok(addresses.collect())
 }
 
-/// Takes the first of the addresses that can be had.
+/// Listens on the first of the addresses that is free.
 pub(super) fn listen(addresses: &[SocketAddr]) -> Result<TcpListener, StartError> {
     let mut failures = Vec::new();
     for address in addresses {
@@ -36,31 +37,32 @@ pub(super) fn listen(addresses: &[SocketAddr]) -> Result<TcpListener, StartError
         }
     }
     Err(StartError::Environment(format!(
-        "cannot listen on {}; set HOST and PORT to an address that is free",
+        "cannot listen on {}; set HOST and PORT to a free address",
         failures.join(", ")
     )))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // A restart need not wait for the last connections of the one before to be forgotten.
+    // Lets a restarted service bind while connections of the previous process are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    // Its connections inherit it.
+    // Accepted connections inherit this option.
     #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
+    socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Lets nobody in who has not knocked yet. Whoever waits to be accepted still is: closing the socket
-/// resets them. The others are told nothing, ask again a second later, and find it closed or somebody
-/// else there.
+/// Drops new connection attempts, but keeps the connections that wait to be accepted; closing the socket would reset
+/// those.
+///
+/// A dropped client gets no reply and retries a second later. By then the port is closed, or another process listens.
 #[cfg(target_os = "linux")]
-pub(super) fn turn_newcomers_away(listener: &TcpListener) -> io::Result<()> {
+pub(super) fn reject_new_connections(listener: &TcpListener) -> io::Result<()> {
     use socket2::SockFilter;
-    // On segments that come to the socket itself: drop what has SYN among its flags.
+    // Filter of TCP segments to the listening socket: drops those with the SYN flag.
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
     SockRef::from(listener).attach_filter(&[
@@ -72,6 +74,6 @@ pub(super) fn turn_newcomers_away(listener: &TcpListener) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn turn_newcomers_away(_: &TcpListener) -> io::Result<()> {
+pub(super) fn reject_new_connections(_: &TcpListener) -> io::Result<()> {
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Start and serve.
+//! Server: start, listeners, connections and their limits, TLS, shutdown.
 
 mod admission;
 mod connection;
@@ -7,7 +7,6 @@ mod listen;
 mod shutdown;
 mod signals;
 mod tls;
-mod transport;
 
 use std::{
     io,
@@ -17,12 +16,12 @@ use std::{
 
 use actix_web::{dev::ServerHandle, web};
 
-pub use self::signals::survive_harmless;
-use crate::server::{
+pub use self::signals::ignore_harmless_signals;
+use self::{
     admission::Admission,
-    connection::rejection::Rejections,
+    connection::rejection::ConnectionResponses,
     http::{Edge, Threads},
-    shutdown::{Stop, StopTimes},
+    shutdown::{GracefulShutdown, ShutdownTimes},
     tls::Tls,
 };
 use crate::{
@@ -38,18 +37,18 @@ use crate::{
     verification::engine::OpenError,
 };
 
-/// Why the service did not start. One line, for whoever started it.
+/// Error that prevents the start of the service. Its text is one line, meant for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A setting is missing or cannot be: the remedy is in the text.
+    /// A setting is missing or invalid. The text names the setting and the remedy.
     #[error("{0}")]
     Setting(String),
-    /// The settings are fine; the world is not.
+    /// The settings are valid, but the environment does not allow the start: the database, a file, or a port.
     #[error("{0}")]
     Environment(String),
 }
 
-/// A service that has its database and its port.
+/// Service with an open database and a bound port. It serves once it runs.
 pub struct Server {
     state: web::Data<State>,
     usage: UsageConfig,
@@ -57,16 +56,16 @@ pub struct Server {
     metrics: Option<Listener>,
     threads: Threads,
     edge: Edge,
-    stop_times: StopTimes,
+    shutdown_times: ShutdownTimes,
 }
 
 impl Server {
-    /// Brings the database up to date and takes the port.
+    /// Migrates the database and binds the port.
     pub fn prepare(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let addresses = listen::resolve(&config.host, config.port)?;
         let tls = Tls::open(&config.http.tls)?.map(Arc::new);
-        let stop_times = stop_times(config)?;
-        // Before anything is touched that whoever serves it already relies on.
+        let shutdown_times = shutdown_times(config)?;
+        // Must come before any change to data that another process may be serving.
         let claim = Claim::take(&config.database.url)
             .map_err(|error| StartError::Environment(error.to_string()))?;
         let jwt_secret = jwt_secret(config)?;
@@ -84,45 +83,50 @@ impl Server {
                 StartError::Environment(e.to_string())
             }
         })?;
-        let connections = admission::room_for_connections(config);
-        let trusted = config.trusted_proxies.clone();
-        let counted = Arc::new(ConnectionCounters::default());
-        let admission = Admission::new(&config.http, trusted, connections, counted.clone());
+        let max_connections = admission::connection_capacity(config);
+        let trusted_proxies = config.trusted_proxies.clone();
+        let counters = Arc::new(ConnectionCounters::default());
+        let admission = Admission::new(
+            &config.http,
+            trusted_proxies,
+            max_connections,
+            counters.clone(),
+        );
         Ok(Self {
             threads: Threads {
                 workers: config.workers.map_or_else(
                     || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(512)),
                     usize::from,
                 ),
-                // All that may block at once, should one worker have to do it all: neither hashing nor
-                // the database may hold up the other for want of a thread.
+                // Enough threads for all blocking work at once, even if a single worker does all of it. Otherwise
+                // hashing and database queries would delay each other.
                 blocking: config.database.pool_size as usize + state.accounts.hashing_threads(),
             },
             edge: Edge {
                 limits: config.http.connection_limits(),
-                answer_time: config.http.answer_time,
+                response_timeout: config.http.response_timeout,
                 admission: Arc::new(admission),
-                rejections: Rejections {
-                    connections: counted,
+                responses: ConnectionResponses {
+                    counters,
                     over_tls: tls.is_some(),
                 },
                 tls,
-                stopping: state.stopping.clone(),
+                shutdown: state.stopping.clone(),
             },
             state: web::Data::new(state),
             usage: config.usage,
             listener,
             metrics,
-            stop_times,
+            shutdown_times,
         })
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until it is told to stop through the handle that `started` gets.
+    /// Serves until the server is stopped through the handle that is passed to `started`.
     pub async fn run(self, started: impl FnOnce(ServerHandle)) -> io::Result<()> {
         let address = self.address()?;
         let scheme = if self.edge.tls.is_some() {
@@ -133,7 +137,7 @@ impl Server {
         let state = self.state;
         let document = openapi::document();
         let requests = self.metrics.is_some().then(|| Requests::of(&document));
-        let connections = self.edge.rejections.connections.clone();
+        let connections = self.edge.responses.counters.clone();
         let admission = self.edge.admission.clone();
         let server = http::serve(
             self.edge,
@@ -151,61 +155,65 @@ impl Server {
         tracing::info!("listening on {scheme}://{address}");
         let (serving, stopped) = tokio::sync::oneshot::channel::<()>();
         let serve = async {
-            let ended = server.await;
-            shutdown::connections_dropped(&admission).await;
+            let served = server.await;
+            shutdown::await_dropped_connections(&admission).await;
             drop(serving);
-            ended
+            served
         };
         let stopped = async { drop(stopped.await) };
-        let keep = state.engine.run(&self.usage, stopped);
-        let (ended, kept) = tokio::join!(serve, keep);
+        let maintenance = state.engine.run(&self.usage, stopped);
+        let (served, maintained) = tokio::join!(serve, maintenance);
         if let Some(metrics) = metrics {
             metrics.stop().await;
         }
         state.db.finish().await;
         tracing::info!("stopped");
-        ended?;
-        kept.map_err(io::Error::other)
+        served?;
+        maintained.map_err(io::Error::other)
     }
 
-    fn stop(&self) -> io::Result<Stop> {
-        Ok(Stop {
+    fn graceful_shutdown(&self) -> io::Result<GracefulShutdown> {
+        Ok(GracefulShutdown {
             listener: self.listener.try_clone()?,
             admission: self.edge.admission.clone(),
-            stopping: self.edge.stopping.clone(),
-            times: self.stop_times,
+            shutdown: self.edge.shutdown.clone(),
+            times: self.shutdown_times,
         })
     }
 }
 
-fn stop_times(config: &Config) -> Result<StopTimes, StartError> {
-    let times = StopTimes::of(&config.http);
-    match 2 * times.drain <= times.total {
-        true => Ok(times),
-        false => Err(StartError::Setting(
-            "DRAIN_SECONDS (--drain-seconds), 1 where nothing is said, must be at most half of SHUTDOWN_SECONDS \
-             (--shutdown-seconds): lower the one or raise the other"
+fn shutdown_times(config: &Config) -> Result<ShutdownTimes, StartError> {
+    let times = ShutdownTimes::of(&config.http);
+    if 2 * times.drain <= times.total {
+        Ok(times)
+    } else {
+        Err(StartError::Setting(
+            "DRAIN_SECONDS (--drain-seconds) must be at most half of SHUTDOWN_SECONDS (--shutdown-seconds), \
+             and is 1 by default: lower the former or raise the latter"
                 .into(),
-        )),
+        ))
     }
 }
 
 fn listen_for_metrics(address: SocketAddr) -> Result<Listener, StartError> {
     Listener::bind(address).map_err(|error| {
         StartError::Environment(format!(
-            "cannot listen on {address} for metrics: {error}; set METRICS_ADDR to an address that is free"
+            "cannot listen on {address} for metrics: {error}; set METRICS_ADDR to a free address"
         ))
     })
 }
 
-/// Brings the database up to date, and says what that took.
+/// Runs the pending migrations, and logs each of them.
 pub fn migrate(url: &DatabaseUrl) -> Result<(), StartError> {
-    let ran = migrations::run(url).map_err(|error| match error.is_about_the_url() {
-        true => StartError::Setting(format!("DATABASE_URL (--database-url) {error}")),
-        false => StartError::Environment(error.to_string()),
+    let applied = migrations::run(url).map_err(|error| {
+        if error.is_invalid_url() {
+            StartError::Setting(format!("DATABASE_URL (--database-url) {error}"))
+        } else {
+            StartError::Environment(error.to_string())
+        }
     })?;
-    for migration in &ran {
-        tracing::info!(migration, "migrated");
+    for migration in &applied {
+        tracing::info!(migration, "applied a database migration");
     }
     Ok(())
 }
@@ -214,14 +222,17 @@ fn jwt_secret(config: &Config) -> Result<JwtSecret, StartError> {
     match (&config.jwt_secret, config.database.url.sqlite_path()) {
         (Some(secret), _) => Ok(secret.clone()),
         (None, None) => Err(StartError::Setting(format!(
-            "JWT_SECRET is missing: with PostgreSQL it must be given, since instances share it; \
+            "JWT_SECRET is missing: it is required with PostgreSQL, since all instances must use the same one; \
              set it to at least {} random bytes, such as the output of `openssl rand -base64 32`",
             JwtSecret::MIN_BYTES
         ))),
         (None, Some(database)) => {
             let path = token_secret::path_beside(database);
             let failed = |error: io::Error| {
-                StartError::Environment(format!("cannot use {}: {error}", path.display()))
+                StartError::Environment(format!(
+                    "cannot use the JWT secret file {}: {error}",
+                    path.display()
+                ))
             };
             let _lock = migrations::lock_beside(database)
                 .map_err(|error| StartError::Environment(error.to_string()))?;

@@ -1,14 +1,12 @@
-//! Shutdown in order: not one request is lost that came in, and it is over in time.
+//! Graceful shutdown: every received request gets its response, and the process ends in time.
 //!
-//! 1. The service is no longer ready, and each answer is the last on its connection. New connections
-//!    are still taken: it takes whoever sends them a while to notice.
-//! 2. Nobody is let in any more but who already waits to be. ConnectionCounters end once nothing happens on
-//!    them.
-//! 3. What is still open when the time for it is up is cut off. Then the lease is given back, and what
-//!    is counted is written.
+//! 1. Drain. The service is no longer ready, and each response is the last on its connection. New connections are still
+//!    accepted, because load balancers need some time to notice.
+//! 2. Close. Only connections that already wait to be accepted are accepted. Idle connections are closed.
+//! 3. End. Connections that are still open at the deadline are closed. Then the lease is released, and pending counts
+//!    are written.
 //!
-//! A second order, later than a second after the first, skips what is left of the first two steps and
-//! bounds the third.
+//! A second signal, at least one second after the first, skips the rest of steps 1 and 2, and bounds step 3.
 
 use std::{
     io::{self, Write as _},
@@ -30,187 +28,202 @@ use super::{
     Server,
     admission::Admission,
     listen,
-    signals::{self, StopOrders},
+    signals::{self, ShutdownSignals},
     tls::Tls,
 };
 use crate::{config::HttpConfig, shutdown::Shutdown};
 
-/// When each part of a stop has to be over.
+/// Times allowed for the parts of a shutdown, counted from its signal.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StopTimes {
+pub(super) struct ShutdownTimes {
     pub drain: Duration,
     pub total: Duration,
 }
 
-impl StopTimes {
+impl ShutdownTimes {
     pub(super) fn of(config: &HttpConfig) -> Self {
         Self {
-            drain: config.drain_time,
-            total: config.shutdown_time,
+            drain: config.drain_duration,
+            total: config.shutdown_timeout,
         }
     }
 
-    /// For answers, and the rest for what is to be written.
-    fn answers(&self) -> Duration {
+    /// Time for open requests. The rest is reserved for writing pending data.
+    fn responses(&self) -> Duration {
         self.total.mul_f32(0.7)
     }
 
-    /// A moment before the process is ended whatever it does.
-    fn everything(&self) -> Duration {
+    /// Time for the whole shutdown, slightly less than the time after which the process exits unconditionally.
+    fn orderly_end(&self) -> Duration {
         self.total.mul_f32(0.95)
     }
 }
 
-/// How often it looks whether there is still somebody.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Interval between checks for open connections.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Nobody waits to be accepted any more when nobody was for so long.
-const QUIET: Duration = Duration::from_millis(50);
+/// Time without an accepted connection after which none is considered to wait in the accept queue.
+const QUIET_PERIOD: Duration = Duration::from_millis(50);
 
-/// The time that an end by a second order may take. The database needs milliseconds for what is counted; where
-/// it does not answer, nobody waits for it who wants the process gone.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// Time for the rest of the shutdown after a second signal. The database needs milliseconds to write the counts. If it
+/// does not respond, the operator who wants the process to end should not have to wait for it.
+const FORCED_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest time that threads take to drop their connections when they are told to.
-const DROPPED_WITHIN: Duration = Duration::from_millis(200);
+/// Maximum wait for the worker threads to drop their connections after the server has stopped.
+const DROP_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What has to be stopped.
-pub(super) struct Stop {
+/// Handles that a graceful shutdown needs.
+pub(super) struct GracefulShutdown {
     pub listener: TcpListener,
     pub admission: Arc<Admission>,
-    pub stopping: Shutdown,
-    pub times: StopTimes,
+    pub shutdown: Shutdown,
+    pub times: ShutdownTimes,
 }
 
-impl Stop {
-    /// Ends the server once nobody is left on it, there is no more time, or it is to end at once.
-    async fn end(self, server: ServerHandle, told: Instant, mut at_once: watch::Receiver<bool>) {
+impl GracefulShutdown {
+    /// Stops the server once no connection is open, at the deadline for responses, or when `forced` becomes true.
+    async fn run(
+        self,
+        server: ServerHandle,
+        signalled_at: Instant,
+        mut forced: watch::Receiver<bool>,
+    ) {
         tokio::select! {
-            () = self.answer_what_came(told) => {}
-            Ok(_) = at_once.wait_for(|at_once| *at_once) => {}
+            () = self.finish_requests(signalled_at) => {}
+            Ok(_) = forced.wait_for(|forced| *forced) => {}
         }
-        // Sent by this call; the future only waits for the end.
+        // The call itself sends the command; its future only waits until the server has stopped.
         drop(server.stop(false));
     }
 
-    async fn answer_what_came(&self, told: Instant) {
-        let until = told + self.times.answers();
-        sleep_until((told + self.times.drain).min(until).into()).await;
-        if let Err(error) = listen::turn_newcomers_away(&self.listener) {
-            tracing::debug!(%error, "cannot keep newcomers out");
+    async fn finish_requests(&self, signalled_at: Instant) {
+        let deadline = signalled_at + self.times.responses();
+        sleep_until((signalled_at + self.times.drain).min(deadline).into()).await;
+        if let Err(error) = listen::reject_new_connections(&self.listener) {
+            tracing::debug!(%error, "failed to reject new connections during shutdown");
         }
-        let (mut admitted, mut quiet_since) = (self.admission.admitted(), Instant::now());
-        while quiet_since.elapsed() < QUIET && Instant::now() < until {
-            sleep(LOOK_EVERY).await;
-            if self.admission.admitted() != admitted {
-                (admitted, quiet_since) = (self.admission.admitted(), Instant::now());
+        let (mut attempts, mut quiet_since) = (self.admission.attempts(), Instant::now());
+        while quiet_since.elapsed() < QUIET_PERIOD && Instant::now() < deadline {
+            sleep(POLL_INTERVAL).await;
+            if self.admission.attempts() != attempts {
+                (attempts, quiet_since) = (self.admission.attempts(), Instant::now());
             }
         }
-        self.stopping.close_idle();
-        while self.admission.open() > 0 && Instant::now() < until {
-            sleep(LOOK_EVERY).await;
+        self.shutdown.close_idle();
+        while self.admission.open() > 0 && Instant::now() < deadline {
+            sleep(POLL_INTERVAL).await;
         }
         let connections = self.admission.open();
         if connections > 0 {
-            tracing::warn!(connections, "no time left for them");
+            tracing::warn!(
+                connections,
+                "closing connections that are still open: 70 % of SHUTDOWN_SECONDS have passed"
+            );
         }
     }
 }
 
 impl Server {
-    /// Serves until it is told to stop in order. A second order, a second later or more, ends it at once.
-    /// On SIGHUP it reads its certificate again. Which signals are orders is [`signals`]'s to say.
+    /// Serves until a shutdown signal, then shuts down gracefully. A second signal, at least a second after the first,
+    /// ends the server at once. SIGHUP reloads the certificate. The module [`signals`] lists the signals.
+    ///
+    /// # Errors
+    ///
+    /// The server failed, or the shutdown did not complete in time. The text names the number of lost counts.
     pub fn run_until_signalled(self) -> io::Result<()> {
-        // Never dropped: that would wait for threads that wait for the database, and nothing is left for
-        // them to do. They end with the process.
+        // Never dropped: that would wait for threads that are blocked on the database, which have nothing left to do.
+        // They end with the process.
         let system = ManuallyDrop::new(actix_web::rt::System::new());
         system.block_on(async {
-            let mut orders = StopOrders::listen()?;
+            let mut shutdown_signals = ShutdownSignals::listen()?;
             signals::log_ignored()?;
             let hangup = signal(SignalKind::hangup())?;
-            actix_web::rt::spawn(reload_on(hangup, self.edge.tls.clone()));
-            let (stop, state) = (self.stop()?, self.state.clone());
+            actix_web::rt::spawn(reload_certificate_on(hangup, self.edge.tls.clone()));
+            let (graceful, state) = (self.graceful_shutdown()?, self.state.clone());
             let (sender, handle) = oneshot::channel();
             let mut server = std::pin::pin!(self.run(|handle| {
                 let _ = sender.send(handle);
             }));
             tokio::select! {
                 ended = &mut server => return ended,
-                () = orders.next() => {}
+                () = shutdown_signals.next() => {}
             }
-            tracing::info!("stopping");
-            let (told, times) = (Instant::now(), stop.times);
-            stop.stopping.begin();
-            end_process_after(times.total);
-            let admission = stop.admission.clone();
-            let (at_once, is_at_once) = watch::channel(false);
+            tracing::info!("shutting down");
+            let (signalled_at, times) = (Instant::now(), graceful.times);
+            graceful.shutdown.begin();
+            exit_process_after(times.total);
+            let admission = graceful.admission.clone();
+            let (force, forced) = watch::channel(false);
             let ending = async {
                 let stopped = async {
                     if let Ok(handle) = handle.await {
-                        stop.end(handle, told, is_at_once).await;
+                        graceful.run(handle, signalled_at, forced).await;
                     }
                 };
                 tokio::join!(server, stopped).0
             };
-            let mut ending = std::pin::pin!(timeout_at((told + times.everything()).into(), ending));
-            let in_time = tokio::select! {
+            let deadline = signalled_at + times.orderly_end();
+            let mut ending = std::pin::pin!(timeout_at(deadline.into(), ending));
+            let forced_deadline = tokio::select! {
                 ended = &mut ending => return ended.unwrap_or_else(|_| {
-                    Err(lost(OUT_OF_TIME, state.engine.usage().left()))
+                    Err(lost_counts(TIMED_OUT, state.engine.usage().left()))
                 }),
-                () = orders.another(told) => Instant::now() + AT_ONCE,
+                () = shutdown_signals.next_after_repeats(signalled_at) => {
+                    Instant::now() + FORCED_SHUTDOWN_TIMEOUT
+                }
             };
-            let cut_off = format!(
+            let forced_end = format!(
                 "stopped at once by a second signal, with {} connections open",
                 admission.open()
             );
-            at_once.send_replace(true);
-            Err(match timeout_at(in_time.into(), ending).await {
-                Ok(Ok(Ok(()))) => io::Error::other(cut_off),
-                Ok(Ok(Err(error))) => io::Error::other(format!("{cut_off}; {error}")),
-                Ok(Err(_)) | Err(_) => lost(&cut_off, state.engine.usage().left()),
+            force.send_replace(true);
+            Err(match timeout_at(forced_deadline.into(), ending).await {
+                Ok(Ok(Ok(()))) => io::Error::other(forced_end),
+                Ok(Ok(Err(error))) => io::Error::other(format!("{forced_end}; {error}")),
+                Ok(Err(_)) | Err(_) => lost_counts(&forced_end, state.engine.usage().left()),
             })
         })
     }
 }
 
-/// Waits a moment for the threads that answered requests to drop what they were cut off from: what they
-/// count until then is to be written as well.
-pub(super) async fn connections_dropped(admission: &Admission) {
-    let until = Instant::now() + DROPPED_WITHIN;
-    while admission.open() > 0 && Instant::now() < until {
-        sleep(LOOK_EVERY).await;
+/// Waits briefly until the worker threads have dropped their connections, so that the counts of the last requests are
+/// written as well.
+pub(super) async fn await_dropped_connections(admission: &Admission) {
+    let deadline = Instant::now() + DROP_TIMEOUT;
+    while admission.open() > 0 && Instant::now() < deadline {
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// The end came before the database took the counts.
-fn lost(why: &str, counts: u64) -> io::Error {
+/// Returns the error of a shutdown that ended before the database accepted all counts.
+fn lost_counts(reason: &str, counts: u64) -> io::Error {
     io::Error::other(match counts {
-        0 => why.to_owned(),
+        0 => reason.to_owned(),
         _ => format!(
-            "{why}; lost up to {counts} counted checks, which the database did not take in time"
+            "{reason}; lost up to {counts} counted checks, which the database did not accept in time"
         ),
     })
 }
 
-async fn reload_on(mut hangup: Signal, tls: Option<Arc<Tls>>) {
+async fn reload_certificate_on(mut hangup: Signal, tls: Option<Arc<Tls>>) {
     while hangup.recv().await.is_some() {
         let Some(tls) = tls.clone() else {
-            tracing::info!("SIGHUP changes nothing: there is no TLS_CERT to read again");
+            tracing::info!("ignored SIGHUP: no certificate to reload, since TLS_CERT is not set");
             continue;
         };
-        // Reading files blocks.
+        // File I/O blocks.
         let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
     }
 }
 
-const OUT_OF_TIME: &str = "stopped before all was done: SHUTDOWN_SECONDS were over";
+const TIMED_OUT: &str = "stopped before the shutdown was complete: SHUTDOWN_SECONDS have passed";
 
-/// Whatever hangs cannot be interrupted; the process can.
-fn end_process_after(time: Duration) {
+/// Exits the process after this time. A blocked thread cannot be interrupted in another way.
+fn exit_process_after(time: Duration) {
     thread::spawn(move || {
         thread::sleep(time);
-        // Not `eprintln`, which panics, and so would never exit, if nobody reads it any more.
-        let _ = writeln!(io::stderr(), "latchkey: {OUT_OF_TIME}");
+        // Not `eprintln!`: it panics if stderr is closed, and the process would never exit.
+        let _ = writeln!(io::stderr(), "latchkey: {TIMED_OUT}");
         std::process::exit(1);
     });
 }

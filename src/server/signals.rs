@@ -1,6 +1,6 @@
-//! Signals: which of them are orders, and which must not end the process.
+//! Signal handling: signals that start a shutdown, and harmless signals that must not end the process.
 //!
-//! The table for operators is in `docs/operations.md`.
+//! The table of all signals for operators is in `docs/operations.md`.
 
 use std::{
     io,
@@ -9,16 +9,16 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The time after an order to stop during which its repeats are ignored. A terminal sends SIGINT to everyone in it,
-/// and a wrapper passes on a signal of its own: that is one order, which arrives twice.
+/// Time after a shutdown signal in which further ones are ignored as repeats. A terminal sends SIGINT to all of its
+/// processes, and a wrapper forwards the signal that it received: one request to shut down then arrives twice.
 const REPEATS_IGNORED: Duration = Duration::from_secs(1);
 
-/// Sent by the system to whoever writes past a limit on file sizes. Caught, the write fails with
-/// `EFBIG`, as on a full disk. POSIX leaves the number open; Linux and macOS have this one.
+/// Number of SIGXFSZ, which the system sends to a process that writes past a limit on file sizes. If it is caught, the
+/// write fails with `EFBIG`, which is handled like a full disk. POSIX leaves the number open; Linux and macOS use 25.
 const XFSZ: i32 = 25;
 
-/// Signals that would end the process by default, and are no order.
-fn harmless() -> [(&'static str, SignalKind); 4] {
+/// Returns the signals that end a process by default but are no request to shut down.
+fn harmless_signals() -> [(&'static str, SignalKind); 4] {
     [
         ("SIGHUP", SignalKind::hangup()),
         ("SIGUSR1", SignalKind::user_defined1()),
@@ -27,44 +27,44 @@ fn harmless() -> [(&'static str, SignalKind); 4] {
     ]
 }
 
-/// Catches, from now until the process ends, the signals that must not end it. For the time before the
-/// service runs: what starts may wait for the database for long.
-pub fn survive_harmless() -> io::Result<()> {
-    // Handlers stay when the runtime is gone: tokio never gives a signal back to the system.
+/// Catches the harmless signals from now until the process ends. Call it before the start of the service, which may
+/// wait long for the database.
+pub fn ignore_harmless_signals() -> io::Result<()> {
+    // The handlers outlive this runtime: tokio never restores the default action of a signal.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
     let _entered = runtime.enter();
-    for (_, kind) in harmless() {
+    for (_, kind) in harmless_signals() {
         drop(signal(kind)?);
     }
     Ok(())
 }
 
-/// Logs each harmless signal that changes nothing. SIGHUP is an order for whoever has a certificate.
+/// Logs each harmless signal as ignored, except SIGHUP, which reloads the certificate.
 pub(super) fn log_ignored() -> io::Result<()> {
-    for (name, kind) in harmless() {
+    for (name, kind) in harmless_signals() {
         if kind == SignalKind::hangup() {
             continue;
         }
         let mut received = signal(kind)?;
         actix_web::rt::spawn(async move {
             while received.recv().await.is_some() {
-                tracing::info!("ignored {name}: it has no meaning here");
+                tracing::info!("ignored {name}: the service does not use this signal");
             }
         });
     }
     Ok(())
 }
 
-/// Orders to stop: SIGTERM, SIGINT, and SIGALRM, which a wrapper sets off that bounds a run time.
-pub(super) struct StopOrders {
+/// Signals that start a shutdown: SIGTERM, SIGINT, and SIGALRM, which a wrapper sets to limit the run time.
+pub(super) struct ShutdownSignals {
     terminate: Signal,
     interrupt: Signal,
     alarm: Signal,
 }
 
-impl StopOrders {
+impl ShutdownSignals {
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -73,7 +73,7 @@ impl StopOrders {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next shutdown signal.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -82,15 +82,15 @@ impl StopOrders {
         }
     }
 
-    /// Waits for one that is no repeat of the order that was received at `first`.
-    pub(super) async fn another(&mut self, first: Instant) {
+    /// Waits for a shutdown signal that is not a repeat of the one received at `first`.
+    pub(super) async fn next_after_repeats(&mut self, first: Instant) {
         loop {
             self.next().await;
             if first.elapsed() >= REPEATS_IGNORED {
                 return;
             }
             tracing::info!(
-                "ignored a repeated signal: it ends the process at once after {} s",
+                "ignored a repeated signal: send it again {} s after the first to end the process at once",
                 REPEATS_IGNORED.as_secs()
             );
         }

@@ -1,4 +1,4 @@
-//! TLS of its own, from two files that may be exchanged while it runs.
+//! TLS of the service itself, with a certificate that can be replaced while the service runs.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use tokio_rustls::{
 use super::StartError;
 use crate::config::TlsConfig;
 
-/// The certificate and its key, as they were read last.
+/// Certificate and key, as read most recently from their files.
 pub(super) struct Tls {
     certificate: PathBuf,
     key: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Reads them, if they are set.
+    /// Reads the certificate and the key. Returns `None` if neither is set.
     pub(super) fn open(config: &TlsConfig) -> Result<Option<Self>, StartError> {
         let (certificate, key) = match (&config.certificate, &config.key) {
             (None, None) => return Ok(None),
@@ -42,19 +42,21 @@ impl Tls {
         }))
     }
 
-    /// Reads them again, for handshakes to come. What cannot be used changes nothing.
+    /// Reloads the certificate and the key for later handshakes. Unusable files change nothing.
     pub(super) fn reload(&self) {
         match load(&self.certificate, &self.key) {
             Ok(config) => {
                 let mut current = self.current.write();
                 *current = config;
-                tracing::info!("TLS_CERT and TLS_KEY are read again");
+                tracing::info!("reloaded TLS_CERT and TLS_KEY");
             }
-            Err(error) => tracing::error!("{error}; the certificate from before stays in use"),
+            Err(error) => tracing::error!(
+                "failed to reload TLS: {error}; the previous certificate stays in use"
+            ),
         }
     }
 
-    /// What shakes hands.
+    /// Returns the acceptor for the next handshake.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let current = self.current.read();
         current.clone().into()
@@ -63,11 +65,15 @@ impl Tls {
 
 fn missing(name: &str, other: &str) -> StartError {
     StartError::Setting(format!(
-        "{name} is missing: {other} is set; set both for HTTPS, or neither"
+        "{name} is missing, but {other} is set; set both for HTTPS, or neither"
     ))
 }
 
-/// An error names the setting and never says what is in the file.
+/// Reads a certificate chain and its key.
+///
+/// # Errors
+///
+/// A text that names the setting and the remedy. It never contains anything from the files.
 fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
     let read = |name: &str, path: &Path| {
         let read = std::fs::read(path);
@@ -80,7 +86,9 @@ fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
         .ok()
         .filter(|chain| !chain.is_empty())
         .ok_or_else(|| {
-            format!("{CERT} must be a file with certificates in PEM, the server's first")
+            format!(
+                "{CERT} must be a file with certificates in PEM, the server's certificate first"
+            )
         })?;
     let key = PrivateKeyDer::from_pem_slice(&read(KEY, key)?)
         .map_err(|_| format!("{KEY} must be a file with an unencrypted private key in PEM"))?;

@@ -1,14 +1,19 @@
-//! Accounts: sign up, log in, change the password, end every session.
+//! Account use cases: sign up, log in, change the password, end all sessions.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use secrecy::SecretString;
 use serde_json::Map;
 
+use super::{
+    audit::{self, By, Target},
+    caller::{Caller, Origin},
+    password_attempts::{PasswordAttempt, PasswordAttempts},
+};
 use crate::{
     auth::{
         password::Password,
-        password_hasher::{PasswordHash, PasswordHasher, Turn},
+        password_hasher::{HashPermit, PasswordHash, PasswordHasher},
         token::{Session, TokenAuthority},
     },
     config::Signup,
@@ -25,30 +30,23 @@ use crate::{
         role::MEMBER,
         user::{self, User},
     },
-    verification::limits::Limits,
-    wait_queue::WaitQueueUse,
-};
-use crate::{
-    services::{
-        audit::{self, By, Target},
-        caller::{Caller, Origin},
-        password_attempts::{PasswordAttempt, PasswordAttempts},
-    },
     throttle::login::LoginAttempt,
+    verification::limits::Limits,
+    wait_queue::WaitQueueUsage,
 };
 
-/// What can be done with accounts.
+/// Use cases of accounts for their owners.
 pub struct Accounts {
     db: Db,
     clock: Clock,
     signup: Signup,
     hasher: PasswordHasher,
     tokens: TokenAuthority,
-    guesses: PasswordAttempts,
+    password_attempts: PasswordAttempts,
     limits: Limits,
 }
 
-/// A token, and how long it lasts.
+/// User token and its lifetime.
 pub struct IssuedToken {
     pub token: SecretString,
     pub expires_in_seconds: i64,
@@ -67,34 +65,38 @@ impl Accounts {
             signup,
             hasher,
             tokens,
-            guesses: PasswordAttempts::new(db.clone(), clock.clone(), limits.redis().cloned()),
+            password_attempts: PasswordAttempts::new(
+                db.clone(),
+                clock.clone(),
+                limits.redis().cloned(),
+            ),
             limits,
             db,
             clock,
         }
     }
 
-    /// How many threads hash passwords at the most.
+    /// Returns the maximum number of threads that hash passwords.
     pub fn hashing_threads(&self) -> usize {
         self.hasher.threads()
     }
 
-    /// How many hash passwords, and wait for it.
-    pub fn hashing(&self) -> WaitQueueUse {
-        self.hasher.queue()
+    /// Returns the number of requests that hash passwords or wait for it.
+    pub fn hashing(&self) -> WaitQueueUsage {
+        self.hasher.usage()
     }
 
-    /// Refuses where nobody may sign up.
+    /// Returns an error if sign-up is closed.
     pub fn require_signup_open(&self) -> Result<(), Error> {
         match self.signup {
             Signup::Open => Ok(()),
             Signup::Closed => Err(Error::PermissionDenied(
-                "Signing up is closed here. Ask whoever runs this service for an account.".into(),
+                "Sign-up is closed. Ask the operator of this service for an account.".into(),
             )),
         }
     }
 
-    /// Makes an account.
+    /// Creates an account.
     pub async fn sign_up(
         &self,
         email: Email,
@@ -102,16 +104,16 @@ impl Accounts {
         origin: Origin,
     ) -> Result<User, Error> {
         self.require_signup_open()?;
-        // Clients whose address is not known share theirs.
+        // Clients without a known address share one.
         let address = origin.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         self.limits.charge_signup(address).await?;
-        // Looked up when it is our turn, so that of many at once for one address only the first pays
-        // for a hash. The unique index has the last word.
-        let turn = self.hasher.turn().await?;
+        // The address is looked up with the permit held: of many concurrent sign-ups with one address, only the first
+        // pays for a hash. The unique index decides in the end.
+        let permit = self.hasher.permit().await?;
         if self.find_by_email(email.key().clone()).await?.is_some() {
             return Err(Error::EmailTaken);
         }
-        let hash = turn.hash(password).await?;
+        let hash = permit.hash(password).await?;
         let now = self.clock.now();
         let user = User {
             id: UserId::generate(now),
@@ -134,36 +136,36 @@ impl Accounts {
             .await
     }
 
-    /// Exchanges a password for a token. An unknown address, a deactivated account and a wrong password
-    /// cannot be told apart, by the answer or by its time.
+    /// Exchanges a password for a token. An unknown address, a deactivated account and a wrong password cannot be
+    /// distinguished, neither by the response nor by its time.
     pub async fn log_in(
         &self,
         email: &str,
         password: Password,
         origin: &Origin,
     ) -> Result<IssuedToken, Error> {
-        // What is no address is answered like one that nobody has.
+        // A text that is no address gets the same response as an address without an account.
         let key = Email::parse(email).ok().map(Email::into_key);
-        let guess = match &key {
-            Some(key) => PasswordAttempt::at(key.clone(), origin),
-            None => PasswordAttempt::at_no_address(email, origin),
+        let password_attempt = match &key {
+            Some(key) => PasswordAttempt::for_email(key.clone(), origin),
+            None => PasswordAttempt::for_other_text(email, origin),
         };
-        self.guesses.check(&guess).await?;
-        // Before our turn: while the database does not answer, nobody shall hold up the queue.
+        self.password_attempts.check(&password_attempt).await?;
+        // Before the permit is taken: a database that does not respond must not block the wait queue.
         let user = match key {
             Some(key) => self.find_by_email(key).await?.filter(|user| user.active),
             None => None,
         };
-        let turn = self.hasher.turn().await?;
-        let attempt = self.guesses.begin(&guess).await?;
+        let permit = self.hasher.permit().await?;
+        let attempt = self.password_attempts.begin(&password_attempt).await?;
         let hash = match &user {
             Some(user) => user.password_hash.clone(),
             None => self.hasher.decoy(),
         };
-        let password = prove(&turn, attempt, password, hash).await?;
+        let password = verify_password(&permit, attempt, password, hash).await?;
         let user = user.ok_or(Error::InvalidCredentials)?;
         if self.hasher.is_outdated(&user.password_hash) {
-            self.renew_hash(&turn, &user, password).await?;
+            self.renew_hash(&permit, &user, password).await?;
         }
         let session = Session {
             user_id: user.id,
@@ -175,7 +177,7 @@ impl Accounts {
         })
     }
 
-    /// The account that a token stands for, if its session still lasts, and what its role allows.
+    /// Returns the account that a token identifies and the permissions of its role, if the session has not ended.
     pub async fn authenticate(&self, token: &str) -> Result<(User, Authority), Error> {
         let session = self.tokens.check(token, self.clock.now())?;
         self.db
@@ -185,7 +187,7 @@ impl Accounts {
             .ok_or(Error::InvalidToken)
     }
 
-    /// Sets another password, which ends every session.
+    /// Changes the password and ends all sessions.
     pub async fn change_password(
         &self,
         caller: Caller,
@@ -193,13 +195,13 @@ impl Accounts {
         new: Password,
     ) -> Result<(), Error> {
         let Caller { user, origin, .. } = caller;
-        // A stolen token must not be a way round the limit on guessing the password.
-        let guess = PasswordAttempt::by_caller(&user, &origin);
-        self.guesses.check(&guess).await?;
-        let turn = self.hasher.turn().await?;
-        let attempt = self.guesses.begin(&guess).await?;
-        prove(&turn, attempt, current, user.password_hash.clone()).await?;
-        let hash = turn.hash(new).await?;
+        // A stolen token must not allow more password attempts than a login does.
+        let password_attempt = PasswordAttempt::for_caller(&user, &origin);
+        self.password_attempts.check(&password_attempt).await?;
+        let permit = self.hasher.permit().await?;
+        let attempt = self.password_attempts.begin(&password_attempt).await?;
+        verify_password(&permit, attempt, current, user.password_hash.clone()).await?;
+        let hash = permit.hash(new).await?;
         let now = self.clock.now();
         self.db
             .write(move |conn| {
@@ -212,11 +214,11 @@ impl Accounts {
             .await
     }
 
-    /// Ends every session.
+    /// Ends all sessions.
     pub async fn log_out(&self, caller: Caller) -> Result<(), Error> {
         let now = self.clock.now();
         self.db
-            .write_closing(move |conn| {
+            .write_revocation(move |conn| {
                 caller.authority_now(conn)?;
                 user::end_sessions(conn, caller.user.id)?;
                 record(conn, now, &caller.user, &caller.origin, Action::LoggedOut)?;
@@ -225,8 +227,13 @@ impl Accounts {
             .await
     }
 
-    async fn renew_hash(&self, turn: &Turn, user: &User, password: Password) -> Result<(), Error> {
-        let renewed = turn.hash(password).await?;
+    async fn renew_hash(
+        &self,
+        permit: &HashPermit,
+        user: &User,
+        password: Password,
+    ) -> Result<(), Error> {
+        let renewed = permit.hash(password).await?;
         let (id, old) = (user.id, user.password_hash.clone());
         self.db
             .write(move |conn| Ok(user::renew_hash(conn, id, &old, &renewed)?))
@@ -241,7 +248,7 @@ impl Accounts {
     }
 }
 
-/// Records what an account's owner did to it.
+/// Writes an audit event about an account by its owner.
 fn record(
     conn: &mut Conn,
     now: UtcTime,
@@ -253,14 +260,14 @@ fn record(
     audit::record(conn, now, By::User(user.id, origin), event, Map::new())
 }
 
-/// Checks a password, as one of the attempts that are counted, and gives it back if it is right.
-async fn prove(
-    turn: &Turn,
+/// Verifies a password and ends the attempt accordingly. Returns the password if it is right.
+async fn verify_password(
+    permit: &HashPermit,
     attempt: LoginAttempt,
     password: Password,
     hash: PasswordHash,
 ) -> Result<Password, Error> {
-    match turn.verify(password, hash).await {
+    match permit.verify(password, hash).await {
         Ok(None) => {
             attempt.fail().await;
             Err(Error::InvalidCredentials)

@@ -1,4 +1,4 @@
-//! API keys: create, list, look at, change, rotate, revoke.
+//! API key use cases: create, list, get, update, rotate, revoke.
 
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ use crate::{
         scope::Scopes,
     },
     models::{
-        api_key::{self, ApiKey, KeyFilter, OwnedKey, Reach},
+        api_key::{self, ApiKey, KeyFilter, OwnedKey, Ownership},
         audit_log::Action,
         key_change::Changes,
         key_limits::KeyLimits,
@@ -28,11 +28,11 @@ use crate::{
     verification::coherence::Coherence,
 };
 
-const GONE: &str = "The key has expired or was revoked, and can't be changed any more.";
-const ROTATED: &str = "The key was rotated already. Rotate its successor.";
-const IN_GRACE: &str = "The key was rotated, and its grace period can only be shortened.";
+const NOT_ACTIVE: &str = "The key has expired or was revoked and cannot be changed.";
+const ROTATED: &str = "The key has already been rotated. Rotate its successor.";
+const IN_GRACE: &str = "The key was rotated: its grace period can only be shortened.";
 
-/// What can be done with keys.
+/// Use cases of API keys.
 pub struct ApiKeys {
     db: Db,
     coherence: Coherence,
@@ -48,7 +48,7 @@ impl ApiKeys {
         }
     }
 
-    /// Makes a key of the caller's. The only time that it is seen whole.
+    /// Creates a key of the caller. This is the only time that the full key is returned.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -59,19 +59,19 @@ impl ApiKeys {
         let plain = PlainApiKey::generate(environment);
         let key = new_key(&plain, caller.user.id, environment, settings, None, now);
         let (digest, caller) = (plain.digest(), caller.clone());
-        let created = move |conn: &mut Conn| {
+        let insert = move |conn: &mut Conn| {
             let added = key.settings.scopes.iter();
-            may_give(caller.authority_now(conn)?, added)?;
+            require_scopes_allowed(caller.authority_now(conn)?, added)?;
             api_key::insert(conn, &key, digest)?;
             let mut details = audit::members(&key.settings)?;
             details.insert("environment".to_owned(), json!(key.environment));
             record(conn, now, &caller, Action::KeyCreated, &key, details)?;
-            Ok(owned(key))
+            Ok(with_active_owner(key))
         };
-        Ok((plain, self.db.write(created).await?))
+        Ok((plain, self.db.write(insert).await?))
     }
 
-    /// A page of keys, newest first: those made before the key `before`.
+    /// Returns a page of keys that were created before the key `before`, newest first.
     pub async fn list(
         &self,
         filter: KeyFilter,
@@ -84,15 +84,15 @@ impl ApiKeys {
             .await
     }
 
-    /// One key.
-    pub async fn get(&self, reach: Reach, id: ApiKeyId) -> Result<OwnedKey, Error> {
+    /// Returns one key.
+    pub async fn get(&self, reach: Ownership, id: ApiKeyId) -> Result<OwnedKey, Error> {
         self.db
             .read(move |conn| api_key::find(conn, reach, id))
             .await?
             .ok_or(Error::NotFound)
     }
 
-    /// Changes a key of the caller's.
+    /// Changes a key of the caller.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -100,43 +100,44 @@ impl ApiKeys {
         patch: KeyPatch,
     ) -> Result<OwnedKey, Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
-        let closes = patch.only_disables();
-        let make = move |conn: &mut Conn, key_changes: &mut Changes| {
+        let is_closing = patch.is_only_disabling();
+        let change_key = move |conn: &mut Conn, key_changes: &mut Changes| {
             let authority = caller.authority_now(conn)?;
-            let (Lineage { key, siblings }, now) = changeable(conn, &clock, &caller, id)?;
+            let (Lineage { key, siblings }, now) = find_changeable(conn, &clock, &caller, id)?;
             let before = &key.settings;
             let after = patch
                 .clone()
                 .apply(before)
-                .map_err(|wrong| Error::Validation(vec![wrong]))?;
-            let is_new = |scope: &&str| before.scopes.iter().all(|known| known != *scope);
-            may_give(authority, after.scopes.iter().filter(is_new))?;
+                .map_err(|error| Error::Validation(vec![error]))?;
+            let is_new = |scope: &&str| before.scopes.iter().all(|existing| existing != *scope);
+            require_scopes_allowed(authority, after.scopes.iter().filter(is_new))?;
             // `None` is later than any time.
             let end = |settings: &KeySettings| settings.expires_at.map_or(i64::MAX, |at| at.0);
             if end(&after) > end(before) && api_key::is_rotated(conn, id)? {
                 return Err(Error::Conflict(IN_GRACE.into()).into());
             }
             let Some(changes) = audit::changes(before, &after)? else {
-                return Ok(owned(key));
+                return Ok(with_active_owner(key));
             };
             api_key::set_settings(conn, key_changes, id, &after)?;
             record(conn, now, &caller, Action::KeyUpdated, &key, changes)?;
             for sibling in siblings.iter().filter(|_| after.limits != before.limits) {
                 share_limits(conn, key_changes, &caller, now, sibling, after.limits)?;
             }
-            Ok(owned(ApiKey {
+            Ok(with_active_owner(ApiKey {
                 settings: after,
                 ..key
             }))
         };
-        match closes {
-            true => self.coherence.write_closing(make).await,
-            false => self.coherence.write(make).await,
+        if is_closing {
+            self.coherence.write_revocation(change_key).await
+        } else {
+            self.coherence.write(change_key).await
         }
     }
 
-    /// Makes a successor with everything of a key of the caller's. The old key stops working after the
-    /// grace period, or before if it would have anyway; without one it is revoked.
+    /// Creates a successor of a key of the caller, with the same settings. The old key expires after the grace period,
+    /// or earlier if its own expiry is earlier. Without a grace period it is revoked.
     pub async fn rotate(
         &self,
         caller: &Caller,
@@ -147,7 +148,7 @@ impl ApiKeys {
         self.coherence
             .write(move |conn, key_changes| {
                 caller.authority_now(conn)?;
-                let (Lineage { key: old, .. }, now) = changeable(conn, &clock, &caller, id)?;
+                let (Lineage { key: old, .. }, now) = find_changeable(conn, &clock, &caller, id)?;
                 if api_key::is_rotated(conn, id)? {
                     return Err(Error::Conflict(ROTATED.into()).into());
                 }
@@ -163,9 +164,9 @@ impl ApiKeys {
                 );
                 api_key::insert(conn, &new, plain.digest())?;
                 match grace_period_seconds {
-                    // Not a time, which the clock of another instance could be behind of.
+                    // Revoked, rather than expired now: the clock of another instance may be behind.
                     0 => drop(api_key::revoke(conn, key_changes, id, now)?),
-                    grace => end_by(conn, key_changes, &old, now.plus_seconds(grace))?,
+                    grace => set_latest_expiry(conn, key_changes, &old, now.plus_seconds(grace))?,
                 }
                 let mut details = audit::details("successor_id", new.id.to_string());
                 details.insert(
@@ -173,24 +174,24 @@ impl ApiKeys {
                     json!(grace_period_seconds),
                 );
                 record(conn, now, &caller, Action::KeyRotated, &old, details)?;
-                Ok((plain, owned(new)))
+                Ok((plain, with_active_owner(new)))
             })
             .await
     }
 
-    /// Revokes a key for good. Again is the same.
+    /// Revokes a key for good. Idempotent.
     pub async fn revoke(
         &self,
         caller: &Caller,
-        reach: Reach,
+        reach: Ownership,
         id: ApiKeyId,
     ) -> Result<OwnedKey, Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
         self.coherence
-            .write_closing(move |conn, key_changes| {
+            .write_revocation(move |conn, key_changes| {
                 match reach {
-                    Reach::Own(_) => caller.authority_now(conn)?,
-                    Reach::Everybody => caller.authority_for(conn, Permission::KeysWrite)?,
+                    Ownership::Own(_) => caller.authority_now(conn)?,
+                    Ownership::Everybody => caller.authority_for(conn, Permission::KeysWrite)?,
                 };
                 let key = api_key::find_for_update(conn, reach, id)?.ok_or(Error::NotFound)?;
                 let now = clock.now();
@@ -203,9 +204,9 @@ impl ApiKeys {
     }
 }
 
-/// A key of the caller's that is neither revoked nor expired, with its lineage, and the time at which
-/// that was so. Nobody else changes it until the transaction ends.
-fn changeable(
+/// Returns a key of the caller that is neither revoked nor expired, its lineage, and the time of that check. The
+/// lineage stays locked until the transaction ends.
+fn find_changeable(
     conn: &mut Conn,
     clock: &Clock,
     caller: &Caller,
@@ -214,13 +215,14 @@ fn changeable(
     let found = key_lineage::find_for_update(conn, caller.user.id, id)?;
     let lineage = found.ok_or(Error::NotFound)?;
     let now = clock.now();
-    match lineage.key.revoked_at.is_some() || lineage.key.is_expired(now) {
-        true => Err(Error::Conflict(GONE.into()).into()),
-        false => Ok((lineage, now)),
+    if lineage.key.revoked_at.is_some() || lineage.key.is_expired(now) {
+        Err(Error::Conflict(NOT_ACTIVE.into()).into())
+    } else {
+        Ok((lineage, now))
     }
 }
 
-/// Gives a key the limits that another of its lineage has now.
+/// Copies new limits to another key of the same lineage.
 fn share_limits(
     conn: &mut Conn,
     key_changes: &mut Changes,
@@ -240,26 +242,26 @@ fn share_limits(
     Ok(())
 }
 
-/// Sees to it that a key ends at this time, unless it does before.
-fn end_by(
+/// Sets the expiry of a key to `end`, unless the key expires earlier.
+fn set_latest_expiry(
     conn: &mut Conn,
     key_changes: &mut Changes,
     key: &ApiKey,
     end: UtcTime,
 ) -> Result<(), Aborted> {
-    let own_end = key.settings.expires_at;
-    let ending = KeyPatch {
-        expires_at: Patch::Set(own_end.map_or(end, |own_end| own_end.min(end))),
+    let current_end = key.settings.expires_at;
+    let patch = KeyPatch {
+        expires_at: Patch::Set(current_end.map_or(end, |current_end| current_end.min(end))),
         ..KeyPatch::default()
     };
-    let applied = ending.apply(&key.settings);
-    let settings = applied.map_err(|wrong| Error::internal(wrong.message))?;
+    let applied = patch.apply(&key.settings);
+    let settings = applied.map_err(|error| Error::internal(error.message))?;
     api_key::set_settings(conn, key_changes, key.id, &settings)?;
     Ok(())
 }
 
-/// Only an admin gives a key scopes of this service's own.
-fn may_give<'a>(
+/// Returns an error if someone other than an admin gives a key a reserved scope.
+fn require_scopes_allowed<'a>(
     authority: Authority,
     mut scopes: impl Iterator<Item = &'a str>,
 ) -> Result<(), Error> {
@@ -294,8 +296,8 @@ fn new_key(
     }
 }
 
-/// A key whose owner has just called, and so is active.
-fn owned(key: ApiKey) -> OwnedKey {
+/// Returns a key with its owner marked as active: the owner has just called.
+fn with_active_owner(key: ApiKey) -> OwnedKey {
     OwnedKey {
         key,
         user_active: true,

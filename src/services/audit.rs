@@ -1,4 +1,4 @@
-//! The audit log: every change tells of itself in the transaction that makes it.
+//! Audit log: every change writes its event in the transaction that makes the change.
 
 use diesel::QueryResult;
 use serde::Serialize;
@@ -16,10 +16,10 @@ use crate::{
     models::audit_log::{self, Action, AuditFilter, AuditRow},
 };
 
-/// What it was done to.
+/// Object of an event.
 pub(super) enum Target {
     User(UserId),
-    /// An address that no account has.
+    /// An e-mail address without an account.
     UnknownUser,
     /// A client's address.
     ClientAddress(String),
@@ -59,14 +59,14 @@ impl Target {
     }
 }
 
-/// Who did it, and from where.
+/// Actor of an event, with the origin of the request.
 #[derive(Clone, Copy)]
 pub(super) enum By<'a> {
-    /// Somebody who has logged in, or just signed up.
+    /// A user who is logged in or has just signed up.
     User(UserId, &'a Origin),
-    /// Somebody who has not.
-    Anybody(&'a Origin),
-    /// Whoever may run the program on this database.
+    /// A client that is not logged in.
+    Anonymous(&'a Origin),
+    /// A person who runs the program on this database.
     CommandLine,
 }
 
@@ -76,8 +76,8 @@ impl Caller {
     }
 }
 
-/// Records an event. It belongs into the transaction that makes the change: if this fails, so does
-/// that.
+/// Writes an event. It must run in the transaction that makes the change, so that the change fails if the event cannot
+/// be written.
 pub(super) fn record(
     conn: &mut Conn,
     now: UtcTime,
@@ -87,7 +87,7 @@ pub(super) fn record(
 ) -> QueryResult<()> {
     let (actor, origin) = match by {
         By::User(id, origin) => (Some(id), Some(origin)),
-        By::Anybody(origin) => (None, Some(origin)),
+        By::Anonymous(origin) => (None, Some(origin)),
         By::CommandLine => (None, None),
     };
     if origin.is_none() {
@@ -108,7 +108,7 @@ pub(super) fn record(
     audit_log::insert(conn, &row).map(drop)
 }
 
-/// Which members differ: `{"changes": {"name": {"from": …, "to": …}}}`; `None` if none does.
+/// Returns the members that differ, as `{"changes": {"name": {"from": …, "to": …}}}`. Returns `None` if none does.
 pub(super) fn changes(
     before: &impl Serialize,
     after: &impl Serialize,
@@ -125,12 +125,12 @@ pub(super) fn changes(
     Ok((!differing.is_empty()).then(|| details("changes", differing)))
 }
 
-/// Details with one member.
+/// Returns details with one member.
 pub(super) fn details(name: &str, value: impl Into<Value>) -> Map<String, Value> {
     Map::from_iter([(name.to_owned(), value.into())])
 }
 
-/// What something is in JSON, as details.
+/// Returns the members of a value's JSON object, as details.
 pub(super) fn members(value: &impl Serialize) -> Result<Map<String, Value>, Error> {
     match serde_json::to_value(value).map_err(Error::internal)? {
         Value::Object(members) => Ok(members),
@@ -138,7 +138,7 @@ pub(super) fn members(value: &impl Serialize) -> Result<Map<String, Value>, Erro
     }
 }
 
-/// Reads the log.
+/// Use cases of the audit log.
 pub struct Audit {
     db: Db,
 }
@@ -148,8 +148,8 @@ impl Audit {
         Self { db }
     }
 
-    /// A page of events, newest first: all of them with `audit:read`, else those that the caller took
-    /// part in, and of what others did not from where they did it.
+    /// Returns a page of events, newest first. Callers with `audit:read` get all events. Other callers get the events
+    /// that concern them, without the client address and request id of other actors.
     pub async fn list(
         &self,
         caller: &Caller,
@@ -157,11 +157,11 @@ impl Audit {
         before: Option<EventId>,
         limit: i64,
     ) -> Result<Vec<AuditRow>, Error> {
-        let all = caller.authority.permissions.contain(Permission::AuditRead);
+        let can_read_all = caller.authority.permissions.contain(Permission::AuditRead);
         let caller = caller.user.id;
         self.db
             .read(move |conn| {
-                if all {
+                if can_read_all {
                     return audit_log::list(conn, &filter, before, limit);
                 }
                 let mut events = audit_log::list_of(conn, caller, &filter, before, limit)?;

@@ -1,4 +1,4 @@
-//! Who asks for something, from where, and what they may do.
+//! Caller of a use case: the user, the permissions and the origin of the request.
 
 use std::net::IpAddr;
 
@@ -11,37 +11,36 @@ use crate::{
     models::user::{self, User},
 };
 
-/// A person who has logged in.
+/// Logged-in user.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The account as it was when the request came.
+    /// Account as it was when the request arrived.
     pub user: User,
-    /// What the account's role let it do then.
+    /// Permissions of the account's role at that time.
     pub authority: Authority,
     pub origin: Origin,
 }
 
-/// Where a request came from.
+/// Origin of a request.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
-    /// The client's address. `None` if it is not known: who vouches for it does so in a form that
-    /// nobody can read.
+    /// Client address. `None` if it is unknown: the trusted proxy's header cannot be parsed.
     pub ip: Option<IpAddr>,
     pub request_id: Option<String>,
 }
 
 impl Caller {
-    /// What the caller may do as of this transaction. A request whose body takes its time must not
-    /// outlive the session that it came with, or the role.
+    /// Returns the caller's permissions as of this transaction. A request with a slow body must not outlive its session
+    /// or its role.
     pub(super) fn authority_now(&self, conn: &mut Conn) -> Result<Authority, Aborted> {
-        let now = user::find_with_authority(conn, self.user.id)?;
-        let (_, authority) = now
+        let row = user::find_with_authority(conn, self.user.id)?;
+        let (_, authority) = row
             .filter(|(user, _)| user.active && user.session_version == self.user.session_version)
             .ok_or(Error::InvalidToken)?;
         Ok(authority)
     }
 
-    /// The same, for what needs a permission.
+    /// Returns the caller's permissions as of this transaction, or an error if `permission` is not among them.
     pub(super) fn authority_for(
         &self,
         conn: &mut Conn,
@@ -53,23 +52,25 @@ impl Caller {
     }
 }
 
-/// Refuses whoever lacks a permission.
+/// Returns an error if the caller lacks a permission.
 pub fn require(authority: Authority, permission: Permission) -> Result<(), Error> {
     let name = permission.as_str();
-    match authority.permissions.contain(permission) {
-        true => Ok(()),
-        false => Err(Error::PermissionDenied(
-            format!("This needs the permission `{name}`, which your role does not have.").into(),
-        )),
+    if authority.permissions.contain(permission) {
+        Ok(())
+    } else {
+        Err(Error::PermissionDenied(
+            format!("This requires the permission `{name}`, which your role does not have.").into(),
+        ))
     }
 }
 
-/// Refuses to let anybody give, or take from others, what they don't have themselves.
+/// Returns an error if the caller would grant or revoke permissions that they do not have themselves.
 pub(super) fn require_covered(own: Authority, other: Authority) -> Result<(), Error> {
-    match own.covers(other) {
-        true => Ok(()),
-        false => Err(Error::PermissionDenied(
-            "This is about a role that allows something which you may not do yourself.".into(),
-        )),
+    if own.covers(other) {
+        Ok(())
+    } else {
+        Err(Error::PermissionDenied(
+            "You cannot assign or modify a role that has permissions you do not have.".into(),
+        ))
     }
 }

@@ -1,4 +1,4 @@
-//! What a person does: rules and transactions. Each takes the parts it uses.
+//! Use cases: business rules and their transactions, one module per resource. Each holds only the handles it uses.
 
 pub mod accounts;
 pub mod api_keys;

@@ -1,9 +1,13 @@
-//! PasswordAttempts at a password: no more than may fail, and on record once there were more.
+//! Password attempts of logins and password changes: throttled, with an audit event for the first rejection.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::Map;
 
+use super::{
+    audit::{self, By, Target},
+    caller::Origin,
+};
 use crate::{
     db::Db,
     domain::{clock::Clock, email::EmailKey, error::Error, id::UserId},
@@ -12,44 +16,40 @@ use crate::{
         user::{self, User},
     },
     redis::Redis,
-};
-use crate::{
-    services::{
-        audit::{self, By, Target},
-        caller::Origin,
-    },
     throttle::{
         login::{LoginAttempt, LoginRejection, LoginThrottle},
         login_records::{AccountName, Subject, Throttled},
     },
 };
 
-/// Limits guesses.
+/// Throttle for password attempts that writes rejections to the audit log.
 pub(super) struct PasswordAttempts {
     db: Db,
     clock: Clock,
-    attempts: LoginThrottle,
+    throttle: LoginThrottle,
 }
 
-/// At target_account password, and from where.
+/// Attempt at a password: the account it is for, and the origin of the request.
 pub(super) struct PasswordAttempt<'a> {
     account: AccountName,
     target_account: AttemptTarget,
     origin: &'a Origin,
 }
 
-/// AttemptTarget password it is.
+/// Account whose password is attempted, for the audit log.
 #[derive(Clone)]
 enum AttemptTarget {
+    /// The logged-in caller's account.
     Caller(UserId),
-    /// Of the account of this address, if there is one.
+    /// The account with this e-mail address, if there is one.
     Named(EmailKey),
+    /// No account: the text is no e-mail address.
     NoAddress,
 }
 
 impl<'a> PasswordAttempt<'a> {
-    /// At the password of the account of this address, if there is one.
-    pub(super) fn at(email: EmailKey, origin: &'a Origin) -> Self {
+    /// Creates an attempt to log in with this e-mail address.
+    pub(super) fn for_email(email: EmailKey, origin: &'a Origin) -> Self {
         Self {
             account: AccountName::of(&email),
             target_account: AttemptTarget::Named(email),
@@ -57,17 +57,17 @@ impl<'a> PasswordAttempt<'a> {
         }
     }
 
-    /// At that of something that is no address.
-    pub(super) fn at_no_address(text: &str, origin: &'a Origin) -> Self {
+    /// Creates an attempt to log in with a text that is no e-mail address.
+    pub(super) fn for_other_text(text: &str, origin: &'a Origin) -> Self {
         Self {
-            account: AccountName::of_nobody(text),
+            account: AccountName::of_no_account(text),
             target_account: AttemptTarget::NoAddress,
             origin,
         }
     }
 
-    /// At that of whoever has logged in already.
-    pub(super) fn by_caller(user: &User, origin: &'a Origin) -> Self {
+    /// Creates an attempt of a caller who has logged in already.
+    pub(super) fn for_caller(user: &User, origin: &'a Origin) -> Self {
         Self {
             account: AccountName::of(&user.email_key),
             target_account: AttemptTarget::Caller(user.id),
@@ -75,7 +75,7 @@ impl<'a> PasswordAttempt<'a> {
         }
     }
 
-    /// AttemptTarget failures count together. Clients target_account address is not known share theirs.
+    /// Returns the client address that failures are counted for. Clients without a known address share one.
     fn address(&self) -> IpAddr {
         self.origin.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
@@ -85,41 +85,48 @@ impl PasswordAttempts {
     pub(super) fn new(db: Db, clock: Clock, redis: Option<Redis>) -> Self {
         Self {
             db,
-            attempts: LoginThrottle::new(clock.clone(), redis),
+            throttle: LoginThrottle::new(clock.clone(), redis),
             clock,
         }
     }
 
-    /// Refuses whoever has no guess left. It costs next to nothing, so it stands before the queue for
-    /// hashing.
-    pub(super) async fn check(&self, guess: &PasswordAttempt<'_>) -> Result<(), Error> {
-        match self.attempts.check(guess.account, guess.address()).await {
+    /// Rejects an attempt if there were too many failures. It is cheap, so it comes before the wait queue for hashing.
+    pub(super) async fn check(&self, attempt: &PasswordAttempt<'_>) -> Result<(), Error> {
+        match self
+            .throttle
+            .check(attempt.account, attempt.address())
+            .await
+        {
             Ok(()) => Ok(()),
-            Err(throttled) => Err(self.tell_of(throttled, guess).await),
+            Err(throttled) => Err(self.reject(throttled, attempt).await),
         }
     }
 
-    /// Takes one of the guesses that may still fail, when it is its turn at hashing.
-    pub(super) async fn begin(&self, guess: &PasswordAttempt<'_>) -> Result<LoginAttempt, Error> {
-        match self.attempts.begin(guess.account, guess.address()).await {
+    /// Begins an attempt, which counts against the limit from now on. Call it with a hashing permit held.
+    pub(super) async fn begin(&self, attempt: &PasswordAttempt<'_>) -> Result<LoginAttempt, Error> {
+        match self
+            .throttle
+            .begin(attempt.account, attempt.address())
+            .await
+        {
             Ok(attempt) => Ok(attempt),
-            Err(LoginRejection::Throttled(throttled)) => Err(self.tell_of(throttled, guess).await),
+            Err(LoginRejection::Throttled(throttled)) => Err(self.reject(throttled, attempt).await),
             Err(LoginRejection::TooManyInProgress) => Err(Error::Unavailable(
-                "as many logins under way as may still fail".into(),
+                "too many password attempts in progress for this account or client address".into(),
             )),
         }
     }
 
-    /// Records the first attempt that is refused, and answers what to say to whoever made it.
-    async fn tell_of(&self, throttled: Throttled, guess: &PasswordAttempt<'_>) -> Error {
+    /// Writes the first rejection to the audit log. Returns the error for the client.
+    async fn reject(&self, throttled: Throttled, attempt: &PasswordAttempt<'_>) -> Error {
         let subject = throttled.subject;
         if throttled.is_first {
-            let (now, target_account) = (self.clock.now(), guess.target_account.clone());
-            let origin = guess.origin.clone();
-            let told = self.db.write(move |conn| {
+            let (now, target_account) = (self.clock.now(), attempt.target_account.clone());
+            let origin = attempt.origin.clone();
+            let recorded = self.db.write(move |conn| {
                 let by = match target_account {
                     AttemptTarget::Caller(id) => By::User(id, &origin),
-                    _ => By::Anybody(&origin),
+                    _ => By::Anonymous(&origin),
                 };
                 let target = match (subject, target_account) {
                     (Subject::Address(address), _) => Target::ClientAddress(address.to_string()),
@@ -128,14 +135,14 @@ impl PasswordAttempts {
                         user::find_by_email(conn, &email)?
                             .map_or(Target::UnknownUser, |user| Target::User(user.id))
                     }
-                    // What somebody typed instead of an address may be a password.
+                    // The text is not recorded: a person may have typed the password instead of the address.
                     (Subject::Account(_), AttemptTarget::NoAddress) => Target::UnknownUser,
                 };
                 audit::record(conn, now, by, (Action::LoginThrottled, target), Map::new())?;
                 Ok(())
             });
-            if let Err(error) = told.await {
-                self.attempts.untold(subject);
+            if let Err(error) = recorded.await {
+                self.throttle.mark_unaudited(subject);
                 return error;
             }
         }

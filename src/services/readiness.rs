@@ -1,113 +1,118 @@
-//! Decides whether this instance should be sent requests, and if not, what is missing.
+//! Readiness: decides whether this instance should receive requests, and if not, what is missing.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
 use crate::{
-    db::{Db, NoChanges},
+    db::{Db, WriteFailure},
     domain::{clock::Clock, error::Error, id::InstanceId},
     models::write_probe,
     shutdown::Shutdown,
     verification::engine::Engine,
 };
 
-/// The time that a result holds for whoever asks next: anybody may ask, as often as they like.
-const HOLDS_FOR: Duration = Duration::from_secs(1);
-/// The time that the first lease is waited for: it comes soon after the start, or something is wrong.
-const FIRST_LEASE_WITHIN: Duration = Duration::from_millis(500);
+/// Time for which a result is reused. Anyone may send readiness requests, as often as they like.
+const RESULT_VALID_FOR: Duration = Duration::from_secs(1);
+/// Time to wait for the first lease, which normally arrives soon after the start.
+const FIRST_LEASE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Tells whether the service is ready.
+/// Readiness checks of this instance.
 pub struct Readiness {
     db: Db,
     engine: Engine,
     clock: Clock,
-    stopping: Shutdown,
-    /// The time when the database did not answer. Whoever finds it locked waits for the same result.
-    failed: Mutex<Option<Instant>>,
-    /// The time when it was last tried to change something, and how that ended.
-    probed: Mutex<Option<(Instant, Result<(), NoChanges>)>>,
+    shutdown: Shutdown,
+    /// Time of the last failed ping of the database. Concurrent requests wait for the lock, and so for the same result.
+    failed_at: Mutex<Option<Instant>>,
+    /// Time and result of the last test write.
+    last_probe: Mutex<Option<(Instant, Result<(), WriteFailure>)>>,
 }
 
 impl Readiness {
-    pub fn new(db: Db, engine: Engine, clock: Clock, stopping: Shutdown) -> Self {
+    pub fn new(db: Db, engine: Engine, clock: Clock, shutdown: Shutdown) -> Self {
         Self {
             db,
             engine,
             clock,
-            stopping,
-            failed: Mutex::default(),
-            probed: Mutex::default(),
+            shutdown,
+            failed_at: Mutex::default(),
+            last_probe: Mutex::default(),
         }
     }
 
-    /// Requires everything that any request needs. [`Error::NotReady`] says what is missing.
+    /// Checks everything that any request needs. [`Error::NotReady`] says what is missing.
     pub async fn require_all(&self) -> Result<(), Error> {
         self.require_running()?;
         let mut missing = Vec::new();
-        if !self.database_answers().await {
-            missing.push("the database is out of reach");
-        } else if let Err(cause) = self.database_takes_changes().await {
+        if !self.is_database_reachable().await {
+            missing.push("the database is unreachable");
+        } else if let Err(cause) = self.require_writable_database().await {
             missing.push(match cause {
-                NoChanges::DiskFull => "the database takes no changes, since its disk is full",
-                NoChanges::ReadOnly => "the database takes no changes, since it is read-only",
-                NoChanges::Other => "the database takes no changes",
+                WriteFailure::DiskFull => "the database rejects writes because its disk is full",
+                WriteFailure::ReadOnly => "the database rejects writes because it is read-only",
+                WriteFailure::Other => "the database rejects writes",
             });
         }
-        if !self.engine.is_leased(FIRST_LEASE_WITHIN).await {
-            missing.push("the lease on what is remembered is missing");
+        if !self.engine.is_leased(FIRST_LEASE_TIMEOUT).await {
+            missing.push("this instance has no lease on its cache");
         }
-        match missing.is_empty() {
-            true => Ok(()),
-            false => Err(Error::NotReady(missing.join(", "))),
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::NotReady(missing.join(", ")))
         }
     }
 
-    /// Requires what a check of a key needs: the cache, or else a database that answers.
+    /// Checks what the verification of a key needs: a lease on the cache, or else a reachable database.
     pub async fn require_checks(&self) -> Result<(), Error> {
         self.require_running()?;
         let lease = self.engine.lease();
-        if lease.is_some_and(|lease| lease.left > Duration::ZERO) || self.database_answers().await {
+        if lease.is_some_and(|lease| lease.left > Duration::ZERO)
+            || self.is_database_reachable().await
+        {
             return Ok(());
         }
-        Err(Error::NotReady("the database is out of reach".to_owned()))
+        Err(Error::NotReady("the database is unreachable".to_owned()))
     }
 
     fn require_running(&self) -> Result<(), Error> {
-        if self.stopping.has_begun() {
-            return Err(Error::NotReady("the service is stopping".to_owned()));
+        if self.shutdown.has_begun() {
+            return Err(Error::NotReady("the service is shutting down".to_owned()));
         }
         self.db
-            .lost_files()
+            .file_loss()
             .map_or(Ok(()), |loss| Err(Error::NotReady(loss)))
     }
 
-    /// However many ask, it is asked once in a while; and not at all while it answers others, for whose
-    /// number alone this may have to wait too long.
-    async fn database_answers(&self) -> bool {
-        if self.db.has_answered_within(HOLDS_FOR) {
+    /// Returns whether the database responds. It is pinged at most once per [`RESULT_VALID_FOR`], and not at all while
+    /// it responds to other queries: under load a ping could wait too long for a connection.
+    async fn is_database_reachable(&self) -> bool {
+        if self.db.has_responded_within(RESULT_VALID_FOR) {
             return true;
         }
-        let mut failed = self.failed.lock().await;
-        if failed.is_some_and(|at| at.elapsed() < HOLDS_FOR) {
-            return self.db.has_answered_within(HOLDS_FOR);
+        let mut failed_at = self.failed_at.lock().await;
+        if failed_at.is_some_and(|at| at.elapsed() < RESULT_VALID_FOR) {
+            return self.db.has_responded_within(RESULT_VALID_FOR);
         }
-        let well = self.db.ping().await.is_ok() || self.db.has_answered_within(HOLDS_FOR);
-        *failed = (!well).then(Instant::now);
-        well
+        let is_reachable =
+            self.db.ping().await.is_ok() || self.db.has_responded_within(RESULT_VALID_FOR);
+        *failed_at = (!is_reachable).then(Instant::now);
+        is_reachable
     }
 
-    /// Does so for changes: as long as others make some, those are the proof.
-    async fn database_takes_changes(&self) -> Result<(), NoChanges> {
-        if self.db.has_changed_within(HOLDS_FOR) {
+    /// Checks that the database accepts writes. Recent writes of other requests are proof enough; otherwise writes a
+    /// test row.
+    async fn require_writable_database(&self) -> Result<(), WriteFailure> {
+        if self.db.has_committed_within(RESULT_VALID_FOR) {
             return Ok(());
         }
-        let mut probed = self.probed.lock().await;
-        if self.db.has_changed_within(HOLDS_FOR) {
+        let mut last_probe = self.last_probe.lock().await;
+        if self.db.has_committed_within(RESULT_VALID_FOR) {
             return Ok(());
         }
-        if let Some((at, result)) = *probed
-            && at.elapsed() < HOLDS_FOR
+        if let Some((at, result)) = *last_probe
+            && at.elapsed() < RESULT_VALID_FOR
         {
             return result;
         }
@@ -115,14 +120,17 @@ impl Readiness {
         let id = InstanceId::generate(now);
         let probe = self
             .db
-            .prove_changes(move |conn| write_probe::write(conn, id, now));
+            .probe_writes(move |conn| write_probe::write(conn, id, now));
         let result = probe.await;
-        // As many may want to write that this had to wait for too long.
-        let result = result.or_else(|cause| match self.db.has_changed_within(HOLDS_FOR) {
-            true => Ok(()),
-            false => Err(cause),
+        // Under load the test write may have waited too long, while other writes succeeded.
+        let result = result.or_else(|cause| {
+            if self.db.has_committed_within(RESULT_VALID_FOR) {
+                Ok(())
+            } else {
+                Err(cause)
+            }
         });
-        *probed = Some((Instant::now(), result));
+        *last_probe = Some((Instant::now(), result));
         result
     }
 }

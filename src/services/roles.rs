@@ -1,4 +1,4 @@
-//! Roles: list, make, change, delete.
+//! Role use cases: list, create, change, delete.
 
 use super::{
     audit::{self, Target},
@@ -18,10 +18,10 @@ use crate::{
     },
 };
 
-const BUILT_IN: &str = "The role is built in, and can't be changed or deleted.";
-const IN_USE: &str = "Somebody has this role. Give them another one first.";
+const BUILT_IN: &str = "The role is built in and cannot be changed or deleted.";
+const IN_USE: &str = "The role is in use. Give its users another role first.";
 
-/// What can be done with roles.
+/// Use cases of roles.
 pub struct Roles {
     db: Db,
     clock: Clock,
@@ -32,21 +32,21 @@ impl Roles {
         Self { db, clock }
     }
 
-    /// A page of roles, newest first: those made before the role `before`.
+    /// Returns a page of roles that were created before the role `before`, newest first.
     pub async fn list(&self, before: Option<RoleId>, limit: i64) -> Result<Vec<Role>, Error> {
         self.db
             .read(move |conn| role::list(conn, before, limit))
             .await
     }
 
-    /// Refuses if there is such a role, and the caller may not change it.
+    /// Returns an error if the role exists and the caller may not change it.
     pub async fn require_changeable(&self, caller: &Caller, name: String) -> Result<(), Error> {
         let authority = caller.authority;
         let existing = self.db.read(move |conn| role::find(conn, &name)).await?;
         existing.map_or(Ok(()), |role| require_covered(authority, role.authority()))
     }
 
-    /// Makes a role, or gives it other permissions; and whether it is new.
+    /// Creates a role or changes its permissions. Returns the role, and true if it is new.
     pub async fn put(
         &self,
         caller: &Caller,
@@ -56,7 +56,7 @@ impl Roles {
         let (clock, caller) = (self.clock.clone(), caller.clone());
         self.db
             .write(move |conn| {
-                let (authority, existing) = held(conn, &caller, &name)?;
+                let (authority, existing) = find_changeable(conn, &caller, &name)?;
                 let given = Authority {
                     is_admin: false,
                     permissions,
@@ -81,9 +81,10 @@ impl Roles {
                             ..before.clone()
                         };
                         role::set_permissions(conn, after.id, permissions)?;
-                        let of =
+                        let role_details =
                             |role: &Role| audit::details("permissions", names(role.permissions));
-                        let changes = audit::changes(&of(&before), &of(&after))?;
+                        let changes =
+                            audit::changes(&role_details(&before), &role_details(&after))?;
                         (after, Action::RoleUpdated, changes)
                     }
                 };
@@ -96,12 +97,12 @@ impl Roles {
             .await
     }
 
-    /// Deletes a role that nobody has.
+    /// Deletes a role without users.
     pub async fn delete(&self, caller: &Caller, name: String) -> Result<(), Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
         self.db
             .write(move |conn| {
-                let (_, existing) = held(conn, &caller, &name)?;
+                let (_, existing) = find_changeable(conn, &caller, &name)?;
                 let role = existing.ok_or(Error::NotFound)?;
                 if role::is_in_use(conn, &role.name)? {
                     return Err(Error::Conflict(IN_USE.into()).into());
@@ -116,13 +117,14 @@ impl Roles {
     }
 }
 
-/// What the caller may do, and the role of this name, if it may be changed by them.
-fn held(
+/// Returns the caller's permissions and the role with this name, or an error if the caller may not change the role.
+/// Roles stay locked until the transaction ends.
+fn find_changeable(
     conn: &mut Conn,
     caller: &Caller,
     name: &str,
 ) -> Result<(Authority, Option<Role>), Aborted> {
-    role::hold(conn)?;
+    role::lock(conn)?;
     let authority = caller.authority_for(conn, Permission::RolesWrite)?;
     let existing = role::find(conn, name)?;
     if let Some(role) = &existing {

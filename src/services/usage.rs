@@ -1,4 +1,4 @@
-//! How keys were used: one's own, and for operators everybody's.
+//! Usage reports: of one key for its owner, and of all keys for operators.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,15 +12,15 @@ use crate::{
         usage::{Granularity, Outcome, days_before},
     },
     models::{
-        api_key::{self, Reach},
+        api_key::{self, Ownership},
         usage::{self, BucketCount, roll_up},
     },
 };
 
-/// Buckets of one answer.
+/// Maximum number of buckets per response.
 const MAX_BUCKETS: i64 = 1000;
 
-/// For when usage is asked. What is left out is up to now, and as many buckets as a person looks at.
+/// Time span of a usage report. A missing `to` means now. A missing `from` means 24 hours or 30 days before `to`.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
     pub from: Option<UtcTime>,
@@ -28,16 +28,16 @@ pub struct Span {
     pub granularity: Granularity,
 }
 
-/// How many checks ended how.
+/// Number of checks by outcome.
 pub type Counts = BTreeMap<Outcome, u64>;
 
-/// A span in buckets, those with nothing in them too.
+/// Usage by bucket, with all buckets of the span, even empty ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageReport {
     pub buckets: Vec<(UtcTime, Counts)>,
 }
 
-/// Reads usage.
+/// Use cases of usage reports.
 pub struct UsageReports {
     db: Db,
     clock: Clock,
@@ -53,19 +53,20 @@ impl UsageReports {
         }
     }
 
-    /// That of a key of this owner's. To anybody else it is not there, whatever they ask.
+    /// Returns the usage of a key of this owner. Responds `not_found` for keys of other users, even if `span` is
+    /// invalid.
     pub async fn of_key(
         &self,
         owner: UserId,
         id: ApiKeyId,
         span: Result<Span, Error>,
     ) -> Result<UsageReport, Error> {
-        let find = move |conn: &mut Conn| api_key::find(conn, Reach::Own(owner), id);
+        let find = move |conn: &mut Conn| api_key::find(conn, Ownership::Own(owner), id);
         self.db.read(find).await?.ok_or(Error::NotFound)?;
         self.read(id.into(), span?).await
     }
 
-    /// That of all keys, or of all that belong to somebody.
+    /// Returns the usage of all keys, or of all keys of one user.
     pub async fn of_all(&self, user: Option<UserId>, span: Span) -> Result<UsageReport, Error> {
         let subject = user.map_or(SubjectId::SERVICE, SubjectId::from);
         self.read(subject, span).await
@@ -74,60 +75,68 @@ impl UsageReports {
     async fn read(&self, subject: SubjectId, span: Span) -> Result<UsageReport, Error> {
         let granularity = span.granularity;
         let (from, to) = self.bounds(span)?;
-        if granularity == Granularity::Hour && from < self.hours_known_from().await? {
+        if granularity == Granularity::Hour && from < self.first_hour().await? {
             let remedy = format!(
-                "asks for hours that are not known any more: usage is kept by the hour for {} days; ask by the day",
+                "reaches back too far: hourly usage is kept for {} days; use `granularity=day`",
                 self.hourly_retention_days
             );
-            return Err(Error::invalid_field(span.beginning(), remedy));
+            return Err(Error::invalid_field(span.start_parameter(), remedy));
         }
         let counts = move |conn: &mut Conn| usage::read(conn, subject, (from, to), granularity);
-        Ok(filled(from, to, granularity, self.db.read(counts).await?))
+        Ok(fill_gaps(
+            from,
+            to,
+            granularity,
+            self.db.read(counts).await?,
+        ))
     }
 
-    /// From the beginning of a bucket to the end of one.
+    /// Returns the start of the first bucket and the end of the last one.
     fn bounds(&self, span: Span) -> Result<(UtcTime, UtcTime), Error> {
         let granularity = span.granularity;
-        // In a bucket that begins now there may be something already.
+        // One microsecond later than now: a bucket that starts now may already have counts.
         let now = self.clock.now().plus(Duration::from_micros(1));
         let to = granularity.end(span.to.unwrap_or(now));
-        let usual = match granularity {
+        let default_buckets = match granularity {
             Granularity::Hour => 24,
             Granularity::Day => 30,
         };
         let from = match span.from {
             Some(from) => granularity.start(from),
-            None => to.plus_seconds(-usual * granularity.seconds()),
+            None => to.plus_seconds(-default_buckets * granularity.seconds()),
         };
         let buckets = (to.unix_seconds() - from.unix_seconds()) / granularity.seconds();
-        let wrong = |remedy| Err(Error::invalid_field(span.beginning(), remedy));
+        let invalid = |remedy| Err(Error::invalid_field(span.start_parameter(), remedy));
         if from >= to {
-            wrong("must be before `to`")
+            invalid("must be before `to`")
         } else if from < UtcTime::from_unix_seconds(0) {
-            wrong("must be in 1970 or later")
+            invalid("must be in 1970 or later")
         } else if buckets <= MAX_BUCKETS {
             Ok((from, to))
         } else {
             match granularity {
-                Granularity::Hour => {
-                    wrong("must be at most 1000 hours before `to`: ask for less, or by the day")
+                Granularity::Hour => invalid(
+                    "must be at most 1000 hours before `to`: use a shorter span or `granularity=day`",
+                ),
+                Granularity::Day => {
+                    invalid("must be at most 1000 days before `to`: use a shorter span")
                 }
-                Granularity::Day => wrong("must be at most 1000 days before `to`: ask for less"),
             }
         }
     }
 
-    async fn hours_known_from(&self) -> Result<UtcTime, Error> {
+    /// Returns the first hour from which hourly usage is complete.
+    async fn first_hour(&self) -> Result<UtcTime, Error> {
         let kept_from = days_before(self.clock.now(), self.hourly_retention_days);
-        // They may have been kept for less than they are now.
-        let known_from = self.db.read(roll_up::hours_known_from).await?;
-        Ok(known_from.max(kept_from))
+        // The retention may have been shorter in the past.
+        let hours_from = self.db.read(roll_up::first_complete_hour).await?;
+        Ok(hours_from.max(kept_from))
     }
 }
 
 impl Span {
-    /// The parameter that says where it begins.
-    fn beginning(&self) -> &'static str {
+    /// Returns the query parameter that an error about the start points to.
+    fn start_parameter(&self) -> &'static str {
         match self.from {
             Some(_) => "?from",
             None => "?to",
@@ -145,7 +154,8 @@ impl UsageReport {
     }
 }
 
-fn filled(
+/// Returns a report with empty buckets where nothing was counted.
+fn fill_gaps(
     from: UtcTime,
     to: UtcTime,
     granularity: Granularity,

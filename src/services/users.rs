@@ -1,4 +1,4 @@
-//! Accounts as operators see them: list, give a role, deactivate, activate.
+//! User management for operators: list, change the role, deactivate, activate.
 
 use serde::Serialize;
 
@@ -24,18 +24,19 @@ use crate::{
     verification::coherence::Coherence,
 };
 
-const LAST_ADMIN: &str = "This is the last admin who can log in. Make another one first.";
+const LAST_ADMIN: &str =
+    "This is the last admin who can log in. Give another user the role `admin` first.";
 
-/// What can be done with accounts by those who may.
+/// Use cases of user management.
 pub struct Users {
     db: Db,
     coherence: Coherence,
     clock: Clock,
 }
 
-/// What the audit log tells of an account.
+/// Fields of an account whose changes are written to the audit log.
 #[derive(Serialize)]
-struct Standing<'a> {
+struct AuditedFields<'a> {
     role: &'a str,
     active: bool,
 }
@@ -49,7 +50,7 @@ impl Users {
         }
     }
 
-    /// A page of accounts, newest first: those made before the account `before`.
+    /// Returns a page of accounts that were created before the account `before`, newest first.
     pub async fn list(
         &self,
         filter: UserFilter,
@@ -61,17 +62,17 @@ impl Users {
             .await
     }
 
-    /// Refuses if there is no such account, or one that the caller may not change.
+    /// Returns an error if the account does not exist or the caller may not change it.
     pub async fn require_changeable(&self, caller: &Caller, id: UserId) -> Result<(), Error> {
         let authority = caller.authority;
-        let theirs = self
+        let target = self
             .db
             .read(move |conn| user::find_with_authority(conn, id));
-        let (_, theirs) = theirs.await?.ok_or(Error::NotFound)?;
-        require_covered(authority, theirs)
+        let (_, target) = target.await?.ok_or(Error::NotFound)?;
+        require_covered(authority, target)
     }
 
-    /// Changes an account, as an operator who may do all that the account may, before and after.
+    /// Changes an account. The caller must have all permissions that the account has before and after the change.
     pub async fn change(
         &self,
         caller: &Caller,
@@ -79,56 +80,58 @@ impl Users {
         change: UserChange,
     ) -> Result<User, Error> {
         let (clock, caller) = (self.clock.clone(), caller.clone());
-        let closes = change.only_deactivates();
-        let make = move |conn: &mut Conn, key_changes: &mut Changes| {
-            role::hold(conn)?;
+        let is_closing = change.only_deactivates();
+        let change_user = move |conn: &mut Conn, key_changes: &mut Changes| {
+            role::lock(conn)?;
             let authority = caller.authority_for(conn, Permission::UsersWrite)?;
             let user = user::find_for_update(conn, id)?.ok_or(Error::NotFound)?;
             require_covered(authority, role::authority(conn, &user.role)?)?;
             if let Some(name) = &change.role {
-                let remedy = "must be the name of a role";
-                let given =
+                let remedy = "must be the name of an existing role";
+                let new_role =
                     role::find(conn, name)?.ok_or_else(|| Error::invalid_field("/role", remedy))?;
-                require_covered(authority, given.authority())?;
+                require_covered(authority, new_role.authority())?;
             }
             let change = change.clone();
             apply(conn, key_changes, clock.now(), caller.by(), user, change)
         };
-        match closes {
-            true => self.coherence.write_closing(make).await,
-            false => self.coherence.write(make).await,
+        if is_closing {
+            self.coherence.write_revocation(change_user).await
+        } else {
+            self.coherence.write(change_user).await
         }
     }
 
-    /// Gives an account the role `admin`, or `member` again, from the command line. `None` if no account
-    /// has the address.
+    /// Gives an account the role `admin` or `member`, from the command line. Returns `None` if no account has the
+    /// address.
     pub async fn set_admin(&self, email: EmailKey, admin: bool) -> Result<Option<User>, Error> {
         let clock = self.clock.clone();
         let role = if admin { role::ADMIN } else { role::MEMBER };
-        let make = move |conn: &mut Conn, key_changes: &mut Changes| {
-            role::hold(conn)?;
-            let Some(found) = user::find_by_email(conn, &email)? else {
+        let change_user = move |conn: &mut Conn, key_changes: &mut Changes| {
+            role::lock(conn)?;
+            let Some(user) = user::find_by_email(conn, &email)? else {
                 return Ok(None);
             };
-            let found = user::find_for_update(conn, found.id)?.ok_or(Error::NotFound)?;
-            if !admin && found.role != role::ADMIN {
-                return Ok(Some(found));
+            let user = user::find_for_update(conn, user.id)?.ok_or(Error::NotFound)?;
+            if !admin && user.role != role::ADMIN {
+                return Ok(Some(user));
             }
             let change = UserChange {
                 role: Some(role.to_owned()),
                 active: None,
             };
             let now = clock.now();
-            apply(conn, key_changes, now, By::CommandLine, found, change).map(Some)
+            apply(conn, key_changes, now, By::CommandLine, user, change).map(Some)
         };
-        match admin {
-            true => self.coherence.write(make).await,
-            false => self.coherence.write_closing(make).await,
+        if admin {
+            self.coherence.write(change_user).await
+        } else {
+            self.coherence.write_revocation(change_user).await
         }
     }
 }
 
-/// Makes a change, whoever asked for it, unless it would leave nobody to undo it.
+/// Applies a change and writes its audit event. Rejects a change that leaves no active admin.
 fn apply(
     conn: &mut Conn,
     key_changes: &mut Changes,
@@ -144,12 +147,12 @@ fn apply(
     if loses_admin && !role::has_another_admin(conn, before.id)? {
         return Err(Error::Conflict(LAST_ADMIN.into()).into());
     }
-    let Some(changes) = audit::changes(&standing(&before), &standing(&after))? else {
+    let Some(changes) = audit::changes(&audited_fields(&before), &audited_fields(&after))? else {
         return Ok(before);
     };
-    user::set_standing(conn, key_changes, &after)?;
+    user::set_role_and_active(conn, key_changes, &after)?;
     if before.active && !after.active {
-        // Its tokens stay dead when it is activated again.
+        // The tokens of the account stay invalid when it is activated again.
         user::end_sessions(conn, after.id)?;
     }
     let event = (Action::UserUpdated, Target::User(after.id));
@@ -157,8 +160,8 @@ fn apply(
     Ok(after)
 }
 
-fn standing(user: &User) -> Standing<'_> {
-    Standing {
+fn audited_fields(user: &User) -> AuditedFields<'_> {
+    AuditedFields {
         role: &user.role,
         active: user.active,
     }

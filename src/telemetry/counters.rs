@@ -1,4 +1,4 @@
-//! What is counted for whoever watches the service: cheap to add to from any thread, read seldom.
+//! Counters for metrics: cheap to increment from any thread, rarely read.
 
 use std::{
     cell::Cell,
@@ -6,20 +6,20 @@ use std::{
     time::Duration,
 };
 
-/// Threads that add to the same counters at the same time have a stripe each, if they are no more.
+/// Number of stripes. Up to this number of threads, each has a stripe of its own.
 const STRIPES: usize = 16;
 
 thread_local! {
-    /// Which one is this thread's; at first none is.
+    /// Index of this thread's stripe; `usize::MAX` until it is assigned.
     static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Counters that many threads add to, so that no two of them want the same cache line.
+/// Counters for many threads. Threads use different stripes, so that they do not contend for a cache line.
 pub struct Striped<const N: usize> {
     stripes: Box<[Stripe<N>]>,
 }
 
-/// Two lines, since processors fetch them in pairs.
+/// Counters of one stripe, aligned to two cache lines, since processors fetch them in pairs.
 #[repr(align(128))]
 struct Stripe<const N: usize>([AtomicU64; N]);
 
@@ -33,7 +33,7 @@ impl<const N: usize> Default for Striped<N> {
 }
 
 impl<const N: usize> Striped<N> {
-    /// Adds one to a counter. One that is not there counts nothing.
+    /// Adds one to a counter. Does nothing if the index is out of range.
     pub fn add(&self, counter: usize) {
         let stripe = self.stripes.get(stripe());
         if let Some(counter) = stripe.and_then(|stripe| stripe.0.get(counter)) {
@@ -41,7 +41,7 @@ impl<const N: usize> Striped<N> {
         }
     }
 
-    /// All of them.
+    /// Returns the sum over all stripes, for each counter.
     pub fn sum(&self) -> [u64; N] {
         std::array::from_fn(|counter| {
             let of_stripe = |stripe: &Stripe<N>| stripe.0[counter].load(Ordering::Relaxed);
@@ -60,20 +60,20 @@ fn stripe() -> usize {
     })
 }
 
-/// How long something took, each time. Bounds are in microseconds, ascending; a duration belongs to the
-/// first that is not below it.
+/// Histogram of durations. Bounds are in microseconds, in ascending order. A duration belongs to the first bucket whose
+/// bound is not below it.
 #[repr(align(128))]
 pub struct Durations {
     bounds: &'static [u64],
-    /// One more than there are bounds.
+    /// One bucket per bound, and one without a bound.
     buckets: Box<[AtomicU64]>,
     sum_nanos: AtomicU64,
 }
 
-/// What such a histogram holds.
+/// Values of a [`Durations`] histogram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Measured {
-    /// The upper bounds in microseconds; the last bucket has none.
+    /// Upper bounds, in microseconds; the last bucket has none.
     pub bounds: &'static [u64],
     pub buckets: Vec<u64>,
     pub sum: Duration,
@@ -88,9 +88,9 @@ impl Durations {
         }
     }
 
-    pub fn observe(&self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        // Most of what is measured often belongs to one of the first.
+    pub fn observe(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        // Linear search: most durations that are measured often belong to one of the first buckets.
         let bucket = self.bounds.iter().position(|bound| nanos <= bound * 1000);
         self.buckets[bucket.unwrap_or(self.bounds.len())].fetch_add(1, Ordering::Relaxed);
         self.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
@@ -107,7 +107,7 @@ impl Durations {
 }
 
 impl Measured {
-    /// Adds what was measured elsewhere with the same bounds.
+    /// Adds the values of another histogram with the same bounds.
     pub fn add(&mut self, other: &Self) {
         for (bucket, other) in self.buckets.iter_mut().zip(&other.buckets) {
             *bucket += other;
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_threads_add_is_summed() {
+    fn striped_counters_sum_the_additions_of_all_threads() {
         let counters = Striped::<3>::default();
         std::thread::scope(|scope| {
             for thread in 0..2 * STRIPES {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_belongs_to_the_first_bound_that_is_not_below_it() {
+    fn duration_is_counted_in_the_first_bucket_whose_bound_is_not_below_it() {
         let durations = Durations::new(&[100, 1000]);
         for nanos in [0, 100_000, 100_001, 1_000_000, 1_000_001, u64::MAX / 4] {
             durations.observe(Duration::from_nanos(nanos));

@@ -7,12 +7,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Lines that may wait for a slow reader of our output. Past it they are dropped: a full pipe must
-/// not stop the answering of requests.
+/// Maximum number of lines that wait for a slow reader of standard output. Further lines are dropped: a full pipe must
+/// not block requests.
 const BUFFERED_LINES: usize = 16_384;
 
-/// Starts logging for the whole process. Lines are written by a thread of their own; the guard
-/// writes out what is left when it is dropped.
+/// Starts logging for the whole process. A separate thread writes the lines; the guard flushes the rest when it is
+/// dropped.
 pub fn start(config: &LogConfig) -> WorkerGuard {
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(BUFFERED_LINES)
@@ -22,7 +22,7 @@ pub fn start(config: &LogConfig) -> WorkerGuard {
         .with_env_filter(filter(&config.filter))
         .with_writer(writer)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stdout()));
-    // Fails only where a subscriber is set already, as in a test; that one then stays.
+    // Fails only if a subscriber is already set, as in a test; that one stays.
     let _ = match config.format {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
@@ -31,8 +31,10 @@ pub fn start(config: &LogConfig) -> WorkerGuard {
     guard
 }
 
-/// Unless asked for, without what the server library says: it announces each listener too, and has an
-/// error for each request that is no HTTP, of which a client can send as many as it likes.
+/// Returns the filter, with most lines of the server library excluded, unless the directives mention it.
+///
+/// The library also announces each listener, and logs an error for each request that is not HTTP. A client can send any
+/// number of those.
 fn filter(directives: &str) -> EnvFilter {
     if directives.contains("actix_") {
         return EnvFilter::new(directives);
@@ -42,8 +44,7 @@ fn filter(directives: &str) -> EnvFilter {
     ))
 }
 
-/// Where it happened, and not the message: `str` panics quote the text that they were given, which
-/// may be a secret.
+/// Logs the location of a panic, without its message: panics of `str` quote their text, which may be a secret.
 fn log_panic(location: Option<&Location<'_>>) {
     match location {
         Some(at) => tracing::error!(file = at.file(), line = at.line(), "panicked"),

@@ -1,4 +1,4 @@
-//! Logs, traces, and the counters that metrics are read from. `crate::metrics` exposes the counters.
+//! Logs, traces, and the counters that metrics are read from. [`crate::metrics`] exposes the counters.
 
 pub mod counters;
 pub mod logs;

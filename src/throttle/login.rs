@@ -1,9 +1,9 @@
-//! How often somebody may be wrong about a password, per account and per client address.
+//! Throttle for failed logins, per account and per client address.
 //!
-//! Kept in memory, as the times of the failures themselves: the eleventh attempt within any 15 minutes is
-//! refused, not merely the eleventh within some window of the clock, and not one more for each that is
-//! forgotten, as a bucket that leaks would have it. Where instances count together, they keep the same
-//! there as well; while that is away, each counts for itself.
+//! The times of the failures are kept in memory. So the eleventh attempt within any 15 minutes is rejected. A fixed
+//! window would count only from its start, and a leaky bucket would allow one more attempt for each failure that
+//! leaks out. With Redis, all instances record their failures there as well. While Redis is unreachable, each
+//! instance counts its own failures.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -13,25 +13,23 @@ use uuid::Uuid;
 use super::login_records::{AccountName, Record, Subject, Throttled, WINDOW, make_room};
 use crate::{
     domain::clock::Clock,
-    {
-        redis::{LoginPermit, LoginStep, LoginSubject, Redis},
-        verification::limits::network_of,
-    },
+    redis::{LoginPermit, LoginStep, LoginSubject, Redis},
+    verification::limits::network_of,
 };
 
-/// Counts failures. Clones share the counts.
+/// Throttle for failed logins. Clones share the counts.
 #[derive(Clone)]
 pub(crate) struct LoginThrottle {
     clock: Clock,
-    /// Where all instances count.
+    /// Counts of all instances. `None` if each instance counts its own only.
     redis: Option<Redis>,
     records: Arc<Mutex<HashMap<Subject, Record>>>,
 }
 
-/// Why an attempt cannot begin.
+/// Reason why an attempt cannot begin.
 pub(crate) enum LoginRejection {
     Throttled(Throttled),
-    /// As many are under way as may still fail.
+    /// Too many attempts are in progress: if all failed, the limit would be reached.
     TooManyInProgress,
 }
 
@@ -41,14 +39,14 @@ impl From<Throttled> for LoginRejection {
     }
 }
 
-/// An attempt under way. It counts as a failure unless it is told otherwise: an attacker who hangs
-/// up before the answer has tried all the same.
+/// Login attempt in progress. It counts as a failure unless it is forgiven: an attacker who disconnects before the
+/// response has made an attempt nevertheless.
 pub(crate) struct LoginAttempt {
-    attempts: LoginThrottle,
+    throttle: LoginThrottle,
     subjects: [Subject; 2],
-    /// Tells it from others, where all instances count.
+    /// Identifies the attempt in Redis.
     id: String,
-    is_over: bool,
+    has_ended: bool,
 }
 
 impl LoginThrottle {
@@ -60,21 +58,21 @@ impl LoginThrottle {
         }
     }
 
-    /// Refuses with 429 whoever has failed too often. Costs next to nothing, so it stands before the
-    /// queue for hashing.
+    /// Rejects an attempt (429) if there were too many failures. It is cheap, so it comes before the wait queue for
+    /// hashing.
     pub(crate) async fn check(
         &self,
         account: AccountName,
         address: IpAddr,
     ) -> Result<(), Throttled> {
         let subjects = subjects(account, address);
-        self.check_own(&subjects)?;
-        // That all are under way is seen to when it begins.
+        self.check_local(&subjects)?;
+        // Attempts in progress are checked when the attempt begins.
         self.login_step(LoginStep::Ask, "", &subjects).await;
-        self.check_own(&subjects)
+        self.check_local(&subjects)
     }
 
-    fn check_own(&self, subjects: &[Subject; 2]) -> Result<(), Throttled> {
+    fn check_local(&self, subjects: &[Subject; 2]) -> Result<(), Throttled> {
         let now = self.clock.now();
         let mut records = self.lock();
         for subject in subjects {
@@ -85,17 +83,20 @@ impl LoginThrottle {
         Ok(())
     }
 
-    /// Does it where all instances count, and notes if they have counted too many. `false` if as many are
-    /// under way as may still fail.
+    /// Records a step in Redis, and stores locally if Redis has counted too many failures. Returns false if as many
+    /// attempts are in progress as may still fail.
     async fn login_step(&self, login_step: LoginStep, id: &str, subjects: &[Subject; 2]) -> bool {
         let Some(redis) = &self.redis else {
             return true;
         };
-        let attempted = subjects.map(|subject| LoginSubject {
+        let login_subjects = subjects.map(|subject| LoginSubject {
             name: format!("latchkey:login:{subject}"),
             limit: subject.limit(),
         });
-        match redis.login_step(login_step, id, &attempted, WINDOW).await {
+        match redis
+            .login_step(login_step, id, &login_subjects, WINDOW)
+            .await
+        {
             Ok(LoginPermit::Throttled { subject, wait }) => {
                 let now = self.clock.now();
                 let mut records = self.lock();
@@ -109,35 +110,34 @@ impl LoginThrottle {
         }
     }
 
-    /// Telling of the first refusal failed: the next one is the first.
-    pub(crate) fn untold(&self, subject: Subject) {
+    /// Marks the first rejection as not audited, since writing it failed. The next rejection counts as the first.
+    pub(crate) fn mark_unaudited(&self, subject: Subject) {
         if let Some(record) = self.lock().get_mut(&subject) {
-            record.told = false;
+            record.was_audited = false;
         }
     }
 
-    /// Begins an attempt, whose place among those that may fail is taken from now on: ever so many
-    /// at once are still no more than the limit.
+    /// Begins an attempt. It counts against the limit from now on, so that concurrent attempts cannot exceed it.
     pub(crate) async fn begin(
         &self,
         account: AccountName,
         address: IpAddr,
     ) -> Result<LoginAttempt, LoginRejection> {
-        let attempt = self.begin_own(subjects(account, address))?;
-        let is_free = self
+        let attempt = self.begin_local(subjects(account, address))?;
+        let is_granted = self
             .login_step(LoginStep::Begin, &attempt.id, &attempt.subjects)
             .await;
-        match (is_free, self.check_own(&attempt.subjects)) {
+        match (is_granted, self.check_local(&attempt.subjects)) {
             (true, Ok(())) => Ok(attempt),
-            (_, refused) => {
+            (_, rejected) => {
                 attempt.forgive().await;
-                refused?;
+                rejected?;
                 Err(LoginRejection::TooManyInProgress)
             }
         }
     }
 
-    fn begin_own(&self, subjects: [Subject; 2]) -> Result<LoginAttempt, LoginRejection> {
+    fn begin_local(&self, subjects: [Subject; 2]) -> Result<LoginAttempt, LoginRejection> {
         let mut records = self.lock();
         let now = self.clock.now();
         for subject in &subjects {
@@ -155,40 +155,39 @@ impl LoginThrottle {
         }
         drop(records);
         Ok(LoginAttempt {
-            attempts: self.clone(),
+            throttle: self.clone(),
             subjects,
             id: Uuid::new_v4().simple().to_string(),
-            is_over: false,
+            has_ended: false,
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Subject, Record>> {
-        // No code panics while holding it; and a count is better than none.
         self.records.lock()
     }
 }
 
 impl LoginAttempt {
-    /// The password was wrong.
+    /// Ends the attempt as a failure: the password was wrong.
     pub(crate) async fn fail(mut self) {
         self.end(true);
-        self.attempts
+        self.throttle
             .login_step(LoginStep::Fail, &self.id, &self.subjects)
             .await;
     }
 
-    /// The password was right, or nobody could tell: it does not count.
+    /// Ends the attempt without counting it: the password was right, or could not be checked.
     pub(crate) async fn forgive(mut self) {
         self.end(false);
-        self.attempts
+        self.throttle
             .login_step(LoginStep::Forgive, &self.id, &self.subjects)
             .await;
     }
 
     fn end(&mut self, failed: bool) {
-        self.is_over = true;
-        let now = self.attempts.clock.now();
-        let mut records = self.attempts.lock();
+        self.has_ended = true;
+        let now = self.throttle.clock.now();
+        let mut records = self.throttle.lock();
         for subject in &self.subjects {
             let Some(record) = records.get_mut(subject) else {
                 continue;
@@ -206,9 +205,9 @@ impl LoginAttempt {
 }
 
 impl Drop for LoginAttempt {
-    /// Nobody waited for its end, which is told of where all count when it has lasted too long.
+    /// Counts an abandoned attempt as a failure. Redis counts it once it has been in progress for too long.
     fn drop(&mut self) {
-        if !self.is_over {
+        if !self.has_ended {
             self.end(true);
         }
     }

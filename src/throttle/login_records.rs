@@ -1,4 +1,4 @@
-//! What is remembered of failed logins: whose they are, when they were, and when they are too many.
+//! Records of failed logins per account and per client address, and the check whether there were too many.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,40 +11,38 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::{clock::UtcTime, email::EmailKey, error::Error};
 
-/// Failures count for so long.
+/// Time for which a failure counts.
 pub(crate) const WINDOW: Duration = Duration::from_secs(15 * 60);
-const PER_ACCOUNT: usize = 10;
-const PER_ADDRESS: usize = 100;
+const MAX_FAILURES_PER_ACCOUNT: usize = 10;
+const MAX_FAILURES_PER_ADDRESS: usize = 100;
 
-/// Accounts, and addresses, that are remembered at once. Past it the one whose last failure is
-/// longest ago is forgotten.
-const REMEMBERED: usize = 50_000;
+/// Maximum number of records. Beyond it the record with the oldest last failure is evicted.
+const MAX_RECORDS: usize = 50_000;
 
-/// Whose failures are counted.
+/// Subject whose failures are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     Account(AccountName),
     Address(IpAddr),
 }
 
-/// SHA-256 of the name that somebody tries to log in as: as long for any name, and none at all is
-/// remembered in the clear.
+/// SHA-256 of the name in a login attempt. It has the same length for all names, and no name is stored in the clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct AccountName([u8; 32]);
 
 impl AccountName {
-    /// An account's name.
+    /// Returns the name of an account.
     pub(crate) fn of(email: &EmailKey) -> Self {
         Self(Sha256::digest(email.as_str()).into())
     }
 
-    /// A name that no account can have.
-    pub(crate) fn of_nobody(text: &str) -> Self {
+    /// Returns the name for a text that is no e-mail address, and so belongs to no account.
+    pub(crate) fn of_no_account(text: &str) -> Self {
         Self(Sha256::digest(text).into())
     }
 }
 
-/// As it is called where all instances count.
+/// Formats a subject as part of its Redis key.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -58,18 +56,19 @@ impl fmt::Display for Subject {
 }
 
 impl Subject {
+    /// Returns the number of failures allowed within [`WINDOW`].
     pub(crate) fn limit(&self) -> usize {
         match self {
-            Self::Account(_) => PER_ACCOUNT,
-            Self::Address(_) => PER_ADDRESS,
+            Self::Account(_) => MAX_FAILURES_PER_ACCOUNT,
+            Self::Address(_) => MAX_FAILURES_PER_ADDRESS,
         }
     }
 }
 
-/// An attempt is refused since there were too many failures.
+/// Rejection of an attempt because of too many failures.
 pub(crate) struct Throttled {
     pub subject: Subject,
-    /// Whether it is the first that is refused: one is enough to tell of.
+    /// True for the first rejection since the subject was last allowed. Only that one is written to the audit log.
     pub is_first: bool,
     pub retry_after_seconds: u64,
 }
@@ -83,37 +82,38 @@ impl From<Throttled> for Error {
     }
 }
 
-/// The last failures, oldest first, and the attempts whose end is not known yet.
+/// Recent failures of a subject, oldest first, and its attempts in progress.
 #[derive(Default)]
 pub(crate) struct Record {
     pub failed_at: VecDeque<UtcTime>,
     pub in_progress: usize,
-    /// Until when those of all instances are too many.
+    /// End of the throttling that Redis reported for all instances.
     pub throttled_until: Option<UtcTime>,
-    /// Whether it was told of the refusals that go on.
-    pub told: bool,
+    /// True if the current series of rejections is in the audit log.
+    pub was_audited: bool,
 }
 
 impl Record {
-    /// Refuses if there were too many failures.
+    /// Rejects an attempt if there were too many failures.
     pub(crate) fn check(&mut self, subject: Subject, now: UtcTime) -> Result<(), Throttled> {
-        let earliest = self.failed_at.len().checked_sub(subject.limit());
-        let rest =
-            earliest.and_then(|earliest| WINDOW.checked_sub(now.since(self.failed_at[earliest])));
-        let rest = rest.max(self.throttled_until.map(|end| end.since(now)));
-        match rest.filter(|rest| !rest.is_zero()) {
+        let decisive = self.failed_at.len().checked_sub(subject.limit());
+        let wait =
+            decisive.and_then(|decisive| WINDOW.checked_sub(now.since(self.failed_at[decisive])));
+        let wait = wait.max(self.throttled_until.map(|end| end.since(now)));
+        match wait.filter(|wait| !wait.is_zero()) {
             None => {
-                self.told = false;
+                self.was_audited = false;
                 Ok(())
             }
-            Some(rest) => Err(Throttled {
+            Some(wait) => Err(Throttled {
                 subject,
-                is_first: !std::mem::replace(&mut self.told, true),
-                retry_after_seconds: rest.as_micros().div_ceil(1_000_000) as u64,
+                is_first: !std::mem::replace(&mut self.was_audited, true),
+                retry_after_seconds: wait.as_micros().div_ceil(1_000_000) as u64,
             }),
         }
     }
 
+    /// Drops the failures and the throttling that have expired.
     pub(crate) fn drop_expired(&mut self, now: UtcTime) {
         self.failed_at.retain(|at| now.since(*at) < WINDOW);
         self.throttled_until.take_if(|end| *end <= now);
@@ -124,16 +124,16 @@ impl Record {
     }
 }
 
-/// Each failure costs a turn at hashing, so this is rarely reached: see [`REMEMBERED`].
+/// Makes room for a record if there are [`MAX_RECORDS`]. That is rare: each failure costs a password hash.
 pub(crate) fn make_room(records: &mut HashMap<Subject, Record>, now: UtcTime) {
-    if records.len() < REMEMBERED {
+    if records.len() < MAX_RECORDS {
         return;
     }
     records.retain(|_, record| {
         record.drop_expired(now);
         !record.is_empty()
     });
-    while records.len() >= REMEMBERED {
+    while records.len() >= MAX_RECORDS {
         let oldest = records
             .iter()
             .filter(|(_, record)| record.in_progress == 0)

@@ -1,4 +1,4 @@
-//! Throttles for failed logins and for signups.
+//! Throttle for failed logins. Signups are limited in [`crate::verification::limits`].
 
 pub(crate) mod login;
 pub(crate) mod login_records;

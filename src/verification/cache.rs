@@ -1,13 +1,12 @@
-//! A bounded cache by digest, which never learns what is no longer so.
+//! Bounded concurrent cache that never inserts a value that was read before an invalidation.
 //!
-//! Whoever looks for something that is not there gets a [`Ticket`], looks it up elsewhere, and brings
-//! both. In between somebody may have evicted it, since it changed; then what was looked up may be
-//! from before the change, and is not taken. That check and the insert are one step, under the lock
-//! that the eviction takes too. A ticket is good for a whole shard: an eviction of something else there
-//! makes the lookup one that is not remembered, which is rare and does no harm.
+//! A miss returns a [`Ticket`]. The caller looks the value up elsewhere and passes both to [`Cache::insert`]. If the
+//! key was evicted in between because it changed, the value may be older than the change: the insert is rejected.
+//! That check and the insert are one step, under the same lock that the eviction takes. A ticket belongs to a whole
+//! shard. So an eviction of another key of the shard also rejects the insert, which is rare and harmless.
 //!
-//! Nothing is allocated to find something. When it is full, it makes room as a clock does (Corbató, "A
-//! Paging Experiment with the Multics System", 1968): what was found since the hand last came by stays.
+//! A lookup allocates nothing. A full cache evicts entries with the CLOCK algorithm (Corbató, "A Paging Experiment
+//! with the Multics System", 1968): entries that were found since the hand last passed them stay.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
@@ -15,55 +14,56 @@ use hashbrown::HashTable;
 
 use super::sync::{AtomicBool, Ordering, PoisonError, RwLock};
 
-/// No more shards than this: so that threads rarely wait for one another.
+/// Maximum number of shards. Several shards keep threads from waiting for one another.
 const MAX_SHARDS: usize = 64;
-/// A shard for fewer entries is not worth it.
+/// Minimum number of entries per shard. Smaller shards are not worth their overhead.
 const MIN_SHARD_ENTRIES: usize = 1024;
 
-/// How much a cache may hold, or holds.
+/// Maximum or current size of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub entries: usize,
-    /// Of the values' own weight; the cache adds nothing for itself.
+    /// Total weight of the values. The cache adds no weight for its own structures.
     pub weight: usize,
 }
 
-/// What a cache holds, and what it had to let go so far.
+/// Size of a cache, and numbers of removed entries since its creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Use {
     pub entries: usize,
-    /// Bytes of key_cache that it takes, without what the values have elsewhere.
+    /// Memory of the cache in bytes, without what the values own elsewhere.
     pub bytes: usize,
-    /// The values' own weight.
+    /// Total weight of the values.
     pub weight: usize,
-    /// Entries that went because it was full.
+    /// Number of entries that were evicted because the cache was full.
     pub pushed_out: u64,
-    /// Entries that went because they changed.
+    /// Number of entries that were evicted because they changed.
     pub changed: u64,
 }
 
-/// Maps digests to values.
+/// Sharded map from keys to values with bounds on the number of entries and their weight.
 pub struct Cache<K, V> {
     shards: Box<[RwLock<Shard<K, V>>]>,
     hasher: RandomState,
 }
 
-/// What somebody who looked in vain may bring the value with.
+/// Proof of a cache miss, which [`Cache::insert`] requires. It is valid until the next invalidation in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     evictions: u64,
 }
 
 struct Shard<K, V> {
-    /// How often something was taken out because it changed.
+    /// Number of invalidations, including those that found no entry. It decides whether a ticket is valid.
     evictions: u64,
-    /// As [`Use`] has them.
+    /// See [`Use::pushed_out`].
     pushed_out: u64,
+    /// See [`Use::changed`].
     changed: u64,
-    /// Where in `entries` a key is.
-    places: HashTable<u32>,
+    /// Positions in `entries` by hash of the key.
+    index: HashTable<u32>,
     entries: Vec<Entry<K, V>>,
-    /// Where the clock's hand is.
+    /// Position of the CLOCK hand in `entries`.
     hand: usize,
     weight: usize,
     bounds: Bounds,
@@ -74,34 +74,34 @@ struct Entry<K, V> {
     hash: u64,
     value: V,
     weight: u32,
-    /// Whether it was found since the hand last came by.
-    found: AtomicBool,
+    /// Reference bit of the CLOCK algorithm: true if the entry was found since the hand last passed it.
+    referenced: AtomicBool,
 }
 
 impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
     pub fn new(bounds: Bounds) -> Self {
         let shards = (bounds.entries / MIN_SHARD_ENTRIES).clamp(1, MAX_SHARDS);
-        let of_shard = Bounds {
+        let shard_bounds = Bounds {
             entries: (bounds.entries / shards).max(1),
             weight: bounds.weight / shards,
         };
-        let shards = (0..shards).map(|_| RwLock::new(Shard::new(of_shard)));
+        let shards = (0..shards).map(|_| RwLock::new(Shard::new(shard_bounds)));
         Self {
             shards: shards.collect(),
             hasher: RandomState::new(),
         }
     }
 
-    /// The value, or a ticket to bring it with.
+    /// Returns the value. On a miss returns a ticket for its insertion.
     pub fn get(&self, key: &K) -> Result<V, Ticket> {
         let (hash, shard) = self.shard(key);
         let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
         match shard.find(hash, key) {
-            Some(place) => {
-                let entry = &shard.entries[place];
-                // Written only if need be: other cores read it too.
-                if !entry.found.load(Ordering::Relaxed) {
-                    entry.found.store(true, Ordering::Relaxed);
+            Some(position) => {
+                let entry = &shard.entries[position];
+                // Stores only if needed: a store would invalidate the cache line of the other cores.
+                if !entry.referenced.load(Ordering::Relaxed) {
+                    entry.referenced.store(true, Ordering::Relaxed);
                 }
                 Ok(entry.value.clone())
             }
@@ -111,7 +111,7 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
         }
     }
 
-    /// A ticket for what is looked up although it is here.
+    /// Returns a ticket for a value that is looked up again although it is cached, for example because it is too old.
     pub fn ticket(&self, key: &K) -> Ticket {
         let (_, shard) = self.shard(key);
         let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
@@ -120,7 +120,8 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
         }
     }
 
-    /// Takes a value that was looked up after `ticket` was given, unless it may have changed since.
+    /// Inserts a value that was looked up after `ticket` was issued. Returns `false` if it was rejected: because it may
+    /// have changed since, or because it is too heavy.
     pub fn insert(&self, ticket: Ticket, key: K, value: V, weight: usize) -> bool {
         let (hash, shard) = self.shard(&key);
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -130,36 +131,35 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
         shard.insert(hash, key, value, weight)
     }
 
-    /// Forgets a value, and what is being looked up of it.
+    /// Evicts a key, and invalidates tickets for it.
     pub fn evict(&self, key: &K) {
         let (hash, shard) = self.shard(key);
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
         shard.evictions += 1;
-        if let Some(place) = shard.find(hash, key) {
-            shard.remove(place);
+        if let Some(position) = shard.find(hash, key) {
+            shard.remove(position);
             shard.changed += 1;
         }
     }
 
-    /// Forgets all values like this, and everything that is being looked up.
+    /// Evicts all values that match, and invalidates all tickets.
     pub fn evict_where(&self, matches: impl Fn(&V) -> bool) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             shard.evictions += 1;
-            let mut place = 0;
-            while let Some(entry) = shard.entries.get(place) {
-                match matches(&entry.value) {
-                    true => {
-                        shard.remove(place);
-                        shard.changed += 1;
-                    }
-                    false => place += 1,
+            let mut position = 0;
+            while let Some(entry) = shard.entries.get(position) {
+                if matches(&entry.value) {
+                    shard.remove(position);
+                    shard.changed += 1;
+                } else {
+                    position += 1;
                 }
             }
         }
     }
 
-    /// Forgets everything.
+    /// Evicts all entries, and invalidates all tickets.
     pub fn clear(&self) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -169,13 +169,13 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
                 changed: shard.changed + shard.entries.len() as u64,
                 ..Shard::new(shard.bounds)
             };
-            let forgotten = std::mem::replace(&mut *shard, emptied);
-            // Others need not wait while it is given back.
-            drop((shard, forgotten));
+            let evicted = std::mem::replace(&mut *shard, emptied);
+            // Releases the lock first: other threads need not wait until the memory is freed.
+            drop((shard, evicted));
         }
     }
 
-    /// How many entries there are, and what they weigh.
+    /// Returns the current number of entries and their weight.
     pub fn size(&self) -> Bounds {
         let mut size = Bounds {
             entries: 0,
@@ -189,7 +189,7 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
         size
     }
 
-    /// The same with what became of entries.
+    /// Returns the current size, and the numbers of removed entries.
     pub fn usage(&self) -> Use {
         let mut usage = Use {
             entries: 0,
@@ -202,7 +202,7 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
             usage.entries += shard.entries.len();
             usage.bytes += shard.entries.capacity() * size_of::<Entry<K, V>>();
-            usage.bytes += shard.places.allocation_size();
+            usage.bytes += shard.index.allocation_size();
             usage.weight += shard.weight;
             usage.pushed_out += shard.pushed_out;
             usage.changed += shard.changed;
@@ -212,7 +212,7 @@ impl<K: Hash + Eq + Copy, V: Clone> Cache<K, V> {
 
     fn shard(&self, key: &K) -> (u64, &RwLock<Shard<K, V>>) {
         let hash = self.hasher.hash_one(key);
-        // Other bits than those by which a shard finds its entries.
+        // Uses other bits of the hash than the index of a shard.
         let shard = (hash >> 32) as usize % self.shards.len();
         (hash, &self.shards[shard])
     }
@@ -224,7 +224,7 @@ impl<K: Hash + Eq + Copy, V> Shard<K, V> {
             evictions: 0,
             pushed_out: 0,
             changed: 0,
-            places: HashTable::new(),
+            index: HashTable::new(),
             entries: Vec::new(),
             hand: 0,
             weight: 0,
@@ -233,27 +233,29 @@ impl<K: Hash + Eq + Copy, V> Shard<K, V> {
     }
 
     fn find(&self, hash: u64, key: &K) -> Option<usize> {
-        let is_it = |place: &u32| self.entries[*place as usize].key == *key;
-        self.places.find(hash, is_it).map(|place| *place as usize)
+        let has_key = |position: &u32| self.entries[*position as usize].key == *key;
+        self.index
+            .find(hash, has_key)
+            .map(|position| *position as usize)
     }
 
     fn insert(&mut self, hash: u64, key: K, value: V, weight: usize) -> bool {
-        // What would push out much of the rest is not worth it.
+        // A value that would evict much of the shard is not cached.
         let Some(weight) = u32::try_from(weight)
             .ok()
             .filter(|weight| *weight as usize <= self.bounds.weight / 8)
         else {
             return false;
         };
-        if let Some(place) = self.find(hash, &key) {
-            self.remove(place);
+        if let Some(position) = self.find(hash, &key) {
+            self.remove(position);
         }
         while self.entries.len() >= self.bounds.entries
             || self.weight + weight as usize > self.bounds.weight
         {
             self.make_room();
         }
-        let Ok(place) = u32::try_from(self.entries.len()) else {
+        let Ok(position) = u32::try_from(self.entries.len()) else {
             return false;
         };
         self.weight += weight as usize;
@@ -262,22 +264,22 @@ impl<K: Hash + Eq + Copy, V> Shard<K, V> {
             hash,
             value,
             weight,
-            found: AtomicBool::new(false),
+            referenced: AtomicBool::new(false),
         });
         let entries = &self.entries;
-        self.places
-            .insert_unique(hash, place, |place| entries[*place as usize].hash);
+        self.index
+            .insert_unique(hash, position, |position| entries[*position as usize].hash);
         true
     }
 
-    /// Takes out the first entry from the hand on that was not found since the hand came by. There is
-    /// one: on its second way round the hand finds none that was.
+    /// Evicts the first entry, starting at the hand, whose reference bit is not set. The hand clears the bits that it
+    /// passes, so there is such an entry in its second round at the latest.
     fn make_room(&mut self) {
         loop {
             self.hand %= self.entries.len().max(1);
             match self.entries.get(self.hand) {
-                Some(entry) if entry.found.load(Ordering::Relaxed) => {
-                    entry.found.store(false, Ordering::Relaxed);
+                Some(entry) if entry.referenced.load(Ordering::Relaxed) => {
+                    entry.referenced.store(false, Ordering::Relaxed);
                     self.hand += 1;
                 }
                 Some(_) => {
@@ -289,21 +291,21 @@ impl<K: Hash + Eq + Copy, V> Shard<K, V> {
         }
     }
 
-    /// Puts the last entry in the place of this one.
-    fn remove(&mut self, place: usize) {
-        let (hash, last) = (self.entries[place].hash, self.entries.len() - 1);
+    /// Removes an entry and moves the last one to its position.
+    fn remove(&mut self, position: usize) {
+        let (hash, last) = (self.entries[position].hash, self.entries.len() - 1);
         if let Ok(found) = self
-            .places
-            .find_entry(hash, |other| *other as usize == place)
+            .index
+            .find_entry(hash, |other| *other as usize == position)
         {
             found.remove();
         }
-        if place != last {
+        if position != last {
             let hash = self.entries[last].hash;
-            if let Some(moved) = self.places.find_mut(hash, |other| *other as usize == last) {
-                *moved = place as u32;
+            if let Some(moved) = self.index.find_mut(hash, |other| *other as usize == last) {
+                *moved = position as u32;
             }
         }
-        self.weight -= self.entries.swap_remove(place).weight as usize;
+        self.weight -= self.entries.swap_remove(position).weight as usize;
     }
 }

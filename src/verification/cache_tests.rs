@@ -1,4 +1,5 @@
-//! Tests of [`super::cache`], apart from it: its file is included by the model in `tests/model` too.
+//! Tests of [`super::cache`]. They are in a file of their own, since the model check in `tests/model` includes
+//! `cache.rs`.
 
 use std::collections::HashMap;
 
@@ -11,12 +12,12 @@ fn cache(entries: usize, weight: usize) -> Cache<u32, u32> {
 }
 
 fn put(cache: &Cache<u32, u32>, key: u32, value: u32, weight: usize) -> bool {
-    let ticket = cache.get(&key).expect_err("nothing there");
+    let ticket = cache.get(&key).expect_err("a miss");
     cache.insert(ticket, key, value, weight)
 }
 
 #[test]
-fn what_was_brought_is_found() {
+fn inserted_value_is_found() {
     let cache = cache(100, 100);
     assert!(put(&cache, 1, 10, 1));
     assert_eq!(cache.get(&1), Ok(10));
@@ -24,7 +25,7 @@ fn what_was_brought_is_found() {
 }
 
 #[test]
-fn what_was_looked_up_before_an_eviction_is_not_taken() {
+fn value_looked_up_before_an_eviction_is_not_inserted() {
     let cache = cache(100, 100);
     let evictions: [&dyn Fn(); 3] = [
         &|| cache.evict(&1),
@@ -40,7 +41,7 @@ fn what_was_looked_up_before_an_eviction_is_not_taken() {
 }
 
 #[test]
-fn what_is_found_outlives_what_is_not() {
+fn entry_that_is_found_outlives_entries_that_are_not() {
     let cache = cache(100, 1000);
     for key in 0..10_000 {
         if key > 0 {
@@ -52,7 +53,7 @@ fn what_is_found_outlives_what_is_not() {
 }
 
 #[test]
-fn what_weighs_too_much_is_not_taken() {
+fn too_heavy_value_is_not_inserted() {
     let cache = cache(100, 80);
     assert!(!put(&cache, 1, 1, 11));
     for key in 0..100 {
@@ -82,38 +83,38 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// It may forget, but what it says is what was brought last, and it keeps its bounds.
+    /// The cache may lose entries, but never returns an outdated value and never exceeds its bounds.
     #[test]
-    fn it_says_what_was_brought_last_or_nothing(
+    fn cache_returns_the_last_inserted_value_or_none(
         steps in prop::collection::vec(any_step(), 0..300),
         entries in 1usize..30,
     ) {
         let cache = cache(entries, 60);
-        let mut truth = HashMap::new();
+        let mut expected = HashMap::new();
         for step in steps {
             match step {
                 Step::Put(key, value, weight) => match cache.get(&key) {
-                    Ok(found) => prop_assert_eq!(Some(&found), truth.get(&key)),
+                    Ok(found) => prop_assert_eq!(Some(&found), expected.get(&key)),
                     Err(ticket) => {
                         prop_assert!(cache.insert(ticket, key, value, weight));
-                        truth.insert(key, value);
+                        expected.insert(key, value);
                         prop_assert_eq!(cache.get(&key), Ok(value));
                     }
                 },
                 Step::Get(key) => if let Ok(found) = cache.get(&key) {
-                    prop_assert_eq!(Some(&found), truth.get(&key));
+                    prop_assert_eq!(Some(&found), expected.get(&key));
                 },
                 Step::Evict(key) => {
                     cache.evict(&key);
-                    truth.remove(&key);
+                    expected.remove(&key);
                 }
                 Step::EvictEven => {
                     cache.evict_where(|value| value % 2 == 0);
-                    truth.retain(|_, value| *value % 2 != 0);
+                    expected.retain(|_, value| *value % 2 != 0);
                 }
                 Step::Clear => {
                     cache.clear();
-                    truth.clear();
+                    expected.clear();
                 }
             }
             prop_assert!(cache.size().entries <= entries);

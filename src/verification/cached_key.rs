@@ -1,4 +1,4 @@
-//! A key as requests find it: what is known of it, and when it was last used.
+//! Cached key: its data from the database, its usage counters and the time of its last use.
 
 use std::{
     fmt,
@@ -10,68 +10,69 @@ use std::{
     time::Duration,
 };
 
-use super::{limits::Counters, usage::Tally};
+use super::{limits::Counters, usage::UsageCounters};
 use crate::{
     domain::{boot_clock::Tick, clock::UtcTime},
     models::key_facts::KeyFacts,
 };
 
-/// Not used since that was last written.
+/// Value of `last_used` if no use waits to be written.
 const NOT_USED: i64 = i64::MIN;
 
-/// What is known of a key. Requests share it.
+/// Key in the cache. All requests with the key share it.
 pub struct CachedKey {
     facts: KeyFacts,
-    /// When it was found in the database.
-    found: Tick,
-    /// When it was last used, until that is written.
+    /// Start of the database query that read the key.
+    loaded: Tick,
+    /// Time of the last use that is not yet written, in microseconds, or [`NOT_USED`].
     last_used: AtomicI64,
-    /// How it was used, until that is collected.
-    tally: Tally,
-    /// What is counted of its limits, if it has any.
+    /// Counts of checks that are not yet collected.
+    usage: UsageCounters,
+    /// Counters of the key's limits. `None` if the key has no limits.
     counters: OnceLock<Option<Box<Counters>>>,
 }
 
 impl CachedKey {
-    pub(super) fn new(facts: KeyFacts, found: Tick) -> Self {
+    /// Creates a key from data that a query started at `loaded` has read.
+    pub(super) fn new(facts: KeyFacts, loaded: Tick) -> Self {
         Self {
             facts,
-            found,
+            loaded,
             last_used: AtomicI64::new(NOT_USED),
-            tally: Tally::default(),
+            usage: UsageCounters::default(),
             counters: OnceLock::new(),
         }
     }
 
     pub(super) fn age(&self, now: Tick) -> Duration {
-        now.since(self.found)
+        now.since(self.loaded)
     }
 
-    pub(super) fn tally(&self) -> &Tally {
-        &self.tally
+    pub(super) fn usage(&self) -> &UsageCounters {
+        &self.usage
     }
 
-    /// Notes a use; whether it is the first since the last was taken.
-    pub(super) fn note_use(&self, at: UtcTime) -> bool {
+    /// Records a use. Returns true if it is the first since [`CachedKey::take_last_used`] was called.
+    pub(super) fn record_use(&self, at: UtcTime) -> bool {
         self.last_used.fetch_max(at.0, Ordering::Relaxed) == NOT_USED
     }
 
-    /// The last use since it was last taken.
-    pub(super) fn take_use(&self) -> Option<UtcTime> {
+    /// Returns the last recorded use and resets it. `None` if there was none.
+    pub(super) fn take_last_used(&self) -> Option<UtcTime> {
         let at = self.last_used.swap(NOT_USED, Ordering::Relaxed);
         (at != NOT_USED).then_some(UtcTime(at))
     }
 
-    /// What is counted of its limits, found when it is first asked for.
+    /// Returns the counters of the key's limits. The first call determines them with `find`.
     pub(super) fn counters(&self, find: impl FnOnce() -> Option<Counters>) -> Option<&Counters> {
         self.counters
             .get_or_init(|| find().map(Box::new))
             .as_deref()
     }
 
-    /// The bytes that it takes in key_cache.
+    /// Returns the memory of this key in the cache, in bytes.
     pub(super) fn weight(&self) -> usize {
-        // An `Arc` counts its holders in two words.
+        // An `Arc` has two counters of one word each.
         size_of::<Self>() + 2 * size_of::<usize>() + self.facts.heap_bytes()
     }
 }

@@ -1,15 +1,15 @@
-//! How often keys were checked, by what came of it and by what it was known from.
+//! Counters of checks by outcome and by the source of the key's data.
 
-use crate::verification::rejection::Rejection;
+use super::rejection::Rejection;
 use crate::{
     domain::{error::Error, usage::Outcome},
     telemetry::counters::Striped,
 };
 
-/// What a check goes by.
+/// Source of the data that a check is based on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    /// Nothing: a malformed key needs no look.
+pub(super) enum LookupSource {
+    /// No source: a malformed key is rejected without a lookup.
     None,
     Cache,
     Database,
@@ -17,52 +17,53 @@ pub(super) enum Source {
 
 const SOURCES: [&str; 3] = ["none", "cache", "database"];
 
-/// What nobody could tell comes after all outcomes.
+/// Index of checks that failed with an error, after those of all outcomes.
 const ERROR: usize = Outcome::ALL.len();
 
-/// Checks so far.
+/// Counters of checks since the start.
 #[derive(Default)]
 pub(super) struct CheckCounters {
     checks: Striped<{ (ERROR + 1) * SOURCES.len() }>,
 }
 
-/// How many checks had this outcome, by what they went by.
+/// Number of checks with one outcome and one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checks {
-    /// An outcome's code, or `error`.
+    /// Code of the outcome, or `error`.
     pub outcome: &'static str,
-    /// `cache`, `database`, or `none`.
+    /// Source of the key's data: `cache`, `database`, or `none` for a malformed key.
     pub source: &'static str,
     pub count: u64,
 }
 
 impl CheckCounters {
-    pub(super) fn note(&self, came: Result<Option<&Rejection>, &Error>, source: Source) {
-        let outcome = match came {
-            Ok(refusal) => Outcome::of(refusal) as usize,
+    /// Counts one check.
+    pub(super) fn record(&self, result: Result<Option<&Rejection>, &Error>, source: LookupSource) {
+        let outcome = match result {
+            Ok(rejection) => Outcome::of(rejection) as usize,
             Err(_) => ERROR,
         };
         self.checks.add(outcome * SOURCES.len() + source as usize);
     }
 
-    /// Of those that can be: a key that nobody looked for is not found.
+    /// Returns the counters of all combinations that can occur. Without a lookup, the only outcome is `not_found`.
     pub(super) fn checks(&self) -> Vec<Checks> {
         let names = Outcome::ALL.map(Outcome::as_str);
         let outcomes = names.into_iter().chain(["error"]);
         let all = outcomes.flat_map(|outcome| {
-            let of_source = move |source| Checks {
+            let with_source = move |source| Checks {
                 outcome,
                 source,
                 count: 0,
             };
-            SOURCES.into_iter().map(of_source)
+            SOURCES.into_iter().map(with_source)
         });
-        let can_be = |checks: &Checks| {
+        let can_occur = |checks: &Checks| {
             checks.source != SOURCES[0] || checks.outcome == Outcome::NotFound.as_str()
         };
         all.zip(self.checks.sum())
             .map(|(checks, count)| Checks { count, ..checks })
-            .filter(can_be)
+            .filter(can_occur)
             .collect()
     }
 }

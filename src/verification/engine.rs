@@ -1,10 +1,10 @@
-//! The decision whether a key is good: the only place that decides.
+//! Decision about an API key. No other module decides whether a key is valid.
 
 use std::{net::IpAddr, ops::Deref, sync::Arc};
 
-use crate::verification::{
+use super::{
     cached_key::CachedKey,
-    check_counters::{CheckCounters, Source},
+    check_counters::{CheckCounters, LookupSource},
     coherence::Coherence,
     key_cache::KeyCache,
     last_used::LastUsed,
@@ -12,7 +12,7 @@ use crate::verification::{
     lookup::Lookup,
     usage::Usage,
 };
-pub use crate::verification::{rejection::Rejection, unwritten::Unwritten};
+pub use crate::verification::{rejection::Rejection, unwritten_usage::UnwrittenUsage};
 use crate::{
     config::{CacheConfig, DatabaseConfig, LimitConfig, UsageConfig},
     db::{Claim, ClaimError, ConnectError, Db},
@@ -27,10 +27,9 @@ use crate::{
     models::key_facts::KeyFacts,
 };
 
-/// Decides about keys. Clones share what it needs.
+/// Verifies API keys. Clones share all state.
 ///
-/// Whoever has one sees to it that [`Engine::run`] runs. Until it does, each decision asks the
-/// database.
+/// The owner must run [`Engine::run`]. Until it runs, every decision queries the database.
 #[derive(Clone)]
 pub struct Engine {
     lookup: Lookup<Db>,
@@ -40,33 +39,33 @@ pub struct Engine {
     limits: Limits,
     coherence: Coherence,
     pub(super) key_cache: Option<Arc<KeyCache>>,
-    pub(super) meter: Arc<CheckCounters>,
+    pub(super) check_counters: Arc<CheckCounters>,
 }
 
-/// Why there is no engine.
+/// Error raised when an engine cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("{0}")]
     Claim(#[from] ClaimError),
     #[error("{0}")]
     Connect(#[from] ConnectError),
-    #[error("cannot watch over the database's files: {0}")]
+    #[error("cannot monitor the files of the database: {0}")]
     Files(#[from] std::io::Error),
     #[error("REDIS_URL (--redis-url) {0}")]
     Redis(#[from] InvalidRedisUrl),
 }
 
-/// What of a request bears on the decision.
+/// Properties of a request that the decision depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     pub now: UtcTime,
-    /// The client's address, if it is known.
+    /// Address of the client. `None` if it is unknown.
     pub client_ip: Option<IpAddr>,
-    /// What the key must be good for.
+    /// Scopes that the request requires.
     pub scopes: &'a [Scope],
 }
 
-/// A key that was found good, and for whom it speaks.
+/// Valid key of an admitted request.
 #[derive(Debug, Clone)]
 pub struct VerifiedKey(Arc<CachedKey>);
 
@@ -78,33 +77,37 @@ impl Deref for VerifiedKey {
     }
 }
 
-/// What a verifier learns.
+/// Result of the verification of a key.
 #[derive(Debug, Clone)]
 pub struct Decision {
-    /// The key, if there is one.
+    /// The key. `None` if it does not exist.
     pub key: Option<Arc<CachedKey>>,
-    /// Why it is not good.
+    /// Reason to reject the request. `None` if it is allowed.
     pub refusal: Option<Rejection>,
-    /// How it stands with its limits, if it is good but for them, or for where and what it is used for.
+    /// Status of the key's limits. It is empty if the key itself is rejected: if it does not exist, or is disabled,
+    /// expired or revoked.
     pub status: LimitStatus,
 }
 
-/// What somebody wants to know of a key.
+/// A key to verify, and the use that is made of it.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
-    /// As it was presented.
+    /// Key in the form that the client presented.
     pub presented: &'a str,
-    /// The client's address, if it is known.
+    /// Address of the client. `None` if it is unknown.
     pub client_ip: Option<IpAddr>,
-    /// What the key must be good for.
+    /// Scopes that the request requires.
     pub scopes: &'a [Scope],
-    /// What this use takes of the key's limits. With 0 the key is not used, only looked at.
+    /// Cost of the request: rate limit tokens and quota units to take. With 0 the key is only inspected: nothing is
+    /// taken, and no usage is recorded.
     pub cost: u64,
 }
 
 impl Engine {
-    /// An engine of another program on a database that the service has migrated. On PostgreSQL it is
-    /// one more instance beside those that serve it; an embedded database it has for itself.
+    /// Creates an engine for another program, on a database that the service has migrated.
+    ///
+    /// On PostgreSQL the engine is one more instance beside those of the service. An embedded database is used by
+    /// this engine alone.
     pub fn open(
         database: &DatabaseConfig,
         cache: &CacheConfig,
@@ -118,7 +121,7 @@ impl Engine {
         Self::new(claim, db, database, cache, limits, usage, clock)
     }
 
-    /// An engine on a database that is open.
+    /// Creates an engine on an open database.
     pub fn new(
         claim: Claim,
         db: Db,
@@ -144,7 +147,7 @@ impl Engine {
             cache.max_keys,
             db.clone(),
             clocks,
-            coherence.count(),
+            coherence.instance_count(),
         );
         Ok(Self {
             lookup: Lookup::new(db.clone(), boot, key_cache.clone()),
@@ -154,25 +157,28 @@ impl Engine {
             clock,
             coherence,
             key_cache,
-            meter: Arc::default(),
+            check_counters: Arc::default(),
         })
     }
 
-    /// Does until `stop` what must be done all the time: keeps what is remembered true, stays in touch
-    /// with who else counts, writes every so often how keys were used and when they last were, and rolls
-    /// up what is old of it. Then it gives up what is remembered, so that nobody has to wait for this
-    /// instance, gives back what it has in hand of quotas, and writes the rest. Before that all requests
-    /// should have been answered: what is used later is not written any more. Says what could not be
-    /// written.
+    /// Runs the background tasks until `stop` completes, then shuts down.
+    ///
+    /// - The tasks renew the lease on the cache and invalidate changed keys, synchronize limits with the other
+    ///   instances, write counts and times of last use periodically, and roll up old counts.
+    /// - On shutdown it gives up the lease, so that no change waits for this instance. Then it returns unspent units
+    ///   of quotas, and writes the remaining counts and times of last use.
+    ///
+    /// All requests should have completed before `stop` does: later uses are not written. Fails if some data could
+    /// not be written.
     pub async fn run(
         &self,
         usage: &UsageConfig,
         stop: impl Future<Output = ()>,
-    ) -> Result<(), Unwritten> {
+    ) -> Result<(), UnwrittenUsage> {
         tokio::select! {
             () = self.coherence.keep_lease(stop) => {}
             () = self.last_used.flush_every(usage.last_used_interval) => {}
-            () = self.usage.keep(usage) => {}
+            () = self.usage.run(usage) => {}
             () = self.limits.keep() => {}
         }
         let (_, counts, last_used) = tokio::join!(
@@ -183,31 +189,35 @@ impl Engine {
         let keys = self.last_used.len();
         if let Err(error) = last_used {
             let cause = error.cause();
-            tracing::error!(cause, keys, "lost when keys were last used");
+            tracing::error!(
+                cause,
+                keys,
+                "failed to write last_used timestamps on shutdown; they are lost"
+            );
         }
         match (counts, keys) {
             (0, 0) => Ok(()),
-            _ => Err(Unwritten { counts, keys }),
+            _ => Err(UnwrittenUsage { counts, keys }),
         }
     }
 
-    /// How keys are used.
+    /// Returns the counters of key usage.
     pub fn usage(&self) -> &Usage {
         &self.usage
     }
 
-    /// What is counted of keys and signups.
+    /// Returns the rate limits and quotas.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What changes of keys go through.
+    /// Returns the handle through which keys and users must be changed.
     pub fn coherence(&self) -> &Coherence {
         &self.coherence
     }
 
-    /// Lets a key in for one use, or says why not. An error means that nobody can tell, which opens no
-    /// door.
+    /// Verifies a key for a request with cost 1. An error means that no decision was possible: the caller must reject
+    /// the request.
     pub async fn verify(
         &self,
         presented: &str,
@@ -223,7 +233,8 @@ impl Engine {
         Ok(self.admit(&question).await?.0)
     }
 
-    /// The same of any use, with how it stands with the key's limits.
+    /// Verifies a key for a request with any cost. Also returns the status of the key's limits. An error means that no
+    /// decision was possible: the caller must reject the request.
     pub async fn admit(
         &self,
         question: &Question<'_>,
@@ -236,22 +247,22 @@ impl Engine {
         Ok((admitted, decision.status))
     }
 
-    /// All that there is to say of a key. An error means that nobody can tell.
+    /// Verifies a key and returns the full decision. An error means that no decision was possible.
     pub async fn evaluate(&self, question: &Question<'_>) -> Result<Decision, Error> {
         let (found, source) = match KeyDigest::of_presented(question.presented) {
             Some(digest) => match self.lookup.find(digest).await {
                 Ok((found, source)) => (Ok(found), source),
-                Err(error) => (Err(error), Source::Database),
+                Err(error) => (Err(error), LookupSource::Database),
             },
-            None => (Ok(None), Source::None),
+            None => (Ok(None), LookupSource::None),
         };
-        let judged = match found {
+        let decision = match found {
             Ok(key) => self.evaluate_found(key, question).await,
             Err(error) => Err(error),
         };
-        let outcome = judged.as_ref().map(|decision| decision.refusal.as_ref());
-        self.meter.note(outcome, source);
-        judged
+        let outcome = decision.as_ref().map(|decision| decision.refusal.as_ref());
+        self.check_counters.record(outcome, source);
+        decision
     }
 
     async fn evaluate_found(
@@ -260,7 +271,7 @@ impl Engine {
         question: &Question<'_>,
     ) -> Result<Decision, Error> {
         let request = Request {
-            // After the key is found: what ended while it was looked up has ended.
+            // The time is taken after the lookup: a key that expired during the lookup is rejected.
             now: self.clock.now(),
             client_ip: question.client_ip,
             scopes: question.scopes,
@@ -271,17 +282,17 @@ impl Engine {
             (Some(key), None) => {
                 (status, refusal) = self.limits.charge(key, question.cost).await?;
             }
-            // It takes nothing, but is told how it stands.
-            (Some(key), Some(refused)) if refused.is_of_this_use() => {
+            // Takes nothing from the limits, but returns their status.
+            (Some(key), Some(rejection)) if rejection.depends_on_request() => {
                 status = self.limits.look(key).await;
             }
             _ => {}
         }
         if question.cost > 0 {
             let outcome = Outcome::of(refusal.as_ref());
-            self.usage.note(key.as_ref(), outcome, request.now);
+            self.usage.record(key.as_ref(), outcome, request.now);
             if let (Some(key), None) = (&key, &refusal) {
-                self.last_used.note(key, request.now);
+                self.last_used.record(key, request.now);
             }
         }
         Ok(Decision {
@@ -292,7 +303,8 @@ impl Engine {
     }
 }
 
-/// The first reason to refuse a key, in the contract's order.
+/// Checks a key against a request, without its limits. Returns the first reason to reject it, in the order of the API
+/// contract.
 pub fn decide(stored: Option<&KeyFacts>, request: &Request<'_>) -> Result<(), Rejection> {
     let key = stored.ok_or(Rejection::NotFound)?;
     if !key.enabled || !key.user_active {
@@ -313,8 +325,9 @@ pub fn decide(stored: Option<&KeyFacts>, request: &Request<'_>) -> Result<(), Re
         .filter(|scope| !key.scopes.grant(scope))
         .map(str::to_owned)
         .collect();
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(Rejection::InsufficientScope(missing)),
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Rejection::InsufficientScope(missing))
     }
 }

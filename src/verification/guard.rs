@@ -1,98 +1,64 @@
-//! What keeps the promise that nobody accepts a key which was revoked. Each of these is needed: the
-//! simulation leaves out one after the other, and finds a key accepted that should not be.
+//! Guards of the promise that no instance accepts a revoked key.
+//!
+//! Every guard is necessary: the simulation disables one at a time, and then finds a revoked key that is accepted.
 
-/// A step, or an order of steps, that is there for that promise alone.
+/// Step, or order of steps, that exists for that promise alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Guard {
-    /// KeyCache is trusted only for as long as the lease lasts.
-    LeaseEnds,
-    /// That is checked before key_cache is looked at: checked after, what was found could be older than
-    /// the lease.
-    TrustBeforeLook,
-    /// What was looked up before something was forgotten is not remembered after it.
-    #[cfg(test)]
-    FillTicket,
-    /// A request does not share a lookup that began before something was forgotten.
-    JoinTicket,
-    /// The lease counts from before the renewal was asked for, not from when all was answered.
-    LeaseFromAsking,
-    /// A renewal reads what was changed before it is trusted.
-    TrustAfterNews,
-    /// What was changed is read after the instance is known to the others.
-    NewsAfterRenewal,
-    /// What was changed is forgotten before that is acknowledged.
-    ForgetBeforeAck,
-    /// Who does not know what was changed forgets everything.
-    ForgetUnknown,
-    /// A change waits for those who have not acknowledged it.
-    #[cfg(test)]
+    /// The cache is trusted only until the lease expires.
+    LeaseExpires,
+    /// The lease is checked before the cache is read. Checked afterwards, it could be a new lease, while the value was
+    /// read under the previous one.
+    CheckTrustBeforeCacheRead,
+    /// A value that was looked up before an invalidation is not inserted after it.
+    TicketForInsert,
+    /// A request does not share a lookup that started before an invalidation.
+    TicketForSharedLookup,
+    /// The lease counts from before the renewal is sent, not from its completion.
+    LeaseFromStartOfRenewal,
+    /// A renewal reads and invalidates the changes before the cache is trusted.
+    TrustAfterCatchUp,
+    /// The changes are read after the renewal is committed, so when the other instances can see this one.
+    CatchUpAfterRenewal,
+    /// Changes are invalidated before their revision is acknowledged.
+    InvalidateBeforeAck,
+    /// If some changes are not available any more, the whole cache is invalidated.
+    InvalidateAllOnGap,
+    /// A change waits for the instances that have not acknowledged it.
     WaitForAcks,
-    /// Who is waited for is read after the change is committed.
-    #[cfg(test)]
+    /// The list of instances to wait for is read after the change is committed.
     ListAfterCommit,
-    /// A lease is waited for longer than it is, since clocks differ.
-    DriftMargin,
-    /// Who repeats a change that was made already waits as well.
-    #[cfg(test)]
-    WaitToRepeat,
-    /// An instance is taken for dead no sooner than its lease is over.
-    DeadAfterLease,
-    /// Who leaves stops trusting its key_cache first.
-    LeaveDistrusts,
+    /// A change waits longer than the duration of a lease, since clocks run at different rates.
+    ClockDriftMargin,
+    /// A repeated change waits as well, even if an earlier attempt has already made it.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "only a simulated database can leave it out")
+    )]
+    WaitOnRepeat,
+    /// An instance is considered dead only after its lease has expired.
+    RemoveDeadAfterLease,
+    /// An instance that shuts down stops trusting its cache before it removes its row.
+    DistrustBeforeLeaving,
 }
 
-/// Whether it is there: always, but in a simulation.
-#[cfg(not(test))]
-pub(super) const fn holds(_: Guard) -> bool {
-    true
+/// Guards that a part of the protocol enforces. The simulation has a set from which one is missing.
+pub(super) trait Guards: Send + Sync + 'static {
+    /// Returns whether a guard is enforced.
+    fn enforces(guard: Guard) -> bool;
+
+    /// Pauses between two steps of a lookup, as a process may be paused anywhere.
+    fn pause() -> impl Future<Output = ()>;
 }
 
-#[cfg(test)]
-pub(super) use simulated::holds;
+/// All guards: what runs outside simulations. The compiler removes the checks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AllGuards;
 
-#[cfg(test)]
-pub(super) mod simulated {
-    use std::{
-        cell::{Cell, RefCell},
-        pin::Pin,
-        rc::Rc,
-    };
-
-    use super::Guard;
-
-    pub(in crate::verification) type Pause = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>;
-
-    thread_local! {
-        static PAUSE: RefCell<Option<Pause>> = const { RefCell::new(None) };
-        static LEFT_OUT: Cell<Option<Guard>> = const { Cell::new(None) };
+impl Guards for AllGuards {
+    fn enforces(_: Guard) -> bool {
+        true
     }
 
-    /// Whether it is there in this thread.
-    pub(in crate::verification) fn holds(guard: Guard) -> bool {
-        LEFT_OUT.get() != Some(guard)
-    }
-
-    /// A place where the process may stand still, as it may anywhere.
-    pub(in crate::verification) async fn pause() {
-        let pause = PAUSE.with_borrow(|pause| pause.as_ref().map(|pause| pause()));
-        if let Some(pause) = pause {
-            pause.await;
-        }
-    }
-
-    /// Does something while processes may stand still like this.
-    pub(in crate::verification) fn pausing<T>(pause: Pause, run: impl FnOnce() -> T) -> T {
-        PAUSE.set(Some(pause));
-        let done = run();
-        PAUSE.set(None);
-        done
-    }
-
-    /// Does something without it.
-    pub(in crate::verification) fn without<T>(guard: Option<Guard>, run: impl FnOnce() -> T) -> T {
-        LEFT_OUT.set(guard);
-        let done = run();
-        LEFT_OUT.set(None);
-        done
-    }
+    async fn pause() {}
 }

@@ -1,6 +1,7 @@
-//! What an instance remembers of keys, and until when it may trust that.
+//! Cache of API keys by digest, valid while this instance holds a lease on it.
 
 use std::{
+    marker::PhantomData,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use crate::verification::{
+use super::{
     cache::{Bounds, Cache, Ticket, Use},
     cached_key::CachedKey,
-    guard::{Guard, holds},
+    guard::{AllGuards, Guard, Guards},
 };
 use crate::{
     config::CacheConfig,
@@ -22,69 +23,77 @@ use crate::{
     models::key_change::Change,
 };
 
-/// How long a key is remembered. Whatever changes one says so; this is for what is changed behind the
-/// service's back, by hand.
-const KNOWN_FOR: Duration = Duration::from_secs(300);
-/// How long it is remembered that there is no such key.
-const UNKNOWN_FOR: Duration = Duration::from_secs(10);
-/// How many of those are remembered: some 10 MB.
-const MAX_UNKNOWN: usize = 100_000;
-/// The bytes of key_cache for each key that may be remembered.
+/// Time to live of a cached key. The service invalidates the keys that it changes; this limit is for rows that somebody
+/// edits manually in the database.
+const KEY_TTL: Duration = Duration::from_secs(300);
+/// Time to live of an entry of the negative cache.
+const NEGATIVE_TTL: Duration = Duration::from_secs(10);
+/// Maximum number of entries of the negative cache. They take about 10 MB.
+const MAX_NEGATIVE_ENTRIES: usize = 100_000;
+/// Memory for each key that the cache may hold, in bytes.
 const BYTES_PER_KEY: usize = 512;
 
-/// Keys, and digests that are no key's, apart: a flood of those pushes out none of the keys.
-pub(super) struct KeyCache {
+/// Cache of keys, and a separate negative cache of digests that belong to no key.
+///
+/// The two are separate so that a flood of unknown keys cannot evict valid ones.
+pub(super) struct KeyCache<G = AllGuards> {
     present: Cache<KeyDigest, Arc<CachedKey>>,
+    /// Negative cache, with the time at which each entry was inserted.
     missing: Cache<KeyDigest, Tick>,
     boot: BootClock,
+    /// Configured duration of a lease.
     lease: Duration,
+    /// End of the current lease on the boot clock, or 0 without one.
     trusted_until: AtomicU64,
+    guards: PhantomData<G>,
 }
 
-/// What is remembered, and what that takes.
+/// Sizes of the two caches.
 #[derive(Debug, Clone, Copy)]
-pub struct KeyCacheUse {
+pub struct KeyCacheUsage {
+    /// Cache of keys.
     pub present: Use,
-    /// Digests that are no key's.
+    /// Negative cache: digests that belong to no key.
     pub missing: Use,
 }
 
-/// How it stands with the lease on what is remembered.
+/// Status of the lease on the cache.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseStatus {
-    /// How long it lasts in all.
+    /// Configured duration of a lease.
     pub lease: Duration,
-    /// How much of it is left; zero without one.
+    /// Remaining time. Zero without a lease.
     pub left: Duration,
-    /// How long ago the renewal was asked for that it goes by; `None` before the first, and once it was
-    /// given up.
+    /// Time since the start of the renewal that granted the lease. `None` before the first renewal, and after the
+    /// lease was given up.
     pub age: Option<Duration>,
 }
 
-/// What may be remembered of a digest that is being looked up.
+/// Tickets to insert the result of a lookup into either cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tickets {
     present: Ticket,
     missing: Ticket,
 }
 
-impl KeyCache {
-    /// One that is not trusted yet; `None` if there is to be none.
+impl<G: Guards> KeyCache<G> {
+    /// Creates a cache without a lease. `None` if the cache is disabled.
     pub(super) fn new(config: &CacheConfig, boot: BootClock) -> Option<Self> {
         let entries = config.max_keys;
         (config.lease > Duration::ZERO).then(|| Self {
             present: Cache::new(Bounds {
                 entries,
-                // So that in a small one there is room for a large key.
+                // The minimum leaves room for a large key in a small cache.
                 weight: entries.max(1000) * BYTES_PER_KEY,
             }),
             missing: Cache::new(Bounds {
-                entries: MAX_UNKNOWN,
-                weight: MAX_UNKNOWN,
+                entries: MAX_NEGATIVE_ENTRIES,
+                weight: MAX_NEGATIVE_ENTRIES,
             }),
             boot,
             lease: config.lease,
             trusted_until: AtomicU64::new(0),
+            guards: PhantomData,
         })
     }
 
@@ -92,70 +101,73 @@ impl KeyCache {
         self.lease
     }
 
-    /// Whether what is found from now on may be answered.
+    /// Returns whether this instance holds a lease, so that values found from now on may be used.
     pub(super) fn is_trusted(&self) -> bool {
         let now = self.boot.now();
-        // Who sees the new end of a lease also sees what was forgotten before.
-        now.0 < self.trusted_until.load(Ordering::Acquire) || !holds(Guard::LeaseEnds)
+        // Acquire pairs with the release in `trust_until`: a thread that sees the new expiry also sees all
+        // invalidations before it.
+        now.0 < self.trusted_until.load(Ordering::Acquire) || !G::enforces(Guard::LeaseExpires)
     }
 
-    pub(super) fn trust_until(&self, end: Tick) {
-        self.trusted_until.store(end.0, Ordering::Release);
+    /// Grants a lease that expires at `expiry`.
+    pub(super) fn trust_until(&self, expiry: Tick) {
+        self.trusted_until.store(expiry.0, Ordering::Release);
     }
 
-    /// How it stands with the lease.
+    /// Returns the status of the lease.
     pub(super) fn lease_status(&self) -> LeaseStatus {
         let now = self.boot.now();
-        let until = Tick(self.trusted_until.load(Ordering::Acquire));
-        let left = until.since(now);
-        let past = now.since(until);
+        let expiry = Tick(self.trusted_until.load(Ordering::Acquire));
+        let left = expiry.since(now);
+        let expired_for = now.since(expiry);
         LeaseStatus {
             lease: self.lease,
             left,
-            age: (until != Tick(0)).then(|| (self.lease + past).saturating_sub(left)),
+            age: (expiry != Tick(0)).then(|| (self.lease + expired_for).saturating_sub(left)),
         }
     }
 
-    /// What it holds.
-    pub(super) fn usage(&self) -> KeyCacheUse {
-        KeyCacheUse {
+    /// Returns the sizes of both caches.
+    pub(super) fn usage(&self) -> KeyCacheUsage {
+        KeyCacheUsage {
             present: self.present.usage(),
             missing: self.missing.usage(),
         }
     }
 
-    /// Trusts nothing any more.
+    /// Gives up the lease.
     pub(super) fn distrust(&self) {
         self.trust_until(Tick(0));
     }
 
-    /// The key, or that there is none, or the tickets to look it up with.
+    /// Returns the cached key, or `None` if the digest is in the negative cache. On a miss returns the tickets to
+    /// insert the result of a lookup.
     pub(super) fn find(&self, digest: &KeyDigest) -> Result<Option<Arc<CachedKey>>, Tickets> {
         let now = self.boot.now();
         let present = match self.present.get(digest) {
-            Ok(key) if key.age(now) < KNOWN_FOR => return Ok(Some(key)),
+            Ok(key) if key.age(now) < KEY_TTL => return Ok(Some(key)),
             Ok(_) => self.present.ticket(digest),
             Err(ticket) => ticket,
         };
         let missing = match self.missing.get(digest) {
-            Ok(since) if now.since(since) < UNKNOWN_FOR => return Ok(None),
+            Ok(inserted) if now.since(inserted) < NEGATIVE_TTL => return Ok(None),
             Ok(_) => self.missing.ticket(digest),
             Err(ticket) => ticket,
         };
         Err(Tickets { present, missing })
     }
 
-    /// Remembers what was looked up, unless it may have changed since.
+    /// Inserts the result of a lookup, unless it may have changed since the tickets were issued.
     pub(super) fn insert(
         &self,
         tickets: Tickets,
         digest: KeyDigest,
         found: Option<&Arc<CachedKey>>,
     ) {
-        #[cfg(test)]
-        let tickets = match holds(Guard::FillTicket) {
-            true => tickets,
-            false => self.tickets(&digest),
+        let tickets = if G::enforces(Guard::TicketForInsert) {
+            tickets
+        } else {
+            self.tickets(&digest)
         };
         match found {
             Some(key) => self
@@ -167,7 +179,7 @@ impl KeyCache {
         };
     }
 
-    /// Forgets what may have changed.
+    /// Evicts the keys that a change concerns.
     pub(super) fn invalidate(&self, change: &Change) {
         match change {
             Change::Key(digest) => {
@@ -178,13 +190,13 @@ impl KeyCache {
         }
     }
 
-    /// Forgets everything.
+    /// Evicts all entries of both caches.
     pub(super) fn invalidate_all(&self) {
         self.present.clear();
         self.missing.clear();
     }
 
-    #[cfg(test)]
+    /// Issues tickets now, as if nothing had been invalidated since the lookup began.
     fn tickets(&self, digest: &KeyDigest) -> Tickets {
         Tickets {
             present: self.present.ticket(digest),

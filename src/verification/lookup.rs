@@ -1,14 +1,14 @@
-//! Finds what is known of a key: in key_cache, or else in the database, once however many ask.
+//! Lookup of keys by digest: in the cache, else in the database with one query for all concurrent requests.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use crate::verification::{
+use super::{
     cached_key::CachedKey,
-    check_counters::Source as From,
-    guard::{Guard, holds},
+    check_counters::LookupSource,
+    guard::{AllGuards, Guard, Guards},
     key_cache::{KeyCache, Tickets},
 };
 use crate::{
@@ -18,9 +18,9 @@ use crate::{
     telemetry::traces,
 };
 
-/// Where the truth is.
+/// Authoritative store of keys: the database, or that of the simulation.
 pub(super) trait Source: Send + Sync + 'static {
-    /// The key with this digest.
+    /// Returns the key with this digest.
     fn load(
         &self,
         digest: KeyDigest,
@@ -36,25 +36,26 @@ impl Source for Db {
 
 type Found = Option<Arc<CachedKey>>;
 
-/// Finds keys. Clones share everything.
-pub(super) struct Lookup<S> {
-    shared: Arc<Shared<S>>,
+/// Looks keys up. Clones share all state.
+pub(super) struct Lookup<S, G = AllGuards> {
+    shared: Arc<Shared<S, G>>,
 }
 
-struct Shared<S> {
+struct Shared<S, G> {
     source: S,
     boot: BootClock,
-    key_cache: Option<Arc<KeyCache>>,
-    flights: Mutex<HashMap<KeyDigest, Flight>>,
+    key_cache: Option<Arc<KeyCache<G>>>,
+    pending: Mutex<HashMap<KeyDigest, PendingLookup>>,
 }
 
-/// A lookup that is under way.
-struct Flight {
+/// Database lookup in progress, which other requests may share.
+struct PendingLookup {
     tickets: Tickets,
-    landed: watch::Receiver<Option<Result<Found, Error>>>,
+    /// `None` until the lookup completes.
+    result: watch::Receiver<Option<Result<Found, Error>>>,
 }
 
-impl<S> Clone for Lookup<S> {
+impl<S, G> Clone for Lookup<S, G> {
     fn clone(&self) -> Self {
         Self {
             shared: self.shared.clone(),
@@ -62,37 +63,34 @@ impl<S> Clone for Lookup<S> {
     }
 }
 
-impl<S: Source> Lookup<S> {
-    pub(super) fn new(source: S, boot: BootClock, key_cache: Option<Arc<KeyCache>>) -> Self {
+impl<S: Source, G: Guards> Lookup<S, G> {
+    pub(super) fn new(source: S, boot: BootClock, key_cache: Option<Arc<KeyCache<G>>>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 source,
                 boot,
                 key_cache,
-                flights: Mutex::default(),
+                pending: Mutex::default(),
             }),
         }
     }
 
-    /// The key with this digest, and what it is known from. An error means that nobody can tell: the
-    /// database did not.
-    pub(super) async fn find(&self, digest: KeyDigest) -> Result<(Found, From), Error> {
-        let from_database = |found| (found, From::Database);
+    /// Returns the key with this digest and the source of its data. Fails if the database is needed and fails.
+    pub(super) async fn find(&self, digest: KeyDigest) -> Result<(Found, LookupSource), Error> {
+        let from_database = |found| (found, LookupSource::Database);
         let Some(key_cache) = &self.shared.key_cache else {
             return self.shared.load(digest).await.map(from_database);
         };
         let mut trusted = key_cache.is_trusted();
-        #[cfg(test)]
-        super::guard::simulated::pause().await;
+        G::pause().await;
         let found = key_cache.find(&digest);
-        #[cfg(test)]
-        super::guard::simulated::pause().await;
-        if !holds(Guard::TrustBeforeLook) {
+        G::pause().await;
+        if !G::enforces(Guard::CheckTrustBeforeCacheRead) {
             trusted = key_cache.is_trusted();
         }
         match found {
             _ if !trusted => self.shared.load(digest).await.map(from_database),
-            Ok(found) => Ok((found, From::Cache)),
+            Ok(found) => Ok((found, LookupSource::Cache)),
             Err(tickets) => self
                 .join(key_cache, digest, tickets)
                 .await
@@ -100,70 +98,73 @@ impl<S: Source> Lookup<S> {
         }
     }
 
-    /// Waits for a lookup that is under way, or for one that begins now. It goes on if nobody waits for
-    /// it any more: somebody may join.
+    /// Waits for the pending lookup of this digest, or starts one.
+    ///
+    /// The lookup runs in a task of its own. It continues even if all waiting requests are cancelled: others may join.
     async fn join(
         &self,
-        key_cache: &Arc<KeyCache>,
+        key_cache: &Arc<KeyCache<G>>,
         digest: KeyDigest,
         tickets: Tickets,
     ) -> Result<Found, Error> {
-        let mut landed = {
-            let mut flights = self.shared.flights();
-            match flights.get(&digest) {
-                // Of any other, what it finds may be from before something was forgotten.
-                Some(flight) if flight.tickets == tickets || !holds(Guard::JoinTicket) => {
-                    flight.landed.clone()
+        let mut result = {
+            let mut pending = self.shared.pending();
+            match pending.get(&digest) {
+                // A lookup with other tickets may return data from before an invalidation.
+                Some(lookup)
+                    if lookup.tickets == tickets || !G::enforces(Guard::TicketForSharedLookup) =>
+                {
+                    lookup.result.clone()
                 }
                 _ => {
-                    let (sender, landed) = watch::channel(None);
-                    let flight = Flight {
+                    let (sender, result) = watch::channel(None);
+                    let lookup = PendingLookup {
                         tickets,
-                        landed: landed.clone(),
+                        result: result.clone(),
                     };
-                    flights.insert(digest, flight);
-                    let place = Place {
+                    pending.insert(digest, lookup);
+                    let entry = PendingEntry {
                         shared: self.shared.clone(),
                         digest,
                         sender,
                     };
                     let key_cache = key_cache.clone();
-                    tokio::spawn(traces::carried(async move {
-                        place.fly(&key_cache, tickets).await;
+                    tokio::spawn(traces::with_current_span(async move {
+                        entry.run(&key_cache, tickets).await;
                     }));
-                    landed
+                    result
                 }
             }
         };
-        let landed = landed.wait_for(Option::is_some).await;
-        landed
+        let result = result.wait_for(Option::is_some).await;
+        result
             .ok()
             .and_then(|found| found.clone())
-            .unwrap_or_else(|| Err(Error::Unavailable("a lookup was given up".into())))
+            .unwrap_or_else(|| Err(Error::Unavailable("the lookup of a key was aborted".into())))
     }
 }
 
-impl<S: Source> Shared<S> {
+impl<S: Source, G: Guards> Shared<S, G> {
     async fn load(&self, digest: KeyDigest) -> Result<Found, Error> {
-        let asked = self.boot.now();
+        let started = self.boot.now();
         let facts = self.source.load(digest).await?;
-        Ok(facts.map(|facts| Arc::new(CachedKey::new(facts, asked))))
+        Ok(facts.map(|facts| Arc::new(CachedKey::new(facts, started))))
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<KeyDigest, Flight>> {
-        self.flights.lock()
+    fn pending(&self) -> MutexGuard<'_, HashMap<KeyDigest, PendingLookup>> {
+        self.pending.lock()
     }
 }
 
-/// A flight's place among the others, given up when it has landed, however.
-struct Place<S: Source> {
-    shared: Arc<Shared<S>>,
+/// Entry of a lookup in [`Shared::pending`]. Dropping it removes the entry, even if the lookup panics.
+struct PendingEntry<S: Source, G: Guards> {
+    shared: Arc<Shared<S, G>>,
     digest: KeyDigest,
     sender: watch::Sender<Option<Result<Found, Error>>>,
 }
 
-impl<S: Source> Place<S> {
-    async fn fly(self, key_cache: &KeyCache, tickets: Tickets) {
+impl<S: Source, G: Guards> PendingEntry<S, G> {
+    async fn run(self, key_cache: &KeyCache<G>, tickets: Tickets) {
         let found = self.shared.load(self.digest).await;
         if let Ok(found) = &found {
             key_cache.insert(tickets, self.digest, found.as_ref());
@@ -172,14 +173,14 @@ impl<S: Source> Place<S> {
     }
 }
 
-impl<S: Source> Drop for Place<S> {
+impl<S: Source, G: Guards> Drop for PendingEntry<S, G> {
     fn drop(&mut self) {
-        let mut flights = self.shared.flights();
-        let ours = self.sender.subscribe();
-        // A later one may have taken the place.
-        let is_ours = |flight: &Flight| flight.landed.same_channel(&ours);
-        if flights.get(&self.digest).is_some_and(is_ours) {
-            flights.remove(&self.digest);
+        let mut pending = self.shared.pending();
+        let own = self.sender.subscribe();
+        // A later lookup may have replaced the entry.
+        let is_own = |lookup: &PendingLookup| lookup.result.same_channel(&own);
+        if pending.get(&self.digest).is_some_and(is_own) {
+            pending.remove(&self.digest);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a request with an API key goes through.
+//! Verification of API keys: the hot path, and the protocol that keeps the caches of all instances coherent.
 
 pub mod cache;
 #[cfg(test)]
@@ -14,6 +14,6 @@ pub mod limits;
 mod lookup;
 mod rejection;
 mod sync;
-mod unwritten;
+mod unwritten_usage;
 pub mod usage;
 pub mod watch;

@@ -1,36 +1,37 @@
-//! Why a key is not good.
+//! Reasons to reject a key.
 
 use crate::domain::{error::Error, usage::Outcome};
 
-/// Why a key is not good, in the contract's order. The caller is not told which of the first four it is:
-/// that goes to the log.
+/// Reason to reject a key, in the order in which the API contract checks them.
+///
+/// The client cannot tell the first four apart. Only the log distinguishes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
-    /// Malformed, mistyped, or never issued.
+    /// The key is malformed, mistyped, or was never issued.
     NotFound,
-    /// Switched off by its owner, or its owner is deactivated.
+    /// The owner has disabled the key, or the owner's account is deactivated.
     Disabled,
-    /// Its time is over.
+    /// The expiry of the key has passed.
     Expired,
-    /// Revoked for good.
+    /// The key was revoked permanently.
     Revoked,
     /// The client's address is not in the key's allowlist.
     IpNotAllowed,
     /// The key lacks these scopes.
     InsufficientScope(Vec<String>),
-    /// It was used too often lately.
+    /// The key has exceeded its rate limit.
     RateLimited { retry_after_seconds: u64 },
-    /// It was used as often as it may.
+    /// The key has used up its quota.
     QuotaExceeded { retry_after_seconds: u64 },
 }
 
 impl Rejection {
-    /// Whether the key itself is good, and only this use of it is not.
-    pub(super) fn is_of_this_use(&self) -> bool {
+    /// Returns whether the key is valid and only the client's address or the required scopes caused the rejection.
+    pub(super) fn depends_on_request(&self) -> bool {
         matches!(self, Self::IpNotAllowed | Self::InsufficientScope(_))
     }
 
-    /// What came of a check that ended so.
+    /// Returns the outcome under which a check with this rejection is counted.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::NotFound => Outcome::NotFound,
@@ -44,23 +45,23 @@ impl Rejection {
         }
     }
 
-    /// The contract's code.
+    /// Returns the code in the API contract.
     pub fn code(&self) -> &'static str {
         self.outcome().as_str()
     }
 }
 
 impl Outcome {
-    /// What came of a check that was refused so, if it was.
-    pub(crate) fn of(refusal: Option<&Rejection>) -> Self {
-        refusal.map_or(Self::Valid, Rejection::outcome)
+    /// Returns the outcome of a check with this rejection, or without one.
+    pub(crate) fn of(rejection: Option<&Rejection>) -> Self {
+        rejection.map_or(Self::Valid, Rejection::outcome)
     }
 }
 
-/// What the caller is told.
+/// Converts a rejection into the error that the client gets.
 impl From<&Rejection> for Error {
-    fn from(refusal: &Rejection) -> Self {
-        match refusal {
+    fn from(rejection: &Rejection) -> Self {
+        match rejection {
             Rejection::NotFound | Rejection::Disabled | Rejection::Expired | Rejection::Revoked => {
                 Self::InvalidApiKey
             }

@@ -1,5 +1,5 @@
-//! The locks of the cache: the standard library's. A model checker puts its own in their place, where
-//! it includes the cache's file: `tests/model`.
+//! Locks and atomics of the cache, from the standard library. The model check in `tests/model` includes `cache.rs` and
+//! replaces this module by the types of loom.
 
 pub(super) use std::sync::{
     PoisonError, RwLock,

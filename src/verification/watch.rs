@@ -1,48 +1,48 @@
-//! What an engine says of itself to those who watch it. No request waits for any of it.
+//! Readings of an engine for metrics and readiness checks. Requests never wait for them.
 
 use std::time::{Duration, Instant};
 
+use super::{engine::Engine, key_cache::KeyCache};
 pub use crate::verification::{
     check_counters::Checks,
-    key_cache::{KeyCacheUse, LeaseStatus},
+    key_cache::{KeyCacheUsage, LeaseStatus},
 };
-use crate::verification::{engine::Engine, key_cache::KeyCache};
 
-/// How often who waits for the first lease looks for it.
-const LOOK_FOR_LEASE: Duration = Duration::from_millis(5);
+/// Interval at which [`Engine::is_leased`] polls for the first lease.
+const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 impl Engine {
-    /// How often keys were checked so far.
+    /// Returns the numbers of checks since the start.
     pub fn checks(&self) -> Vec<Checks> {
-        self.meter.checks()
+        self.check_counters.checks()
     }
 
-    /// What is remembered of keys; `None` if nothing ever is.
-    pub fn cache_usage(&self) -> Option<KeyCacheUse> {
+    /// Returns the size of the cache. `None` if it is disabled.
+    pub fn cache_usage(&self) -> Option<KeyCacheUsage> {
         self.key_cache.as_deref().map(KeyCache::usage)
     }
 
-    /// How it stands with the lease on it; `None` where it needs none.
+    /// Returns the status of the lease on the cache. `None` if the cache is disabled.
     pub fn lease(&self) -> Option<LeaseStatus> {
         self.key_cache.as_deref().map(KeyCache::lease_status)
     }
 
-    /// Whether the lease is there, or needs not be. The first one is waited for.
+    /// Returns whether the engine holds a lease or needs none. Waits for the first lease, at most `first_within`.
     pub async fn is_leased(&self, first_within: Duration) -> bool {
-        let waited = Instant::now();
+        let started = Instant::now();
         while let Some(lease) = self.lease() {
             if lease.left > Duration::ZERO {
                 return true;
             }
-            if lease.age.is_some() || waited.elapsed() >= first_within {
+            if lease.age.is_some() || started.elapsed() >= first_within {
                 return false;
             }
-            tokio::time::sleep(LOOK_FOR_LEASE).await;
+            tokio::time::sleep(LEASE_POLL_INTERVAL).await;
         }
         true
     }
 
-    /// Keys whose last use is not written yet.
+    /// Returns the number of keys whose last use is not yet written to the database.
     pub fn last_used_waiting(&self) -> usize {
         self.last_used.len()
     }

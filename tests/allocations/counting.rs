@@ -1,6 +1,6 @@
-//! The system's allocator, and what was asked of it.
+//! Global allocator that forwards to the system's allocator and counts bytes and allocations.
 
-#![expect(unsafe_code, reason = "an allocator is")]
+#![expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -8,11 +8,11 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-/// The bytes that are allocated now, by all threads.
+/// Number of bytes that all threads have allocated now.
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// How often this thread allocated. It is made without an allocation, and needs no destructor.
+    /// Number of allocations by this thread. It is created without an allocation and needs no destructor.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -21,12 +21,12 @@ static COUNTING: Counting = Counting;
 
 struct Counting;
 
-// SAFETY: all of it is the system's allocator, which keeps the contract; counting touches no memory of
-// the caller's and allocates nothing.
+// SAFETY: every method forwards to the system's allocator, which keeps the contract. Counting touches no memory of the
+// caller and allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller's promises are those that the system's asks for.
+        // SAFETY: the caller guarantees what the system's allocator requires.
         unsafe { System.alloc(layout) }
     }
 
@@ -55,14 +55,14 @@ fn count(bytes: usize) {
     ALLOCATIONS.set(ALLOCATIONS.get() + 1);
 }
 
-/// How often this thread allocates while it does `work`.
+/// Returns the number of allocations by this thread during `work`.
 pub(crate) fn allocations(work: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.get();
     work();
     ALLOCATIONS.get() - before
 }
 
-/// The bytes that are allocated now, by all threads.
+/// Returns the number of bytes that all threads have allocated now.
 pub(crate) fn bytes() -> usize {
     BYTES.load(Ordering::Relaxed)
 }

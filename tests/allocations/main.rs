@@ -1,11 +1,11 @@
-//! What a check allocates: nothing, once the key is remembered; and what a key that is remembered takes.
+//! Memory use: a check of a cached key allocates nothing, and a cached key takes no more memory than documented.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod counting;
 #[path = "../../benches/support/engine.rs"]
 mod engine;
-#[expect(dead_code, reason = "it is written for the benchmarks")]
+#[expect(dead_code, reason = "shared with the benchmarks, which use all of it")]
 #[path = "../../benches/support/keys.rs"]
 mod keys;
 
@@ -15,25 +15,25 @@ use engine::Leased;
 use keys::Limits;
 use latchkey::config::LimitConfig;
 
-/// Bytes are those of all threads: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+/// Lets one test run at a time: bytes are counted for all threads.
+fn run_exclusively() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What `CACHE_MAX_KEYS` says of each key.
+/// Memory of one cached key, as documented for `CACHE_MAX_KEYS`.
 const BYTES_PER_KEY: usize = 512;
 
 #[test]
-fn a_check_from_memory_allocates_nothing() {
-    let _alone = alone();
+fn check_of_cached_key_allocates_nothing() {
+    let _exclusive = run_exclusively();
     let engine = Leased::with_keys(100);
     let verify_all = || {
         for key in &engine.keys {
             engine.verify_at_once(key).unwrap();
         }
     };
-    // Twice: the first use of a key is noted, to be written.
+    // Verified twice before counting: the first use of a key is queued for its `last_used` timestamp.
     for key in &engine.keys {
         engine.verify(key);
     }
@@ -42,54 +42,57 @@ fn a_check_from_memory_allocates_nothing() {
 }
 
 #[test]
-fn nor_does_it_with_limits_of_which_enough_is_in_hand() {
-    let _alone = alone();
-    for (what, limits) in Limits::all() {
+fn check_of_cached_key_with_limits_allocates_only_for_refills() {
+    let _exclusive = run_exclusively();
+    for (name, limits) in Limits::all() {
         let engine = Leased::with(keys::generate(1), limits, &LimitConfig::default());
         let key = &engine.keys[0];
         let _in_runtime = engine.enter();
-        // A block of a quota is as large as the pace is.
+        // Enough requests for a large quota block: its size follows recent use.
         (0..20_000).for_each(|_| engine.verify(key));
-        let check = || engine.verify_at_once(key).expect(what);
+        let check = || engine.verify_at_once(key).expect(name);
         let checks = (0..1000).map(|_| counting::allocations(check));
-        let asked = checks.filter(|count| *count > 0).count();
-        // Who finds little in hand asks for the next block.
-        let may_ask = if limits.quota.is_some() { 2 } else { 0 };
-        assert!(asked <= may_ask, "{what}: {asked}");
+        let refills = checks.filter(|count| *count > 0).count();
+        // A check that leaves few units in the block starts a refill.
+        let max_refills = if limits.quota.is_some() { 2 } else { 0 };
+        assert!(refills <= max_refills, "{name}: {refills}");
     }
 }
 
 #[test]
-fn allocations_are_counted() {
+fn heap_allocation_is_counted_once() {
     assert_eq!(counting::allocations(|| drop(Box::new([0; 100]))), 1);
 }
 
 #[test]
-fn a_key_that_is_remembered_takes_less_than_is_promised() {
-    let _alone = alone();
+fn cached_key_takes_less_memory_than_documented() {
+    let _exclusive = run_exclusively();
     let engine = Leased::with_keys(20_000);
-    let each = bytes_of_each(&engine);
-    println!("{each:.0} bytes for each of 20,000 keys that are remembered");
+    let bytes_per_key = bytes_per_new_key(&engine);
+    println!("{bytes_per_key:.0} bytes for each of 20,000 cached keys");
     for key in &engine.keys {
-        assert!(engine.verify_at_once(key).is_some(), "it is remembered");
+        assert!(engine.verify_at_once(key).is_some(), "the key is cached");
     }
-    assert!(each < BYTES_PER_KEY as f64, "{each}");
+    assert!(bytes_per_key < BYTES_PER_KEY as f64, "{bytes_per_key}");
 }
 
-/// What is counted of it is remembered beside it, and as many of those are there.
+/// The counters of a key's limits are kept beside it, and there is room for as many of them as for keys.
 #[test]
-fn with_limits_it_takes_three_times_as_much_at_the_most() {
-    let _alone = alone();
-    for (what, limits) in Limits::all() {
+fn cached_key_with_limits_takes_at_most_three_times_as_much_memory() {
+    let _exclusive = run_exclusively();
+    for (name, limits) in Limits::all() {
         let engine = Leased::with(keys::generate(2000), limits, &LimitConfig::default());
-        let each = bytes_of_each(&engine);
-        println!("{each:.0} bytes for each of 2000 keys with {what}");
-        assert!(each < 3.0 * BYTES_PER_KEY as f64, "{what}: {each}");
+        let bytes_per_key = bytes_per_new_key(&engine);
+        println!("{bytes_per_key:.0} bytes for each of 2000 keys with {name}");
+        assert!(
+            bytes_per_key < 3.0 * BYTES_PER_KEY as f64,
+            "{name}: {bytes_per_key}"
+        );
     }
 }
 
-/// What it allocates for each key that is used for the first time, on the average.
-fn bytes_of_each(engine: &Leased) -> f64 {
+/// Returns the average number of bytes allocated for a key that is used for the first time.
+fn bytes_per_new_key(engine: &Leased) -> f64 {
     let before = counting::bytes();
     engine.keys.iter().for_each(|key| engine.verify(key));
     counting::bytes().saturating_sub(before) as f64 / engine.keys.len() as f64

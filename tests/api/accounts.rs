@@ -1,4 +1,4 @@
-//! `/auth`: signup, login, me, password, logout.
+//! `/auth`: signup, login, the current account, password change and logout.
 
 use std::thread;
 
@@ -11,25 +11,25 @@ use crate::{
 };
 
 on_both_databases! {
-    signing_up_answers_the_account,
-    an_address_has_one_account_whatever_its_case_or_unicode_form,
-    a_hundred_signups_at_once_make_one_account,
-    a_password_has_8_to_72_bytes,
-    a_password_is_never_cut,
-    everything_that_is_wrong_is_said_at_once,
-    nobody_makes_themselves_an_admin_at_signup,
-    logging_in_with_json_answers_a_bearer_token,
-    logging_in_with_the_oauth_password_form_does_too,
-    an_unknown_address_and_a_wrong_password_answer_the_same_bytes,
-    me_is_the_account_of_the_token,
-    changing_the_password_ends_every_token_and_the_old_password,
-    changing_the_password_needs_the_current_one_and_a_good_one,
-    of_two_password_changes_at_once_one_wins,
-    logging_out_ends_every_token,
-    an_account_from_before_the_cost_was_changed_gets_a_hash_of_today_when_it_logs_in,
+    signup_returns_the_new_account,
+    email_in_another_case_or_unicode_form_names_the_same_account,
+    hundred_concurrent_signups_with_one_email_create_one_account,
+    password_outside_8_to_72_bytes_is_rejected,
+    password_is_never_truncated,
+    invalid_signup_reports_every_error_at_once,
+    signup_with_a_role_is_rejected,
+    login_with_json_returns_a_bearer_token,
+    login_with_the_oauth_password_form_returns_a_bearer_token,
+    login_with_unknown_email_or_wrong_password_gets_identical_responses,
+    me_returns_the_account_of_the_token,
+    password_change_invalidates_every_token_and_the_old_password,
+    password_change_without_current_or_with_invalid_new_password_is_rejected,
+    only_one_of_two_concurrent_password_changes_succeeds,
+    logout_invalidates_every_token_of_the_account,
+    login_after_a_bcrypt_cost_change_rehashes_the_password,
 }
 
-fn signing_up_answers_the_account(server: TestServer) {
+fn signup_returns_the_new_account(server: TestServer) {
     let reply = server.anonymous().post_json(
         "/auth/signup",
         &json!({"email": "Ada@example.com", "password": PASSWORD}),
@@ -50,7 +50,7 @@ fn signing_up_answers_the_account(server: TestServer) {
     assert_eq!(account.as_object().unwrap().len(), 4);
 }
 
-fn an_address_has_one_account_whatever_its_case_or_unicode_form(server: TestServer) {
+fn email_in_another_case_or_unicode_form_names_the_same_account(server: TestServer) {
     let client = server.anonymous();
     let sign_up = |email: &str| {
         client.post_json(
@@ -59,18 +59,18 @@ fn an_address_has_one_account_whatever_its_case_or_unicode_form(server: TestServ
         )
     };
     assert_eq!(sign_up("jos\u{e9}@example.com").status, 201);
-    for same in [
+    for variant in [
         "JOS\u{c9}@EXAMPLE.COM",
         "jose\u{301}@example.com",
         "\u{ff4a}os\u{e9}@example.com",
     ] {
-        sign_up(same).assert_problem(409, "email_taken");
-        client.log_in(same, PASSWORD);
+        sign_up(variant).assert_problem(409, "email_taken");
+        client.log_in(variant, PASSWORD);
     }
     assert_eq!(sign_up("jose@example.com").status, 201);
 }
 
-fn a_hundred_signups_at_once_make_one_account(server: TestServer) {
+fn hundred_concurrent_signups_with_one_email_create_one_account(server: TestServer) {
     let client = server.anonymous();
     let threads: Vec<_> = (0..100)
         .map(|number| {
@@ -101,7 +101,7 @@ fn a_hundred_signups_at_once_make_one_account(server: TestServer) {
     client.log_in("ada@example.com", PASSWORD);
 }
 
-fn a_password_has_8_to_72_bytes(server: TestServer) {
+fn password_outside_8_to_72_bytes_is_rejected(server: TestServer) {
     let client = server.anonymous();
     let sign_up = |number: usize, password: &str| {
         let email = format!("user{number}@example.com");
@@ -125,7 +125,7 @@ fn a_password_has_8_to_72_bytes(server: TestServer) {
     }
 }
 
-fn a_password_is_never_cut(server: TestServer) {
+fn password_is_never_truncated(server: TestServer) {
     let client = server.anonymous();
     let password = "a".repeat(72);
     client.post_json(
@@ -143,7 +143,7 @@ fn a_password_is_never_cut(server: TestServer) {
         .assert_problem(401, "invalid_credentials");
 }
 
-fn everything_that_is_wrong_is_said_at_once(server: TestServer) {
+fn invalid_signup_reports_every_error_at_once(server: TestServer) {
     let body = json!({"email": "nobody", "password": "short"});
     let problem = server
         .anonymous()
@@ -158,7 +158,7 @@ fn everything_that_is_wrong_is_said_at_once(server: TestServer) {
     assert_eq!(pointers, ["/email", "/password"]);
 }
 
-fn nobody_makes_themselves_an_admin_at_signup(server: TestServer) {
+fn signup_with_a_role_is_rejected(server: TestServer) {
     let body = json!({"email": "eve@example.com", "password": PASSWORD, "role": "admin"});
     let problem = server
         .anonymous()
@@ -167,7 +167,7 @@ fn nobody_makes_themselves_an_admin_at_signup(server: TestServer) {
     assert_eq!(problem["errors"][0]["pointer"], "/role");
 }
 
-fn logging_in_with_json_answers_a_bearer_token(server: TestServer) {
+fn login_with_json_returns_a_bearer_token(server: TestServer) {
     server.user("ada@example.com");
     let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
     let reply = server.anonymous().post_json("/auth/login", &credentials);
@@ -182,7 +182,7 @@ fn logging_in_with_json_answers_a_bearer_token(server: TestServer) {
     assert_eq!(me.get("/auth/me").json()["email"], "ada@example.com");
 }
 
-fn logging_in_with_the_oauth_password_form_does_too(server: TestServer) {
+fn login_with_the_oauth_password_form_returns_a_bearer_token(server: TestServer) {
     server.user("ada+keys@example.com");
     let form = server
         .anonymous()
@@ -190,15 +190,15 @@ fn logging_in_with_the_oauth_password_form_does_too(server: TestServer) {
             "content-type",
             "application/x-www-form-urlencoded; charset=UTF-8",
         )
-        // As Swagger UI sends it, with a client that it does not have.
+        // Swagger UI sends this header without client credentials: `Og==` is `:`.
         .with("authorization", "Basic Og==");
-    let good = "grant_type=password&scope=&client_id=&username=ada%2Bkeys%40example.com\
+    let valid_form = "grant_type=password&scope=&client_id=&username=ada%2Bkeys%40example.com\
                 &password=correct+horse%20battery+staple";
-    let reply = form.send("POST", "/auth/login", good);
+    let reply = form.send("POST", "/auth/login", valid_form);
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(reply.text("token_type"), "bearer");
 
-    let other_grant = good.replace("grant_type=password", "grant_type=client_credentials");
+    let other_grant = valid_form.replace("grant_type=password", "grant_type=client_credentials");
     form.send("POST", "/auth/login", other_grant)
         .assert_problem(422, "validation_failed");
     let without_password = "grant_type=password&username=ada";
@@ -208,14 +208,14 @@ fn logging_in_with_the_oauth_password_form_does_too(server: TestServer) {
     assert_eq!(problem["errors"][0]["pointer"], "/password");
 }
 
-fn an_unknown_address_and_a_wrong_password_answer_the_same_bytes(server: TestServer) {
+fn login_with_unknown_email_or_wrong_password_gets_identical_responses(server: TestServer) {
     server.user("ada@example.com");
     let client = server.anonymous().with("x-request-id", "same");
-    let answer = |email: &str| {
+    let fail_to_log_in = |email: &str| {
         client.post_json("/auth/login", &json!({"email": email, "password": "wrong"}))
     };
-    let known = answer("ada@example.com");
-    known.assert_problem(401, "invalid_credentials");
+    let wrong_password = fail_to_log_in("ada@example.com");
+    wrong_password.assert_problem(401, "invalid_credentials");
     let long = "\u{fdfa}".repeat(15_000);
     for email in [
         "bob@example.com",
@@ -224,16 +224,16 @@ fn an_unknown_address_and_a_wrong_password_answer_the_same_bytes(server: TestSer
         "a\0b@example.com",
         &long,
     ] {
-        let unknown = answer(email);
-        assert_eq!(unknown.body, known.body);
+        let unknown_email = fail_to_log_in(email);
+        assert_eq!(unknown_email.body, wrong_password.body);
         assert_eq!(
-            unknown.header("www-authenticate"),
-            known.header("www-authenticate")
+            unknown_email.header("www-authenticate"),
+            wrong_password.header("www-authenticate")
         );
     }
 }
 
-fn me_is_the_account_of_the_token(server: TestServer) {
+fn me_returns_the_account_of_the_token(server: TestServer) {
     let ada = server.user("ada@example.com");
     server.user("bob@example.com");
     let me = ada.get("/auth/me");
@@ -242,28 +242,28 @@ fn me_is_the_account_of_the_token(server: TestServer) {
     assert!(!me.body.contains("$2b$"));
 }
 
-fn changing_the_password_ends_every_token_and_the_old_password(server: TestServer) {
-    let here = server.user("ada@example.com");
-    let elsewhere = server.anonymous().log_in("ada@example.com", PASSWORD);
+fn password_change_invalidates_every_token_and_the_old_password(server: TestServer) {
+    let first_session = server.user("ada@example.com");
+    let second_session = server.anonymous().log_in("ada@example.com", PASSWORD);
     let change = json!({"current_password": PASSWORD, "new_password": "another password"});
-    let reply = here.post_json("/auth/password", &change);
+    let reply = first_session.post_json("/auth/password", &change);
     assert_eq!((reply.status, reply.body.as_str()), (204, ""));
 
-    for client in [&here, &elsewhere] {
+    for client in [&first_session, &second_session] {
         client.get("/auth/me").assert_problem(401, "invalid_token");
     }
-    let old = json!({"email": "ada@example.com", "password": PASSWORD});
+    let old_credentials = json!({"email": "ada@example.com", "password": PASSWORD});
     server
         .anonymous()
-        .post_json("/auth/login", &old)
+        .post_json("/auth/login", &old_credentials)
         .assert_problem(401, "invalid_credentials");
-    let again = server
+    let new_session = server
         .anonymous()
         .log_in("ada@example.com", "another password");
-    assert_eq!(again.get("/auth/me").status, 200);
+    assert_eq!(new_session.get("/auth/me").status, 200);
 }
 
-fn changing_the_password_needs_the_current_one_and_a_good_one(server: TestServer) {
+fn password_change_without_current_or_with_invalid_new_password_is_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
     let change = |current: &str, new: &str| {
         ada.post_json(
@@ -277,7 +277,7 @@ fn changing_the_password_needs_the_current_one_and_a_good_one(server: TestServer
     assert_eq!(ada.get("/auth/me").status, 200);
 }
 
-fn of_two_password_changes_at_once_one_wins(server: TestServer) {
+fn only_one_of_two_concurrent_password_changes_succeeds(server: TestServer) {
     let ada = server.user("ada@example.com");
     let threads: Vec<_> = (0..2)
         .map(|number| {
@@ -304,53 +304,53 @@ fn of_two_password_changes_at_once_one_wins(server: TestServer) {
     server.anonymous().log_in("ada@example.com", &winners[0].1);
 }
 
-fn logging_out_ends_every_token(server: TestServer) {
-    let here = server.user("ada@example.com");
-    let elsewhere = server.anonymous().log_in("ada@example.com", PASSWORD);
+fn logout_invalidates_every_token_of_the_account(server: TestServer) {
+    let first_session = server.user("ada@example.com");
+    let second_session = server.anonymous().log_in("ada@example.com", PASSWORD);
     let bob = server.user("bob@example.com");
-    assert_eq!(here.post("/auth/logout").status, 204);
-    here.get("/auth/me").assert_problem(401, "invalid_token");
-    elsewhere
+    assert_eq!(first_session.post("/auth/logout").status, 204);
+    first_session
+        .get("/auth/me")
+        .assert_problem(401, "invalid_token");
+    second_session
         .get("/api-keys")
         .assert_problem(401, "invalid_token");
     assert_eq!(bob.get("/auth/me").status, 200);
-    let again = server.anonymous().log_in("ada@example.com", PASSWORD);
-    assert_eq!(again.get("/auth/me").status, 200);
+    let new_session = server.anonymous().log_in("ada@example.com", PASSWORD);
+    assert_eq!(new_session.get("/auth/me").status, 200);
 }
 
-fn an_account_from_before_the_cost_was_changed_gets_a_hash_of_today_when_it_logs_in(
-    mut server: TestServer,
-) {
+fn login_after_a_bcrypt_cost_change_rehashes_the_password(mut server: TestServer) {
     const HASH: &str = "SELECT password_hash AS text FROM users";
     let ada = server.user("ada@example.com");
     assert!(server.query(HASH)[0].starts_with("$2b$04$"));
     server.stop();
-    for (cost, start) in [(6, "$2b$06$"), (5, "$2b$05$")] {
-        let next = TestServer::on(&server.database_url, |config| config.bcrypt_cost = cost);
+    for (cost, prefix) in [(6, "$2b$06$"), (5, "$2b$05$")] {
+        let restarted = TestServer::on(&server.database_url, |config| config.bcrypt_cost = cost);
         let wrong = json!({"email": "ada@example.com", "password": "wrong"});
-        let reply = next.anonymous().post_json("/auth/login", &wrong);
+        let reply = restarted.anonymous().post_json("/auth/login", &wrong);
         reply.assert_problem(401, "invalid_credentials");
         for _ in 0..2 {
-            next.anonymous().log_in("ada@example.com", PASSWORD);
-            assert!(server.query(HASH)[0].starts_with(start));
+            restarted.anonymous().log_in("ada@example.com", PASSWORD);
+            assert!(server.query(HASH)[0].starts_with(prefix));
         }
-        // It is the same password, so nobody is logged out.
+        // The password is unchanged, so existing tokens stay valid.
         let token = ada.header("authorization");
-        let ada = next.anonymous().with("authorization", &token);
+        let ada = restarted.anonymous().with("authorization", &token);
         assert_eq!(ada.get("/auth/me").status, 200);
     }
 }
 
-mod closed {
+mod closed_signup {
     use super::*;
 
     on_both_databases! {
         |config| config.signup = Signup::Closed;
-        nobody_signs_up_where_it_is_closed,
+        signup_is_denied_when_it_is_closed,
     }
 
-    fn nobody_signs_up_where_it_is_closed(server: TestServer) {
-        // Refused before the body is looked at.
+    fn signup_is_denied_when_it_is_closed(server: TestServer) {
+        // Denied before the body is read.
         let reply = server.anonymous().post("/auth/signup");
         reply.assert_problem(403, "permission_denied");
         let body = json!({"email": "ada@example.com", "password": PASSWORD});

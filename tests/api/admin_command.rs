@@ -1,4 +1,4 @@
-//! `latchkey admin`: the first admin is made on the command line.
+//! `latchkey admin`: grants and revokes the role `admin` on the command line.
 
 use serde_json::json;
 
@@ -6,23 +6,23 @@ use crate::{
     on_both_databases,
     support::{
         TestServer,
-        program::{assert_refused, run, run_in},
+        program::{assert_fails_with_one_line, run, run_in},
     },
 };
 
 on_both_databases! {
-    a_grant_beside_a_running_server_holds_for_the_next_request,
-    whoever_did_not_sign_up_cannot_be_made_an_admin,
+    admin_grant_beside_a_running_server_applies_to_the_next_request,
+    admin_grant_and_revoke_for_an_unknown_email_fail,
 }
 
-fn a_grant_beside_a_running_server_holds_for_the_next_request(server: TestServer) {
+fn admin_grant_beside_a_running_server_applies_to_the_next_request(server: TestServer) {
     let ada = server.user("ada@example.com");
     ada.get("/admin/users")
         .assert_problem(403, "permission_denied");
-    // Whatever the address's case.
-    let granted = server.run_admin(&["grant", "ADA@example.com"]);
-    assert!(granted.status.success(), "{granted:?}");
-    let printed = String::from_utf8(granted.stdout).unwrap();
+    // The case of the address does not matter.
+    let output = server.run_admin(&["grant", "ADA@example.com"]);
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
     assert!(
         printed.ends_with("ADA@example.com has the role admin\n"),
         "{printed}"
@@ -44,7 +44,7 @@ fn a_grant_beside_a_running_server_holds_for_the_next_request(server: TestServer
     );
     bob.get("/admin/users")
         .assert_problem(403, "permission_denied");
-    // It takes back the role `admin`, and no other.
+    // `revoke` removes the role `admin` and no other role.
     let operator = server.operator(&ada, "olga@example.com", &["users:read"]);
     assert!(
         server
@@ -55,13 +55,13 @@ fn a_grant_beside_a_running_server_holds_for_the_next_request(server: TestServer
     assert_eq!(operator.get("/auth/me").json()["role"], json!("olga"));
 }
 
-fn whoever_did_not_sign_up_cannot_be_made_an_admin(server: TestServer) {
+fn admin_grant_and_revoke_for_an_unknown_email_fail(server: TestServer) {
     server.user("ada@example.com");
-    for order in ["grant", "revoke"] {
-        let refused = server.run_admin(&[order, "nobody@example.com"]);
-        assert_refused(&refused, 1, &["nobody@example.com", "sign up"]);
+    for subcommand in ["grant", "revoke"] {
+        let output = server.run_admin(&[subcommand, "nobody@example.com"]);
+        assert_fails_with_one_line(&output, 1, &["nobody@example.com", "sign up"]);
     }
-    assert_refused(
+    assert_fails_with_one_line(
         &server.run_admin(&["grant", "nobody"]),
         2,
         &["EMAIL", "ada@example.com"],
@@ -69,15 +69,15 @@ fn whoever_did_not_sign_up_cannot_be_made_an_admin(server: TestServer) {
 }
 
 #[test]
-fn a_database_that_is_not_there_is_not_made() {
+fn admin_command_without_a_database_fails_and_creates_none() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = run_in(folder.path(), &["admin", "grant", "ada@example.com"], &[]);
-    assert_refused(&refused, 1, &["data/latchkey.db", "DATABASE_URL"]);
+    let output = run_in(folder.path(), &["admin", "grant", "ada@example.com"], &[]);
+    assert_fails_with_one_line(&output, 1, &["data/latchkey.db", "DATABASE_URL"]);
     assert!(!folder.path().join("data").exists());
-    let nowhere = [("DATABASE_URL", "postgres://nobody:hunter22@127.0.0.1:1/x")];
-    let refused = run(&["admin", "grant", "ada@example.com"], &nowhere);
-    assert_refused(&refused, 1, &["PostgreSQL"]);
-    assert!(!String::from_utf8_lossy(&refused.stderr).contains("hunter22"));
-    assert_refused(&run(&["admin", "grant"], &[]), 2, &["EMAIL"]);
-    assert_refused(&run(&["admin", "promote", "x"], &[]), 2, &["promote"]);
+    let unreachable = [("DATABASE_URL", "postgres://nobody:hunter22@127.0.0.1:1/x")];
+    let output = run(&["admin", "grant", "ada@example.com"], &unreachable);
+    assert_fails_with_one_line(&output, 1, &["PostgreSQL"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
+    assert_fails_with_one_line(&run(&["admin", "grant"], &[]), 2, &["EMAIL"]);
+    assert_fails_with_one_line(&run(&["admin", "promote", "x"], &[]), 2, &["promote"]);
 }

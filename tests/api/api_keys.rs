@@ -1,4 +1,4 @@
-//! `/api-keys`: create, list, look at, revoke.
+//! `/api-keys`: creates, lists, reads and revokes API keys.
 
 use std::{collections::HashSet, thread};
 
@@ -27,22 +27,22 @@ fn all_pages(client: &Client, first: &str) -> Vec<Vec<String>> {
 }
 
 on_both_databases! {
-    a_key_is_made_without_a_body,
-    a_key_has_the_name_and_environment_that_were_chosen,
-    what_cannot_be_chosen_is_refused,
-    a_key_is_shown_whole_only_once,
-    a_list_comes_newest_first_in_pages,
-    a_list_has_fifty_at_a_time_and_a_hundred_at_the_most,
-    pages_miss_and_repeat_nothing_while_keys_come_and_go,
-    a_broken_or_foreign_cursor_is_refused,
-    a_revoked_key_is_refused_and_stays_in_the_list,
-    revoking_at_once_is_the_same_for_everybody,
-    somebody_elses_key_is_not_found,
-    an_id_that_is_none_is_not_found,
-    keys_are_never_the_same,
+    key_is_created_without_a_body,
+    created_key_has_the_requested_name_and_environment,
+    key_with_an_invalid_name_or_environment_is_rejected,
+    plain_key_is_returned_only_on_creation,
+    key_list_is_paged_newest_first,
+    key_list_page_has_50_keys_by_default_and_at_most_100,
+    key_list_pages_neither_skip_nor_repeat_keys_during_changes,
+    malformed_or_foreign_cursor_is_rejected,
+    revoked_key_is_rejected_and_stays_listed,
+    concurrent_revocations_of_a_key_return_the_same_response,
+    key_of_another_user_is_not_found,
+    malformed_or_unknown_key_id_is_not_found,
+    generated_keys_are_unique,
 }
 
-fn a_key_is_made_without_a_body(server: TestServer) {
+fn key_is_created_without_a_body(server: TestServer) {
     let ada = server.user("ada@example.com");
     let reply = ada.post("/api-keys");
     assert_eq!(reply.status, 201);
@@ -62,7 +62,7 @@ fn a_key_is_made_without_a_body(server: TestServer) {
     assert_eq!(key["prefix"].as_str().unwrap(), &api_key[..12]);
 }
 
-fn a_key_has_the_name_and_environment_that_were_chosen(server: TestServer) {
+fn created_key_has_the_requested_name_and_environment(server: TestServer) {
     let ada = server.user("ada@example.com");
     let reply = ada.post_json(
         "/api-keys",
@@ -73,14 +73,14 @@ fn a_key_has_the_name_and_environment_that_were_chosen(server: TestServer) {
     assert_eq!(key["name"], "billing \u{1f511}");
     assert_eq!(key["environment"], "test");
     assert!(key["api_key"].as_str().unwrap().starts_with("sk_test_"));
-    let used = server
+    let response = server
         .anonymous()
         .with_key(key["api_key"].as_str().unwrap())
         .get("/protected");
-    assert_eq!(used.json()["key"]["environment"], "test");
+    assert_eq!(response.json()["key"]["environment"], "test");
 }
 
-fn what_cannot_be_chosen_is_refused(server: TestServer) {
+fn key_with_an_invalid_name_or_environment_is_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
     for (body, pointer) in [
         (json!({"name": ""}), "/name"),
@@ -118,35 +118,35 @@ fn what_cannot_be_chosen_is_refused(server: TestServer) {
     }
 }
 
-fn a_key_is_shown_whole_only_once(server: TestServer) {
+fn plain_key_is_returned_only_on_creation(server: TestServer) {
     let ada = server.user("ada@example.com");
     let created = ada.create_key();
     let api_key = created["api_key"].as_str().unwrap();
     let path = format!("/api-keys/{}", created["id"].as_str().unwrap());
-    let mut shown = created.clone();
-    shown.as_object_mut().unwrap().remove("api_key");
-    assert_eq!(ada.get(&path).json(), shown);
-    assert_eq!(ada.get("/api-keys").json(), json!([shown]));
+    let mut without_secret = created.clone();
+    without_secret.as_object_mut().unwrap().remove("api_key");
+    assert_eq!(ada.get(&path).json(), without_secret);
+    assert_eq!(ada.get("/api-keys").json(), json!([without_secret]));
     for reply in [ada.get(&path), ada.get("/api-keys"), ada.delete(&path)] {
         assert!(!reply.body.contains(&api_key[13..]), "{reply:?}");
     }
 }
 
-fn a_list_comes_newest_first_in_pages(server: TestServer) {
+fn key_list_is_paged_newest_first(server: TestServer) {
     let ada = server.user("ada@example.com");
-    let mut made: Vec<_> = (0..7)
+    let mut created: Vec<_> = (0..7)
         .map(|_| ada.create_key()["id"].as_str().unwrap().to_owned())
         .collect();
-    made.reverse();
+    created.reverse();
     assert_eq!(
         all_pages(&ada, "/api-keys?limit=3"),
-        [&made[..3], &made[3..6], &made[6..]]
+        [&created[..3], &created[3..6], &created[6..]]
     );
-    assert_eq!(all_pages(&ada, "/api-keys?limit=7"), [&made[..]]);
-    assert_eq!(all_pages(&ada, "/api-keys"), [&made[..]]);
+    assert_eq!(all_pages(&ada, "/api-keys?limit=7"), [&created[..]]);
+    assert_eq!(all_pages(&ada, "/api-keys"), [&created[..]]);
 }
 
-fn a_list_has_fifty_at_a_time_and_a_hundred_at_the_most(server: TestServer) {
+fn key_list_page_has_50_keys_by_default_and_at_most_100(server: TestServer) {
     let ada = server.user("ada@example.com");
     for _ in 0..51 {
         ada.create_key();
@@ -170,21 +170,21 @@ fn a_list_has_fifty_at_a_time_and_a_hundred_at_the_most(server: TestServer) {
     assert_eq!(problem["errors"][0]["pointer"], "?limt");
 }
 
-fn pages_miss_and_repeat_nothing_while_keys_come_and_go(server: TestServer) {
+fn key_list_pages_neither_skip_nor_repeat_keys_during_changes(server: TestServer) {
     let ada = server.user("ada@example.com");
-    let made: HashSet<_> = (0..6)
+    let created: HashSet<_> = (0..6)
         .map(|_| ada.create_key()["id"].as_str().unwrap().to_owned())
         .collect();
     let first = ada.get("/api-keys?limit=2");
     ada.create_key();
     ada.delete(&format!("/api-keys/{}", ids(&first.json())[1]));
-    let mut seen = ids(&first.json());
-    seen.extend(all_pages(&ada, &first.next_page().unwrap()).concat());
-    assert_eq!(seen.len(), 6);
-    assert_eq!(seen.into_iter().collect::<HashSet<_>>(), made);
+    let mut listed = ids(&first.json());
+    listed.extend(all_pages(&ada, &first.next_page().unwrap()).concat());
+    assert_eq!(listed.len(), 6);
+    assert_eq!(listed.into_iter().collect::<HashSet<_>>(), created);
 }
 
-fn a_broken_or_foreign_cursor_is_refused(server: TestServer) {
+fn malformed_or_foreign_cursor_is_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
     let bob = server.user("bob@example.com");
     for _ in 0..2 {
@@ -208,7 +208,7 @@ fn a_broken_or_foreign_cursor_is_refused(server: TestServer) {
     }
 }
 
-fn a_revoked_key_is_refused_and_stays_in_the_list(server: TestServer) {
+fn revoked_key_is_rejected_and_stays_listed(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key();
     let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
@@ -231,7 +231,7 @@ fn a_revoked_key_is_refused_and_stays_in_the_list(server: TestServer) {
     assert_eq!(ada.get("/api-keys").json(), json!([revoked.json()]));
 }
 
-fn revoking_at_once_is_the_same_for_everybody(server: TestServer) {
+fn concurrent_revocations_of_a_key_return_the_same_response(server: TestServer) {
     let ada = server.user("ada@example.com");
     let path = format!("/api-keys/{}", ada.create_key()["id"].as_str().unwrap());
     let threads: Vec<_> = (0..16)
@@ -240,11 +240,11 @@ fn revoking_at_once_is_the_same_for_everybody(server: TestServer) {
             thread::spawn(move || ada.delete(&path).body)
         })
         .collect();
-    let answers: HashSet<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
-    assert_eq!(answers.len(), 1, "{answers:?}");
+    let bodies: HashSet<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
 }
 
-fn somebody_elses_key_is_not_found(server: TestServer) {
+fn key_of_another_user_is_not_found(server: TestServer) {
     let ada = server.user("ada@example.com");
     let bob = server.user("bob@example.com");
     let key = ada.create_key();
@@ -255,7 +255,7 @@ fn somebody_elses_key_is_not_found(server: TestServer) {
     assert_eq!(ada.get(&path).json()["status"], "active");
 }
 
-fn an_id_that_is_none_is_not_found(server: TestServer) {
+fn malformed_or_unknown_key_id_is_not_found(server: TestServer) {
     let ada = server.user("ada@example.com");
     let id = ada.create_key()["id"].as_str().unwrap().to_owned();
     for other in [
@@ -276,7 +276,7 @@ fn an_id_that_is_none_is_not_found(server: TestServer) {
     }
 }
 
-fn keys_are_never_the_same(server: TestServer) {
+fn generated_keys_are_unique(server: TestServer) {
     let ada = server.user("ada@example.com");
     let threads: Vec<_> = (0..32)
         .map(|_| {

@@ -1,4 +1,4 @@
-//! The audit log: every change tells of itself, or does not happen.
+//! Audit log: each change writes one event, and is rolled back if its event cannot be written.
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
@@ -15,33 +15,33 @@ pub fn events(client: &Client, query: &str) -> Vec<Value> {
     reply.json().as_array().unwrap().clone()
 }
 
-/// The newest event.
-pub fn last(client: &Client) -> Value {
+/// Returns the newest event that this client may read.
+pub fn newest_event(client: &Client) -> Value {
     events(client, "?limit=1")[0].clone()
 }
 
 on_both_databases! {
-    every_change_writes_one_event,
-    what_changes_nothing_writes_none,
-    logins_that_are_refused_are_told_of_once,
-    what_the_command_line_did_is_told_as_such,
-    a_change_that_cannot_be_told_of_does_not_happen,
+    every_change_writes_one_audit_event,
+    request_without_a_change_writes_no_audit_event,
+    throttled_logins_write_one_audit_event_per_series,
+    command_line_change_is_recorded_with_its_origin,
+    change_without_its_audit_event_is_rolled_back,
 }
 
-fn every_change_writes_one_event(server: TestServer) {
+fn every_change_writes_one_audit_event(server: TestServer) {
     let root = server.admin("root@example.com");
     let count = || server.query("SELECT CAST(count(*) AS TEXT) AS text FROM audit_log")[0].clone();
-    let mut seen: usize = count().parse().unwrap();
-    // Asserts that there is one more event, and answers it.
-    let mut told = |who: &Client, action: &str, target: (&str, &Value)| {
-        let now: usize = count().parse().unwrap();
-        assert_eq!(now, seen + 1, "{action}");
-        seen = now;
-        let event = last(&root);
+    let mut previous: usize = count().parse().unwrap();
+    // Asserts that exactly one event was added, and returns its details.
+    let mut assert_event = |actor: &Client, action: &str, target: (&str, &Value)| {
+        let current: usize = count().parse().unwrap();
+        assert_eq!(current, previous + 1, "{action}");
+        previous = current;
+        let event = newest_event(&root);
         assert_eq!(event["action"], action);
         assert_eq!(event["target_type"], target.0);
         assert_eq!(event["target_id"], *target.1);
-        assert_eq!(event["actor_id"], json!(who.id()), "{action}");
+        assert_eq!(event["actor_id"], json!(actor.id()), "{action}");
         assert_eq!(event["ip"], "127.0.0.1");
         assert_eq!(event["request_id"], "the-request");
         let members: BTreeSet<_> = event
@@ -64,20 +64,23 @@ fn every_change_writes_one_event(server: TestServer) {
         assert_eq!(members, BTreeSet::from(expected));
         event["details"].clone()
     };
-    let anyone = server.anonymous().with("x-request-id", "the-request");
-    let ada = anyone.sign_up("ada@example.com");
+    let with_request_id = server.anonymous().with("x-request-id", "the-request");
+    let ada = with_request_id.sign_up("ada@example.com");
     let ada_id = json!(ada.id());
-    assert_eq!(told(&ada, "user.signed_up", ("user", &ada_id)), json!({}));
+    assert_eq!(
+        assert_event(&ada, "user.signed_up", ("user", &ada_id)),
+        json!({})
+    );
 
-    let chosen = json!({"name": "n", "scopes": ["a"], "metadata": {"m": 1}});
-    let key = ada.create_key_with(&chosen);
-    let details = told(&ada, "api_key.created", ("api_key", &key["id"]));
+    let settings = json!({"name": "n", "scopes": ["a"], "metadata": {"m": 1}});
+    let key = ada.create_key_with(&settings);
+    let details = assert_event(&ada, "api_key.created", ("api_key", &key["id"]));
     assert_eq!(details["scopes"], json!(["a"]));
     assert_eq!(details["environment"], "live");
 
     let patch = json!({"name": "n", "scopes": ["b"], "enabled": false, "metadata": {"m": null}});
     ada.patch_json(&path_of(&key), &patch);
-    let details = told(&ada, "api_key.updated", ("api_key", &key["id"]));
+    let details = assert_event(&ada, "api_key.updated", ("api_key", &key["id"]));
     assert_eq!(
         details,
         json!({"changes": {
@@ -91,7 +94,7 @@ fn every_change_writes_one_event(server: TestServer) {
         &format!("{}/rotate", path_of(&key)),
         &json!({"grace_period_seconds": 60}),
     );
-    let details = told(&ada, "api_key.rotated", ("api_key", &key["id"]));
+    let details = assert_event(&ada, "api_key.rotated", ("api_key", &key["id"]));
     assert_eq!(
         details,
         json!({"successor_id": rotated.json()["id"], "grace_period_seconds": 60})
@@ -99,57 +102,60 @@ fn every_change_writes_one_event(server: TestServer) {
 
     ada.delete(&path_of(&key));
     assert_eq!(
-        told(&ada, "api_key.revoked", ("api_key", &key["id"])),
+        assert_event(&ada, "api_key.revoked", ("api_key", &key["id"])),
         json!({})
     );
 
-    let named_root = root.with("x-request-id", "the-request");
-    named_root.delete(&format!("/admin{}", path_of(&rotated.json())));
-    told(&root, "api_key.revoked", ("api_key", &rotated.json()["id"]));
+    let root_with_request_id = root.with("x-request-id", "the-request");
+    root_with_request_id.delete(&format!("/admin{}", path_of(&rotated.json())));
+    assert_event(&root, "api_key.revoked", ("api_key", &rotated.json()["id"]));
 
     let permissions = |list: &[&str]| json!({"permissions": list});
-    named_root.put_json("/admin/roles/support", &permissions(&["users:read"]));
-    let details = told(&root, "role.created", ("role", &json!("support")));
+    root_with_request_id.put_json("/admin/roles/support", &permissions(&["users:read"]));
+    let details = assert_event(&root, "role.created", ("role", &json!("support")));
     assert_eq!(details, permissions(&["users:read"]));
-    named_root.put_json("/admin/roles/support", &permissions(&[]));
-    let details = told(&root, "role.updated", ("role", &json!("support")));
+    root_with_request_id.put_json("/admin/roles/support", &permissions(&[]));
+    let details = assert_event(&root, "role.updated", ("role", &json!("support")));
     assert_eq!(
         details,
         json!({"changes": {"permissions": {"from": ["users:read"], "to": []}}})
     );
 
     let user = format!("/admin/users/{}", ada.id());
-    named_root.patch_json(&user, &json!({"role": "support"}));
-    let details = told(&root, "user.updated", ("user", &ada_id));
+    root_with_request_id.patch_json(&user, &json!({"role": "support"}));
+    let details = assert_event(&root, "user.updated", ("user", &ada_id));
     assert_eq!(
         details,
         json!({"changes": {"role": {"from": "member", "to": "support"}}})
     );
-    named_root.patch_json(&user, &json!({"role": "member"}));
-    told(&root, "user.updated", ("user", &ada_id));
-    named_root.delete("/admin/roles/support");
-    told(&root, "role.deleted", ("role", &json!("support")));
+    root_with_request_id.patch_json(&user, &json!({"role": "member"}));
+    assert_event(&root, "user.updated", ("user", &ada_id));
+    root_with_request_id.delete("/admin/roles/support");
+    assert_event(&root, "role.deleted", ("role", &json!("support")));
 
     let change = json!({"current_password": PASSWORD, "new_password": "the second password"});
     ada.post_json("/auth/password", &change);
-    let ada = anyone.log_in("ada@example.com", "the second password");
+    let ada = with_request_id.log_in("ada@example.com", "the second password");
     assert_eq!(
-        told(&ada, "user.password_changed", ("user", &ada_id)),
+        assert_event(&ada, "user.password_changed", ("user", &ada_id)),
         json!({})
     );
     ada.post("/auth/logout");
-    let ada = anyone.log_in("ada@example.com", "the second password");
-    assert_eq!(told(&ada, "user.logged_out", ("user", &ada_id)), json!({}));
+    let ada = with_request_id.log_in("ada@example.com", "the second password");
+    assert_eq!(
+        assert_event(&ada, "user.logged_out", ("user", &ada_id)),
+        json!({})
+    );
 
-    named_root.patch_json(&user, &json!({"active": false}));
-    let details = told(&root, "user.updated", ("user", &ada_id));
+    root_with_request_id.patch_json(&user, &json!({"active": false}));
+    let details = assert_event(&root, "user.updated", ("user", &ada_id));
     assert_eq!(
         details,
         json!({"changes": {"active": {"from": true, "to": false}}})
     );
 }
 
-fn what_changes_nothing_writes_none(server: TestServer) {
+fn request_without_a_change_writes_no_audit_event(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     let key = ada.create_key_with(&json!({"name": "n"}));
@@ -187,7 +193,7 @@ fn what_changes_nothing_writes_none(server: TestServer) {
     assert_eq!(events(&root, ""), before);
 }
 
-fn logins_that_are_refused_are_told_of_once(server: TestServer) {
+fn throttled_logins_write_one_audit_event_per_series(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     let ada_id = json!(ada.id());
@@ -202,27 +208,27 @@ fn logins_that_are_refused_are_told_of_once(server: TestServer) {
         for _ in 0..10 {
             assert_eq!(attempt(email), 401);
         }
-        assert_ne!(last(&root)["action"], "user.login_throttled");
+        assert_ne!(newest_event(&root)["action"], "user.login_throttled");
         for _ in 0..5 {
             assert_eq!(attempt(email), 429);
         }
-        let told = events(&root, "?action=user.login_throttled");
-        assert_eq!(told[0]["target_id"], target);
-        assert_eq!(told[0]["target_type"], "user");
-        assert_eq!(told[0]["actor_id"], Value::Null);
-        assert_eq!(told[0]["ip"], "127.0.0.1");
+        let throttled = events(&root, "?action=user.login_throttled");
+        assert_eq!(throttled[0]["target_id"], target);
+        assert_eq!(throttled[0]["target_type"], "user");
+        assert_eq!(throttled[0]["actor_id"], Value::Null);
+        assert_eq!(throttled[0]["ip"], "127.0.0.1");
         root.post_json("/api-keys", &json!({}));
     }
     assert_eq!(events(&root, "?action=user.login_throttled").len(), 2);
     assert!(!root.get("/audit-log").body.contains("nobody@"));
-    // A new series is told of again.
+    // A new series of failures writes another event.
     server.advance(Duration::from_secs(15 * 60));
     for _ in 0..10 {
         assert_eq!(attempt("ada@example.com"), 401);
     }
     assert_eq!(attempt("ada@example.com"), 429);
     assert_eq!(events(&root, "?action=user.login_throttled").len(), 3);
-    // Also where they come all at once.
+    // Concurrent failures write one event, too.
     server.user("bob@example.com");
     let threads: Vec<_> = (0..30)
         .map(|_| {
@@ -232,33 +238,33 @@ fn logins_that_are_refused_are_told_of_once(server: TestServer) {
         })
         .collect();
     let statuses: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
-    let told = events(&root, "?action=user.login_throttled").len();
+    let count = events(&root, "?action=user.login_throttled").len();
     assert_eq!(
-        told,
+        count,
         if statuses.contains(&429) { 4 } else { 3 },
         "{statuses:?}"
     );
-    // So is guessing with a token, of whom is known whose it is.
-    let guess = json!({"current_password": "wrong", "new_password": "another password"});
-    ada.post_json("/auth/password", &guess)
+    // Wrong current passwords with a token write an event, too. The token identifies the actor.
+    let wrong_change = json!({"current_password": "wrong", "new_password": "another password"});
+    ada.post_json("/auth/password", &wrong_change)
         .assert_problem(429, "too_many_attempts");
     server.advance(Duration::from_secs(15 * 60));
     for _ in 0..10 {
-        ada.post_json("/auth/password", &guess)
+        ada.post_json("/auth/password", &wrong_change)
             .assert_problem(401, "invalid_credentials");
     }
-    ada.post_json("/auth/password", &guess)
+    ada.post_json("/auth/password", &wrong_change)
         .assert_problem(429, "too_many_attempts");
-    assert_eq!(last(&root)["actor_id"], json!(ada.id()));
-    // Its owner reads of it.
+    assert_eq!(newest_event(&root)["actor_id"], json!(ada.id()));
+    // The owner of the account can read these events.
     assert_eq!(events(&ada, "?action=user.login_throttled").len(), 3);
 }
 
-fn what_the_command_line_did_is_told_as_such(server: TestServer) {
+fn command_line_change_is_recorded_with_its_origin(server: TestServer) {
     let root = server.admin("root@example.com");
-    // Ids of another process, whose clock is another, need not come last.
-    let last = || events(&root, "?action=user.updated")[0].clone();
-    let event = last();
+    // The command is another process with a clock of its own: its event need not have the newest id.
+    let newest_update = || events(&root, "?action=user.updated")[0].clone();
+    let event = newest_update();
     assert_eq!(event["target_id"], json!(root.id()));
     for member in ["actor_id", "ip", "request_id"] {
         assert_eq!(event[member], Value::Null, "{member}");
@@ -275,10 +281,13 @@ fn what_the_command_line_did_is_told_as_such(server: TestServer) {
             .status
             .success()
     );
-    assert_eq!(last()["details"]["changes"]["role"]["to"], "member");
+    assert_eq!(
+        newest_update()["details"]["changes"]["role"]["to"],
+        "member"
+    );
 }
 
-fn a_change_that_cannot_be_told_of_does_not_happen(server: TestServer) {
+fn change_without_its_audit_event_is_rolled_back(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     let key = ada.create_key();

@@ -1,21 +1,21 @@
-//! `GET /audit-log`: who reads what of it.
+//! `GET /audit-log`: visibility, filters and pages of the events.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::{
-    audit_log::{events, last},
+    audit_log::{events, newest_event},
     on_both_databases,
     support::{Client, TestServer, path_of},
 };
 
 on_both_databases! {
-    one_sees_what_one_took_part_in_and_an_auditor_everything,
-    events_are_filtered_and_paged,
+    audit_log_shows_users_their_own_events_and_auditors_all_events,
+    audit_events_are_filtered_by_query_and_reject_invalid_filters,
 }
 
-fn one_sees_what_one_took_part_in_and_an_auditor_everything(server: TestServer) {
+fn audit_log_shows_users_their_own_events_and_auditors_all_events(server: TestServer) {
     let root = server.admin("root@example.com");
     let olga = server.operator(&root, "olga@example.com", &["keys:write"]);
     let auditor = server.operator(&root, "auditor@example.com", &["audit:read"]);
@@ -32,26 +32,26 @@ fn one_sees_what_one_took_part_in_and_an_auditor_everything(server: TestServer) 
             .map(|event| event["action"].as_str().unwrap().to_owned())
             .collect()
     };
-    // What was done to her, and by whom; not from where.
-    let revoked = last(&ada);
+    // Ada sees the event, but neither the operator's address nor the id of the request.
+    let revoked = newest_event(&ada);
     assert_eq!(revoked["action"], "api_key.revoked");
     assert_eq!(
         (&revoked["ip"], &revoked["request_id"]),
         (&json!(null), &json!(null))
     );
-    assert_eq!(last(&olga)["ip"], "127.0.0.1");
+    assert_eq!(newest_event(&olga)["ip"], "127.0.0.1");
     assert_eq!(
         actions(&ada, ""),
         ["api_key.revoked", "api_key.created", "user.signed_up"]
     );
-    assert_eq!(last(&ada)["actor_id"], json!(olga.id()));
-    // What she did, and what was done to her.
+    assert_eq!(newest_event(&ada)["actor_id"], json!(olga.id()));
+    // Olga is the actor of some of these events and the target of others.
     assert_eq!(
         actions(&olga, ""),
         ["api_key.revoked", "user.updated", "user.signed_up"]
     );
     assert_eq!(actions(&bob, ""), ["api_key.created", "user.signed_up"]);
-    // Filters reach no further.
+    // Filters do not widen what a user may read.
     assert_eq!(
         actions(&bob, &format!("?actor_id={}", ada.id())),
         Vec::<String>::new()
@@ -62,18 +62,18 @@ fn one_sees_what_one_took_part_in_and_an_auditor_everything(server: TestServer) 
     );
     assert_eq!(events(&auditor, "").len(), events(&root, "").len());
     assert!(events(&auditor, "").len() > 10);
-    // In pages too.
-    let mut seen = Vec::new();
+    // Pages contain the same events.
+    let mut paged = Vec::new();
     let mut next = Some("/audit-log?limit=1".to_owned());
     while let Some(path) = next {
         let reply = olga.get(&path);
-        seen.push(reply.json()[0]["action"].as_str().unwrap().to_owned());
+        paged.push(reply.json()[0]["action"].as_str().unwrap().to_owned());
         next = reply.next_page();
     }
-    assert_eq!(seen, actions(&olga, ""));
+    assert_eq!(paged, actions(&olga, ""));
 }
 
-fn events_are_filtered_and_paged(server: TestServer) {
+fn audit_events_are_filtered_by_query_and_reject_invalid_filters(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     let key = ada.create_key();
@@ -120,7 +120,7 @@ fn events_are_filtered_and_paged(server: TestServer) {
         .as_str()
         .unwrap()
         .to_owned();
-    // `from` is the first moment, `to` the first after.
+    // `from` is inclusive, `to` is exclusive.
     assert_eq!(events(&root, &format!("?from={exact}")).len(), 2);
     assert_eq!(
         events(&root, &format!("?from={between}&to={exact}")).len(),

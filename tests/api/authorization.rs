@@ -1,4 +1,6 @@
-//! Every route of the OpenAPI document × everybody who may call it. A route without a rule fails.
+//! Authorization matrix: every route of the OpenAPI document, called by every kind of caller.
+//!
+//! A route without a rule fails the test.
 
 use std::cell::Cell;
 
@@ -11,17 +13,17 @@ use crate::{
     tokens::{SECRET, claims_of, hs256, sign},
 };
 
-/// Whom a route answers with this status.
+/// Callers that a route accepts, and the status that it returns to them.
 #[derive(Debug, Clone, Copy)]
 enum Rule {
     Everybody(u16),
-    /// Whoever has logged in.
+    /// Every user who has logged in.
     Users(u16),
-    /// Only whose thing it is. To all others it is not there.
+    /// Only the owner of the resource. Everyone else gets 404.
     Owner(u16),
-    /// Whose role has the permission.
+    /// Users whose role has this permission.
     Operators(&'static str, u16),
-    /// Whoever shows a good API key, which has this scope if it is one.
+    /// Callers with a valid API key that has this scope. The empty scope means that none is required.
     Keys(&'static str, u16),
 }
 
@@ -49,11 +51,11 @@ fn rule(method: &str, path: &str) -> Rule {
         ("GET", "/admin/usage") => Operators("usage:read", 200),
         ("GET", "/audit-log") => Users(200),
         ("GET", "/health/live" | "/health/ready") => Everybody(200),
-        _ => panic!("{method} {path} has no rule: say here who may call it"),
+        _ => panic!("{method} {path} has no rule: add one that names its callers and its status"),
     }
 }
 
-/// Who calls.
+/// Kind of caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
     Anonymous,
@@ -62,9 +64,9 @@ enum Caller {
     Deactivated,
     OtherMember,
     Owner,
-    /// With a role that allows just this.
+    /// User with a role that has this permission only.
     RoleWith(&'static str),
-    /// With a role that allows all but this.
+    /// User with a role that has every permission except this one.
     RoleWithout(&'static str),
     Admin,
 }
@@ -92,8 +94,8 @@ impl Rule {
         .collect()
     }
 
-    /// Status, and code if it is a refusal.
-    fn answer(self, caller: Caller) -> (u16, Option<&'static str>) {
+    /// Returns the expected status, and the expected error code if the caller is rejected.
+    fn expected_response(self, caller: Caller) -> (u16, Option<&'static str>) {
         use Caller::{Admin, Anonymous, Deactivated, ExpiredToken, GarbageToken, RoleWith};
         match (self, caller) {
             (Self::Everybody(status), _) => (status, None),
@@ -104,7 +106,7 @@ impl Rule {
             (Self::Owner(status), Caller::Owner) => (status, None),
             (Self::Owner(_), _) => (404, Some("not_found")),
             (Self::Operators(_, status), Admin) => (status, None),
-            (Self::Operators(permission, status), RoleWith(own)) if own == permission => {
+            (Self::Operators(permission, status), RoleWith(granted)) if granted == permission => {
                 (status, None)
             }
             (Self::Operators(..), _) => (403, Some("permission_denied")),
@@ -112,15 +114,15 @@ impl Rule {
     }
 }
 
-/// Everybody, on one server.
-struct Cast<'a> {
+/// Accounts of every kind of caller, on one server.
+struct Accounts<'a> {
     server: &'a TestServer,
     expired: String,
     deactivated: Client,
     number: Cell<u32>,
 }
 
-impl<'a> Cast<'a> {
+impl<'a> Accounts<'a> {
     fn new(server: &'a TestServer) -> Self {
         let admin = server.admin("admin@example.com");
         let owner = server.user("owner@example.com");
@@ -150,19 +152,19 @@ impl<'a> Cast<'a> {
         }
     }
 
-    /// Logs in each time: some calls end every token.
+    /// Returns a client for this caller. It logs in each time, because some calls invalidate every token.
     fn client(&self, caller: Caller) -> Client {
-        let anyone = self.server.anonymous();
+        let anonymous = self.server.anonymous();
         match caller {
-            Caller::Anonymous => anyone,
-            Caller::GarbageToken => anyone.with_token("garbage"),
-            Caller::ExpiredToken => anyone.with_token(&self.expired),
+            Caller::Anonymous => anonymous,
+            Caller::GarbageToken => anonymous.with_token("garbage"),
+            Caller::ExpiredToken => anonymous.with_token(&self.expired),
             Caller::Deactivated => self.deactivated.clone(),
-            _ => anyone.log_in(&address(caller), PASSWORD),
+            _ => anonymous.log_in(&address(caller), PASSWORD),
         }
     }
 
-    /// The path of something that is there, made for this call, and a body that would be taken.
+    /// Returns the path of a resource created for this call, and a body that the route accepts.
     fn request(&self, method: &str, path: &str) -> (String, Value) {
         self.number.set(self.number.get() + 1);
         let number = self.number.get();
@@ -225,33 +227,33 @@ fn send(client: &Client, method: &str, path: &str, body: &Value) -> Reply {
 }
 
 on_both_databases! {
-    everybody_gets_what_the_rules_say,
-    a_key_is_as_good_as_its_owner,
+    every_route_returns_the_expected_status_to_every_caller,
+    key_of_a_deactivated_owner_is_rejected_by_every_key_route,
 }
 
-fn everybody_gets_what_the_rules_say(server: TestServer) {
-    let cast = Cast::new(&server);
+fn every_route_returns_the_expected_status_to_every_caller(server: TestServer) {
+    let accounts = Accounts::new(&server);
     for (method, path, _) in operations(&document()) {
         let rule = rule(&method, &path);
         for caller in rule.callers() {
-            let (status, code) = rule.answer(caller);
-            let (address, body) = cast.request(&method, &path);
-            let client = cast.client(caller);
+            let (status, code) = rule.expected_response(caller);
+            let (address, body) = accounts.request(&method, &path);
+            let client = accounts.client(caller);
             let reply = send(&client, &method, &address, &body);
-            let what = format!("{method} {path} by {caller:?}: {reply:?}");
-            assert_eq!(reply.status, status, "{what}");
+            let context = format!("{method} {path} by {caller:?}: {reply:?}");
+            assert_eq!(reply.status, status, "{context}");
             let Some(code) = code else { continue };
             reply.assert_problem(status, code);
-            // Who may not is told so whatever the body.
+            // A caller without access is rejected whatever the body.
             if !matches!(&*method, "GET" | "DELETE") {
                 let malformed = client.send(&method, &address, "{");
-                assert_eq!(malformed.status, status, "{what}");
+                assert_eq!(malformed.status, status, "{context}");
             }
         }
     }
 }
 
-fn a_key_is_as_good_as_its_owner(server: TestServer) {
+fn key_of_a_deactivated_owner_is_rejected_by_every_key_route(server: TestServer) {
     let admin = server.admin("admin@example.com");
     for (method, path, _) in operations(&document()) {
         let Rule::Keys(scope, status) = rule(&method, &path) else {
@@ -259,9 +261,9 @@ fn a_key_is_as_good_as_its_owner(server: TestServer) {
         };
         let address = format!("{method}{}@example.com", path.replace('/', "."));
         let ada = server.user(&address);
-        let given = json!({"role": if scope.is_empty() { "member" } else { "admin" }});
+        let change = json!({"role": if scope.is_empty() { "member" } else { "admin" }});
         let id = ada.id();
-        admin.change_user(&id, &given);
+        admin.change_user(&id, &change);
         let scopes = if scope.is_empty() {
             vec![]
         } else {
@@ -272,11 +274,11 @@ fn a_key_is_as_good_as_its_owner(server: TestServer) {
             "/verify" => json!({"api_key": "x"}),
             _ => json!({"keys": [{"api_key": "x"}]}),
         };
-        let ask = |caller: &Client| send(caller, &method, &path, &body).status;
-        assert_eq!(ask(&caller), status);
+        let status_for = |caller: &Client| send(caller, &method, &path, &body).status;
+        assert_eq!(status_for(&caller), status);
         for (active, expected) in [(false, 401), (true, status)] {
             admin.change_user(&id, &json!({"active": active}));
-            assert_eq!(ask(&caller), expected, "{method} {path}");
+            assert_eq!(status_for(&caller), expected, "{method} {path}");
         }
         if !scope.is_empty() {
             let ada = server.anonymous().log_in(&address, PASSWORD);

@@ -1,21 +1,21 @@
-//! How a key or a token is shown, and what `/protected` makes of it.
+//! Credentials of a request: the headers that carry a key or a token, and the responses of `/protected`.
 
 use serde_json::json;
 
 use crate::{on_both_databases, support::TestServer};
 
 on_both_databases! {
-    a_good_key_is_let_in_and_named,
-    a_key_goes_in_either_header,
-    a_key_in_a_query_or_cookie_is_ignored,
-    two_different_credentials_are_refused,
-    a_missing_credential_is_told_from_a_wrong_one,
-    unknown_malformed_and_revoked_keys_all_answer_the_same,
-    a_token_is_no_key_and_a_key_no_token,
-    headers_that_are_no_text_are_wrong_credentials,
+    valid_key_is_accepted_and_identified,
+    key_is_accepted_in_x_api_key_and_authorization_headers,
+    key_in_a_query_or_cookie_is_ignored,
+    request_with_two_different_credentials_is_rejected,
+    request_without_a_credential_gets_its_own_error_code,
+    unknown_malformed_and_revoked_keys_get_identical_responses,
+    token_is_rejected_as_key_and_key_as_token,
+    credential_header_that_is_not_text_is_rejected,
 }
 
-fn a_good_key_is_let_in_and_named(server: TestServer) {
+fn valid_key_is_accepted_and_identified(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key();
     let reply = server
@@ -23,30 +23,30 @@ fn a_good_key_is_let_in_and_named(server: TestServer) {
         .with_key(key["api_key"].as_str().unwrap())
         .get("/protected");
     assert_eq!(reply.status, 200);
-    let answer = reply.json();
-    assert_eq!(answer["key"]["id"], key["id"]);
-    assert_eq!(answer["key"]["environment"], "live");
-    assert_eq!(answer["user_id"], ada.get("/auth/me").json()["id"]);
-    assert!(answer["message"].is_string());
+    let body = reply.json();
+    assert_eq!(body["key"]["id"], key["id"]);
+    assert_eq!(body["key"]["environment"], "live");
+    assert_eq!(body["user_id"], ada.get("/auth/me").json()["id"]);
+    assert!(body["message"].is_string());
     assert!(!reply.body.contains("sk_live_"));
 }
 
-fn a_key_goes_in_either_header(server: TestServer) {
+fn key_is_accepted_in_x_api_key_and_authorization_headers(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key();
     let key = key["api_key"].as_str().unwrap();
-    let anyone = server.anonymous();
+    let anonymous = server.anonymous();
     for client in [
-        anyone.with("x-api-key", key),
-        anyone.with("X-API-KEY", key),
-        anyone.with("authorization", &format!("Bearer {key}")),
-        anyone.with("authorization", &format!("bearer  {key}")),
-        anyone
+        anonymous.with("x-api-key", key),
+        anonymous.with("X-API-KEY", key),
+        anonymous.with("authorization", &format!("Bearer {key}")),
+        anonymous.with("authorization", &format!("bearer  {key}")),
+        anonymous
             .with_key(key)
             .with("authorization", &format!("Bearer {key}")),
-        anyone.with_key(key).with("x-api-key", key),
-        // A proxy's, not ours.
-        anyone
+        anonymous.with_key(key).with("x-api-key", key),
+        // Credentials for a proxy in front of the service.
+        anonymous
             .with_key(key)
             .with("authorization", "Basic dXNlcjpwYXNz"),
     ] {
@@ -54,31 +54,31 @@ fn a_key_goes_in_either_header(server: TestServer) {
     }
 }
 
-fn a_key_in_a_query_or_cookie_is_ignored(server: TestServer) {
+fn key_in_a_query_or_cookie_is_ignored(server: TestServer) {
     let key = server.user("ada@example.com").create_key();
     let key = key["api_key"].as_str().unwrap();
-    let anyone = server.anonymous();
+    let anonymous = server.anonymous();
     for query in ["x-api-key", "api_key", "key", "access_token"] {
-        let reply = anyone.get(&format!("/protected?{query}={key}"));
+        let reply = anonymous.get(&format!("/protected?{query}={key}"));
         reply.assert_problem(401, "missing_credentials");
     }
-    let reply = anyone
+    let reply = anonymous
         .with("cookie", &format!("x-api-key={key}"))
         .get("/protected");
     reply.assert_problem(401, "missing_credentials");
 }
 
-fn two_different_credentials_are_refused(server: TestServer) {
+fn request_with_two_different_credentials_is_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
-    let one = ada.create_key()["api_key"].as_str().unwrap().to_owned();
-    let other = ada.create_key()["api_key"].as_str().unwrap().to_owned();
-    let anyone = server.anonymous();
+    let first = ada.create_key()["api_key"].as_str().unwrap().to_owned();
+    let second = ada.create_key()["api_key"].as_str().unwrap().to_owned();
+    let anonymous = server.anonymous();
     for client in [
-        anyone.with_key(&one).with_token(&other),
-        anyone.with_key(&one).with_key(&other),
-        anyone.with_token(&one).with_token(&other),
-        anyone.with_key(&one).with_token("not a key"),
-        ada.with_key(&one),
+        anonymous.with_key(&first).with_token(&second),
+        anonymous.with_key(&first).with_key(&second),
+        anonymous.with_token(&first).with_token(&second),
+        anonymous.with_key(&first).with_token("not a key"),
+        ada.with_key(&first),
     ] {
         client
             .get("/protected")
@@ -89,14 +89,14 @@ fn two_different_credentials_are_refused(server: TestServer) {
     }
 }
 
-fn a_missing_credential_is_told_from_a_wrong_one(server: TestServer) {
-    let anyone = server.anonymous();
+fn request_without_a_credential_gets_its_own_error_code(server: TestServer) {
+    let anonymous = server.anonymous();
     for client in [
-        anyone.clone(),
-        anyone.with_key(""),
-        anyone.with("authorization", "Bearer"),
-        anyone.with("authorization", "Bearer "),
-        anyone.with("authorization", "Basic dXNlcjpwYXNz"),
+        anonymous.clone(),
+        anonymous.with_key(""),
+        anonymous.with("authorization", "Bearer"),
+        anonymous.with("authorization", "Bearer "),
+        anonymous.with("authorization", "Basic dXNlcjpwYXNz"),
     ] {
         client
             .get("/protected")
@@ -105,25 +105,25 @@ fn a_missing_credential_is_told_from_a_wrong_one(server: TestServer) {
             .get("/auth/me")
             .assert_problem(401, "missing_credentials");
     }
-    let reply = anyone.get("/protected");
+    let reply = anonymous.get("/protected");
     assert_eq!(
         reply.header("www-authenticate"),
         Some("Bearer realm=\"latchkey\"")
     );
 }
 
-fn unknown_malformed_and_revoked_keys_all_answer_the_same(server: TestServer) {
+fn unknown_malformed_and_revoked_keys_get_identical_responses(server: TestServer) {
     let ada = server.user("ada@example.com");
     let revoked = ada.create_key();
     ada.delete(&format!("/api-keys/{}", revoked["id"].as_str().unwrap()));
     let revoked = revoked["api_key"].as_str().unwrap();
-    let other = if revoked.ends_with('0') { "1" } else { "0" };
-    let mistyped = format!("{}{other}", &revoked[..45]);
-    // Right in form and checksum, and never issued.
+    let last_digit = if revoked.ends_with('0') { "1" } else { "0" };
+    let mistyped = format!("{}{last_digit}", &revoked[..45]);
+    // The form and the checksum are valid, but the key was never issued.
     let unknown = latchkey::domain::api_key::PlainApiKey::generate(Default::default());
-    let anyone = server.anonymous().with("x-request-id", "same");
-    let answer = anyone.with_key(revoked).get("/protected");
-    answer.assert_problem(401, "invalid_api_key");
+    let anonymous = server.anonymous().with("x-request-id", "same");
+    let expected = anonymous.with_key(revoked).get("/protected");
+    expected.assert_problem(401, "invalid_api_key");
     for key in [
         &mistyped,
         unknown.expose(),
@@ -132,39 +132,39 @@ fn unknown_malformed_and_revoked_keys_all_answer_the_same(server: TestServer) {
         "null",
         &"k".repeat(4000),
     ] {
-        let reply = anyone.with_key(key).get("/protected");
-        assert_eq!(reply.body, answer.body, "{key}");
+        let reply = anonymous.with_key(key).get("/protected");
+        assert_eq!(reply.body, expected.body, "{key}");
         assert_eq!(
             reply.header("www-authenticate"),
-            answer.header("www-authenticate")
+            expected.header("www-authenticate")
         );
     }
 }
 
-fn a_token_is_no_key_and_a_key_no_token(server: TestServer) {
+fn token_is_rejected_as_key_and_key_as_token(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key();
     let key = key["api_key"].as_str().unwrap();
     ada.get("/protected").assert_problem(401, "invalid_api_key");
-    let anyone = server.anonymous();
-    anyone
+    let anonymous = server.anonymous();
+    anonymous
         .with_token(key)
         .get("/auth/me")
         .assert_problem(401, "invalid_token");
-    anyone
+    anonymous
         .with_key(key)
         .get("/auth/me")
         .assert_problem(401, "missing_credentials");
 
     let credentials = json!({"email": "ada@example.com", "password": crate::support::PASSWORD});
-    let login = anyone.post_json("/auth/login", &credentials);
-    let in_the_wrong_place = anyone.with_key(login.text("access_token"));
-    in_the_wrong_place
+    let login = anonymous.post_json("/auth/login", &credentials);
+    let token_as_key = anonymous.with_key(login.text("access_token"));
+    token_as_key
         .get("/auth/me")
         .assert_problem(401, "missing_credentials");
 }
 
-fn headers_that_are_no_text_are_wrong_credentials(server: TestServer) {
+fn credential_header_that_is_not_text_is_rejected(server: TestServer) {
     for (header, path, code) in [
         ("x-api-key: \u{fc}\r\n", "/protected", "invalid_api_key"),
         (

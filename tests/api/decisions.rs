@@ -1,4 +1,4 @@
-//! The decision about a key: the first reason in the contract's order.
+//! Decision about a key: it is rejected for the first reason in the contract's order.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -20,11 +20,11 @@ fn scopes(list: &[&str]) -> Vec<Scope> {
         .collect()
 }
 
-/// A key with everything wrong that a bit of `wrong` says, in the contract's order.
-fn key(wrong: u32, now: UtcTime) -> KeyFacts {
-    let is = |bit: u32| wrong & (1 << bit) != 0;
-    let network = if is(4) { "192.0.2.0/24" } else { "10.0.0.0/8" };
-    let scope = if is(5) { "orders:write" } else { "orders:*" };
+/// Returns a key with one defect for each bit set in `defects`. The bits are in the contract's order of reasons.
+fn key(defects: u32, now: UtcTime) -> KeyFacts {
+    let has = |bit: u32| defects & (1 << bit) != 0;
+    let network = if has(4) { "192.0.2.0/24" } else { "10.0.0.0/8" };
+    let scope = if has(5) { "orders:write" } else { "orders:*" };
     let id = serde_json::from_value(json!("01890a5d-ac96-774b-bcce-b302099a8057")).unwrap();
     KeyFacts {
         id,
@@ -33,17 +33,17 @@ fn key(wrong: u32, now: UtcTime) -> KeyFacts {
         user_id: serde_json::from_value(json!("01890a5d-ac96-774b-bcce-b302099a8058")).unwrap(),
         name: None,
         environment: Environment::Live,
-        enabled: !is(0),
-        user_active: !is(1),
-        expires_at: Some(now.plus_seconds(if is(2) { 0 } else { 1 })),
-        revoked_at: is(3).then_some(now),
+        enabled: !has(0),
+        user_active: !has(1),
+        expires_at: Some(now.plus_seconds(if has(2) { 0 } else { 1 })),
+        revoked_at: has(3).then_some(now),
         ip_allowlist: Networks::new(&[Network::parse(network).unwrap()]),
         scopes: Scopes::new(&scopes(&[scope])),
     }
 }
 
 #[test]
-fn the_first_reason_counts_whatever_else_is_wrong() {
+fn key_with_several_defects_is_rejected_for_the_first_reason() {
     let now = Clock::default().now();
     let required = scopes(&["orders:read"]);
     let request = Request {
@@ -51,8 +51,8 @@ fn the_first_reason_counts_whatever_else_is_wrong() {
         client_ip: Some(IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3))),
         scopes: &required,
     };
-    for wrong in 0..64_u32 {
-        let expected = match wrong.trailing_zeros() {
+    for defects in 0..64_u32 {
+        let expected = match defects.trailing_zeros() {
             0 | 1 => Err("disabled"),
             2 => Err("expired"),
             3 => Err("revoked"),
@@ -60,18 +60,18 @@ fn the_first_reason_counts_whatever_else_is_wrong() {
             5 => Err("insufficient_scope"),
             _ => Ok(()),
         };
-        let decision = decide(Some(&key(wrong, now)), &request);
+        let decision = decide(Some(&key(defects, now)), &request);
         assert_eq!(
             decision.as_ref().map_err(Rejection::code).copied(),
             expected,
-            "{wrong:06b}"
+            "{defects:06b}"
         );
     }
     assert_eq!(decide(None, &request), Err(Rejection::NotFound));
 }
 
 #[test]
-fn all_missing_scopes_are_named_in_their_order() {
+fn missing_scopes_are_all_named_in_the_order_of_the_request() {
     let now = Clock::default().now();
     let required = scopes(&["orders:read", "keys:verify", "a", "orders:write", "b:c"]);
     let request = Request {
@@ -87,7 +87,7 @@ fn all_missing_scopes_are_named_in_their_order() {
 }
 
 #[test]
-fn an_unknown_address_is_in_no_allowlist() {
+fn unknown_client_address_is_in_no_allowlist() {
     let now = Clock::default().now();
     let mut request = Request {
         now,

@@ -1,4 +1,4 @@
-//! `DEFAULT_RATE_LIMIT`: of keys that have no limit of their own.
+//! `DEFAULT_RATE_LIMIT`: rate limit of keys that have none of their own.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ on_both_databases! {
         config.limits.default_rate_limit = Some("5/86400".parse().unwrap());
         config.jwt_ttl_seconds = 10 * 24 * 3600;
     };
-    a_key_without_a_limit_has_the_default_and_shows_none,
-    a_limit_of_its_own_comes_first,
-    a_key_and_its_successors_use_the_default_together,
-    a_verifier_is_told_of_it,
+    key_without_a_rate_limit_uses_the_default_and_shows_none,
+    own_rate_limit_of_a_key_replaces_the_default,
+    key_and_its_successor_share_the_default_rate_limit,
+    verify_reports_the_default_rate_limit,
 }
 
-fn a_key_without_a_limit_has_the_default_and_shows_none(server: TestServer) {
+fn key_without_a_rate_limit_uses_the_default_and_shows_none(server: TestServer) {
     let ada = server.user("ada@example.com");
-    // Each for itself.
+    // Each key has the whole limit.
     for _ in 0..2 {
         let key = ada.create_key();
         let caller = server.caller(&key);
@@ -37,7 +37,7 @@ fn a_key_without_a_limit_has_the_default_and_shows_none(server: TestServer) {
     }
 }
 
-fn a_limit_of_its_own_comes_first(server: TestServer) {
+fn own_rate_limit_of_a_key_replaces_the_default(server: TestServer) {
     let ada = server.user("ada@example.com");
     for limit in [2, 8] {
         let caller = server.caller(&limited(&ada, limit, DAY));
@@ -48,10 +48,10 @@ fn a_limit_of_its_own_comes_first(server: TestServer) {
     for _ in 0..3 {
         assert_eq!(caller.get("/protected").status, 200);
     }
-    // With its own gone it has the default, of which as much is used.
+    // Without its own limit the key has the default one, and its 3 used tokens count there.
     change(&ada, &key, &json!({"rate_limit": null}));
     assert_eq!(use_up(&caller, "rate_limited").0, 2);
-    // There is nothing that a patch without a window could be merged into.
+    // The key has no limit of its own: a patch without a window has nothing to be merged into.
     let reply = ada.patch_json(&path_of(&key), &json!({"rate_limit": {"limit": 9}}));
     let problem = reply.assert_problem(422, "validation_failed");
     let pointer = "/rate_limit/window_seconds";
@@ -60,7 +60,7 @@ fn a_limit_of_its_own_comes_first(server: TestServer) {
     assert_eq!(use_up(&caller, "rate_limited").0, 4);
 }
 
-fn a_key_and_its_successors_use_the_default_together(server: TestServer) {
+fn key_and_its_successor_share_the_default_rate_limit(server: TestServer) {
     let ada = server.user("ada@example.com");
     let old = ada.create_key();
     let new = rotate(&ada, &old, json!(600)).json();
@@ -72,27 +72,27 @@ fn a_key_and_its_successors_use_the_default_together(server: TestServer) {
     assert_eq!(use_up(&server.caller(&old), "rate_limited").0, 0);
 }
 
-fn a_verifier_is_told_of_it(server: TestServer) {
+fn verify_reports_the_default_rate_limit(server: TestServer) {
     let admin = server.admin("admin@example.com");
     let verifier = server.caller(&admin.create_key_with(&json!({"scopes": ["keys:verify"]})));
     let key = server.user("ada@example.com").create_key();
-    // The verifier is a caller as well, with a key that has the default.
+    // The verifier's own key has the default limit, too.
     for (uses, code) in [
         (4, "valid"),
         (0, "valid"),
         (2, "rate_limited"),
         (1, "valid"),
     ] {
-        let question = json!({"api_key": key["api_key"], "cost": uses});
-        let answer = verifier.post_json("/verify", &question).json();
-        assert_eq!(answer["code"], code, "{answer}");
-        assert_eq!(answer["rate_limit"]["limit"], 5);
-        assert_eq!(answer.get("quota"), None);
+        let request = json!({"api_key": key["api_key"], "cost": uses});
+        let response = verifier.post_json("/verify", &request).json();
+        assert_eq!(response["code"], code, "{response}");
+        assert_eq!(response["rate_limit"]["limit"], 5);
+        assert_eq!(response.get("quota"), None);
     }
-    let question = json!({"api_key": key["api_key"], "cost": 0});
-    let last = verifier.post_json("/verify", &question);
+    let request = json!({"api_key": key["api_key"], "cost": 0});
+    let last = verifier.post_json("/verify", &request);
     assert_eq!(last.json()["rate_limit"]["remaining"], 0);
     verifier
-        .post_json("/verify", &question)
+        .post_json("/verify", &request)
         .assert_problem(429, "rate_limited");
 }

@@ -1,4 +1,4 @@
-//! Swagger UI, as a browser gets it.
+//! Swagger UI and the OpenAPI document, as a browser loads them.
 
 use std::{
     io::{Read as _, Write as _},
@@ -10,28 +10,28 @@ use flate2::read::GzDecoder;
 use crate::{on_both_databases, support::TestServer};
 
 on_both_databases! {
-    the_root_leads_to_the_documentation,
-    the_page_and_all_that_it_loads_come_from_this_server,
-    the_document_is_the_committed_one,
-    the_only_style_in_a_script_is_known_by_its_digest,
-    document_is_compressed_for_clients_that_take_it,
-    document_that_the_client_has_is_not_sent_again,
+    root_redirects_to_the_documentation,
+    documentation_page_and_its_assets_come_from_this_server,
+    served_openapi_document_is_the_committed_one,
+    only_style_in_a_script_is_allowed_by_its_digest,
+    document_is_compressed_for_clients_that_accept_gzip,
+    document_with_a_matching_etag_is_not_sent_again,
 }
 
-fn the_root_leads_to_the_documentation(server: TestServer) {
-    let anyone = server.anonymous();
-    let root = anyone.get("/");
+fn root_redirects_to_the_documentation(server: TestServer) {
+    let anonymous = server.anonymous();
+    let root = anonymous.get("/");
     assert_eq!((root.status, root.header("location")), (307, Some("/docs")));
-    let docs = anyone.get("/docs");
+    let docs = anonymous.get("/docs");
     assert_eq!(
         (docs.status, docs.header("location")),
         (307, Some("/docs/"))
     );
 }
 
-fn the_page_and_all_that_it_loads_come_from_this_server(server: TestServer) {
-    let anyone = server.anonymous();
-    let page = anyone.get("/docs/");
+fn documentation_page_and_its_assets_come_from_this_server(server: TestServer) {
+    let anonymous = server.anonymous();
+    let page = anonymous.get("/docs/");
     assert_eq!(page.status, 200);
     assert!(
         page.header("content-type")
@@ -42,15 +42,15 @@ fn the_page_and_all_that_it_loads_come_from_this_server(server: TestServer) {
     for attribute in ["src=\"", "href=\""] {
         for rest in page.body.split(attribute).skip(1) {
             let asset = rest.split('"').next().unwrap();
-            assert!(!asset.contains("//"), "{asset} is somewhere else");
-            let reply = anyone.get(&format!("/docs/{}", asset.trim_start_matches("./")));
+            assert!(!asset.contains("//"), "{asset} is on another server");
+            let reply = anonymous.get(&format!("/docs/{}", asset.trim_start_matches("./")));
             assert_eq!(reply.status, 200, "{asset}");
             assert!(!reply.body.is_empty(), "{asset}");
             assets += 1;
         }
     }
     assert!(assets >= 4, "{assets} assets");
-    let setup = anyone.get("/docs/swagger-initializer.js");
+    let setup = anonymous.get("/docs/swagger-initializer.js");
     assert!(setup.body.contains("/openapi.json"), "{}", setup.body);
     assert!(
         !setup.body.contains("http://") && !setup.body.contains("https://"),
@@ -59,7 +59,7 @@ fn the_page_and_all_that_it_loads_come_from_this_server(server: TestServer) {
     );
 }
 
-fn the_document_is_the_committed_one(server: TestServer) {
+fn served_openapi_document_is_the_committed_one(server: TestServer) {
     let reply = server.anonymous().get("/openapi.json");
     assert_eq!(reply.status, 200);
     let committed = std::fs::read_to_string("openapi/openapi.json").unwrap();
@@ -67,9 +67,9 @@ fn the_document_is_the_committed_one(server: TestServer) {
     assert_eq!(reply.json(), committed);
 }
 
-/// The colours of the logo. What a browser said of each element and each script was looked at when this was
-/// written; another version of Swagger UI has to be looked at again.
-fn the_only_style_in_a_script_is_known_by_its_digest(server: TestServer) {
+/// The style sets the colours of the logo. When this test was written, a browser's reports on every element and
+/// script were checked. Another version of Swagger UI needs this check again.
+fn only_style_in_a_script_is_allowed_by_its_digest(server: TestServer) {
     use sha2::{Digest as _, Sha256};
     let page = server.anonymous().get("/docs/");
     assert!(!page.body.contains("<style") && !page.body.contains("style="));
@@ -99,7 +99,7 @@ const DOCUMENTS: [&str; 4] = [
     "/docs/swagger-ui-bundle.js",
 ];
 
-/// The header section and the bytes of the body that a client gets with these request headers.
+/// Returns the header section and the bytes of the body of the response to these request headers.
 fn get(server: &TestServer, path: &str, headers: &str) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(server.base.trim_start_matches("http://")).unwrap();
     write!(
@@ -119,7 +119,7 @@ fn field<'a>(headers: &'a str, name: &str) -> Option<&'a str> {
     fields.find(|field| field.0 == name).map(|field| field.1)
 }
 
-fn document_is_compressed_for_clients_that_take_it(server: TestServer) {
+fn document_is_compressed_for_clients_that_accept_gzip(server: TestServer) {
     for path in DOCUMENTS {
         let (plain_headers, plain) = get(&server, path, "");
         assert!(
@@ -144,9 +144,10 @@ fn document_is_compressed_for_clients_that_take_it(server: TestServer) {
                 "{path} {accepted}"
             );
             let mut read = Vec::new();
-            match is_compressed {
-                true => drop(GzDecoder::new(&body[..]).read_to_end(&mut read).unwrap()),
-                false => read.clone_from(&body),
+            if is_compressed {
+                GzDecoder::new(&body[..]).read_to_end(&mut read).unwrap();
+            } else {
+                read.clone_from(&body);
             }
             assert!(read == plain, "{path} {accepted}");
             let same_tag = field(&headers, "etag") == field(&plain_headers, "etag");
@@ -165,7 +166,7 @@ fn document_is_compressed_for_clients_that_take_it(server: TestServer) {
     assert_eq!(head.header("content-length"), Some(length.as_str()));
 }
 
-fn document_that_the_client_has_is_not_sent_again(server: TestServer) {
+fn document_with_a_matching_etag_is_not_sent_again(server: TestServer) {
     for path in DOCUMENTS {
         for encoding in ["", "accept-encoding: gzip\r\n"] {
             let (headers, _) = get(&server, path, encoding);
@@ -174,10 +175,10 @@ fn document_that_the_client_has_is_not_sent_again(server: TestServer) {
                 tag.starts_with('"') && tag.ends_with('"') && tag.len() > 16,
                 "{tag}"
             );
-            for known in [tag.to_owned(), format!("\"x\", W/{tag}"), "*".into()] {
-                let headers = format!("{encoding}if-none-match: {known}\r\n");
+            for etags in [tag.to_owned(), format!("\"x\", W/{tag}"), "*".into()] {
+                let headers = format!("{encoding}if-none-match: {etags}\r\n");
                 let (headers, body) = get(&server, path, &headers);
-                assert!(headers.starts_with("HTTP/1.1 304 "), "{known}: {headers}");
+                assert!(headers.starts_with("HTTP/1.1 304 "), "{etags}: {headers}");
                 assert_eq!(body, b"");
                 assert_eq!(field(&headers, "etag"), Some(tag));
                 assert_eq!(field(&headers, "vary"), Some("accept-encoding"));

@@ -1,18 +1,19 @@
-//! `.env`: values are what is written there, and what could be read in two ways is rejected. Variables that
-//! look like a setting and are none are named in the log.
+//! `.env`: values are taken literally, and a line that programs read differently is rejected.
+//!
+//! Unknown variables that look like a setting are named in the log.
 
 use std::fs;
 
 use crate::support::{
     Client, Program,
-    program::{QUICK, assert_refused, run_in},
+    program::{QUICK, assert_fails_with_one_line, run_in},
 };
 
-/// With all that shells and other readers of such files replace.
+/// Secret with everything that shells and other readers of such files expand.
 const SECRET: &str = "abc$def${HOME}$$-and-some-more-letters-that-make-it-long";
 
 #[test]
-fn dollar_in_the_file_is_kept() {
+fn dollar_sign_in_the_env_file_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(".env");
     let program = Program::start(
@@ -40,7 +41,7 @@ fn dollar_in_the_file_is_kept() {
 }
 
 #[test]
-fn file_that_programs_read_differently_is_rejected_by_the_number_of_its_line() {
+fn ambiguous_line_of_the_env_file_is_rejected_with_its_number() {
     for (line, remedy) in [
         ("JWT_SECRET hunter22", "NAME=value"),
         ("JWT_SECRET: hunter22", "NAME=value"),
@@ -52,7 +53,7 @@ fn file_that_programs_read_differently_is_rejected_by_the_number_of_its_line() {
         ),
         ("JWT_SECRET=\"hunter22\\n\"", "NAME='value'"),
         ("JWT_SECRET=hunter22\rPORT=1", "control character"),
-        ("SIGNUP=hunter22", "sets what line 1 sets"),
+        ("SIGNUP=hunter22", "sets the same variable as line 1"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(
@@ -62,18 +63,18 @@ fn file_that_programs_read_differently_is_rejected_by_the_number_of_its_line() {
         .unwrap();
         for arguments in [&[][..], &["migrate"], &["health"]] {
             let output = run_in(folder.path(), arguments, &QUICK);
-            assert_refused(&output, 2, &[".env", "line 3", remedy]);
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(!said.contains("hunter22"), "{said}");
+            assert_fails_with_one_line(&output, 2, &[".env", "line 3", remedy]);
+            let message = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!message.contains("hunter22"), "{message}");
         }
     }
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(".env"), b"PORT=0\nLOG=\xff\n").unwrap();
-    assert_refused(&run_in(folder.path(), &[], &[]), 2, &["line 2", "UTF-8"]);
+    assert_fails_with_one_line(&run_in(folder.path(), &[], &[]), 2, &["line 2", "UTF-8"]);
 }
 
 #[test]
-fn misspelt_variable_is_named_once_and_its_value_never() {
+fn misspelt_variable_is_logged_once_and_without_its_value() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(
         folder.path().join(".env"),
@@ -90,7 +91,7 @@ fn misspelt_variable_is_named_once_and_its_value_never() {
         ("BCRYPT_COSTS", "  "),
     ];
     let log = Program::start(folder.path(), &settings).stop();
-    for (named, meant) in [
+    for (name, suggestion) in [
         ("\"SIGN_UP\"", "\"SIGNUP\""),
         ("\"DATABASE_URI\"", "\"DATABASE_URL\""),
         (
@@ -103,24 +104,24 @@ fn misspelt_variable_is_named_once_and_its_value_never() {
         ("\"PGPASSWORD (.env, line 2)\"", "remove it"),
         ("\"line 3 of .env\"", "remove it"),
     ] {
-        let lines: Vec<_> = log.lines().filter(|line| line.contains(named)).collect();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(name)).collect();
         let [line] = &lines[..] else {
-            panic!("{named}: {log}")
+            panic!("{name}: {log}")
         };
-        assert!(line.contains("WARN") && line.contains(meant), "{line}");
+        assert!(line.contains("WARN") && line.contains(suggestion), "{line}");
     }
     assert!(!log.contains("hunter22") && !log.contains("bG9u"), "{log}");
     assert_eq!(log.matches("unknown variable").count(), 8, "{log}");
-    // It is done as well where nothing is served.
+    // Commands that serve nothing log it, too.
     let output = run_in(folder.path(), &["migrate"], &settings);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(said.matches("unknown variable").count(), 8, "{said}");
+    let log = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(log.matches("unknown variable").count(), 8, "{log}");
 }
 
 #[test]
-fn usual_environment_is_not_warned_of() {
+fn usual_environment_variables_cause_no_warning() {
     let folder = tempfile::tempdir().unwrap();
-    // This process's own, of a login and of Cargo, and what Kubernetes and Docker add.
+    // The variables of this process, from a login and from Cargo, and those that Kubernetes and Docker add.
     let mut command = Program::command(folder.path(), &[], &[]);
     command
         .envs(std::env::vars_os())

@@ -1,4 +1,4 @@
-//! Each row of the contract's table of errors that no other file has, and in which order they come.
+//! Errors in the contract's table that no other test file covers, and the order of the checks.
 
 use serde_json::json;
 
@@ -8,21 +8,21 @@ use crate::{
 };
 
 on_both_databases! {
-    a_path_that_nobody_serves_is_not_found,
-    a_method_that_a_path_does_not_have_is_not_allowed,
-    a_head_request_answers_as_get_without_a_body,
-    what_is_not_json_is_told_from_what_does_not_fit,
-    a_wrong_value_is_not_repeated_in_the_answer,
-    a_body_needs_its_media_type,
-    a_body_has_64_kib_at_the_most,
-    a_body_without_a_length_is_bounded_too,
-    the_media_type_answers_before_the_size,
-    a_body_that_is_cut_off_or_garbled_could_not_be_read,
-    the_credential_answers_before_the_body_and_the_query,
+    unknown_path_is_not_found,
+    unsupported_method_is_not_allowed,
+    head_request_gets_the_status_of_get_without_a_body,
+    malformed_json_is_400_and_json_of_the_wrong_shape_is_422,
+    invalid_value_is_not_repeated_in_the_response,
+    body_without_a_supported_media_type_is_rejected,
+    body_over_64_kib_is_rejected,
+    chunked_body_over_64_kib_is_rejected,
+    media_type_is_checked_before_the_size_of_the_body,
+    garbled_chunked_body_is_rejected,
+    credential_is_checked_before_the_body_and_the_query,
 }
 
-fn a_path_that_nobody_serves_is_not_found(server: TestServer) {
-    let anyone = server.anonymous();
+fn unknown_path_is_not_found(server: TestServer) {
+    let anonymous = server.anonymous();
     for path in [
         "/nothing",
         "/auth",
@@ -33,12 +33,12 @@ fn a_path_that_nobody_serves_is_not_found(server: TestServer) {
         "/%00",
         "/..%2f..%2fetc/passwd",
     ] {
-        anyone.get(path).assert_problem(404, "not_found");
+        anonymous.get(path).assert_problem(404, "not_found");
     }
 }
 
-fn a_method_that_a_path_does_not_have_is_not_allowed(server: TestServer) {
-    let anyone = server.anonymous();
+fn unsupported_method_is_not_allowed(server: TestServer) {
+    let anonymous = server.anonymous();
     for (method, path, allow) in [
         ("PUT", "/protected", "GET, HEAD"),
         ("GET", "/auth/signup", "POST"),
@@ -48,13 +48,13 @@ fn a_method_that_a_path_does_not_have_is_not_allowed(server: TestServer) {
         ("POST", "/", "GET, HEAD"),
         ("PATCH", "/openapi.json", "GET, HEAD"),
     ] {
-        let reply = anyone.send(method, path, "");
+        let reply = anonymous.send(method, path, "");
         reply.assert_problem(405, "method_not_allowed");
         assert_eq!(reply.header("allow"), Some(allow), "{method} {path}");
     }
 }
 
-fn a_head_request_answers_as_get_without_a_body(server: TestServer) {
+fn head_request_gets_the_status_of_get_without_a_body(server: TestServer) {
     let key = server.user("ada@example.com").create_key();
     let client = server
         .anonymous()
@@ -75,7 +75,7 @@ fn a_head_request_answers_as_get_without_a_body(server: TestServer) {
     );
 }
 
-fn what_is_not_json_is_told_from_what_does_not_fit(server: TestServer) {
+fn malformed_json_is_400_and_json_of_the_wrong_shape_is_422(server: TestServer) {
     let json = server.anonymous().with("content-type", "application/json");
     for body in [
         "",
@@ -110,7 +110,7 @@ fn what_is_not_json_is_told_from_what_does_not_fit(server: TestServer) {
     }
 }
 
-fn a_wrong_value_is_not_repeated_in_the_answer(server: TestServer) {
+fn invalid_value_is_not_repeated_in_the_response(server: TestServer) {
     let json = server.anonymous().with("content-type", "application/json");
     for body in [
         r#"{"email": "a@b.c", "password": 8675309123}"#,
@@ -123,7 +123,7 @@ fn a_wrong_value_is_not_repeated_in_the_answer(server: TestServer) {
     }
 }
 
-fn a_body_needs_its_media_type(server: TestServer) {
+fn body_without_a_supported_media_type_is_rejected(server: TestServer) {
     let body = json!({"email": "ada@example.com", "password": PASSWORD}).to_string();
     for media_type in [
         None,
@@ -152,7 +152,7 @@ fn a_body_needs_its_media_type(server: TestServer) {
     }
 }
 
-fn a_body_has_64_kib_at_the_most(server: TestServer) {
+fn body_over_64_kib_is_rejected(server: TestServer) {
     let json = server.anonymous().with("content-type", "application/json");
     let body = |size: usize| {
         let frame = r#"{"email":"","password":"12345678"}"#;
@@ -175,7 +175,7 @@ fn a_body_has_64_kib_at_the_most(server: TestServer) {
         .assert_problem(413, "payload_too_large");
 }
 
-fn a_body_without_a_length_is_bounded_too(server: TestServer) {
+fn chunked_body_over_64_kib_is_rejected(server: TestServer) {
     let chunk = "1000\r\n".to_owned() + &"a".repeat(0x1000) + "\r\n";
     let request = "POST /auth/signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
                    transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
@@ -187,16 +187,16 @@ fn a_body_without_a_length_is_bounded_too(server: TestServer) {
     assert!(reply.contains("payload_too_large"), "{reply}");
 }
 
-fn the_credential_answers_before_the_body_and_the_query(server: TestServer) {
-    let anyone = server.anonymous();
-    anyone
+fn credential_is_checked_before_the_body_and_the_query(server: TestServer) {
+    let anonymous = server.anonymous();
+    anonymous
         .with("content-type", "text/plain")
         .send("POST", "/api-keys", "{")
         .assert_problem(401, "missing_credentials");
-    anyone
+    anonymous
         .get("/api-keys?cursor=broken")
         .assert_problem(401, "missing_credentials");
-    // A token of ours whose session has ended: only the database knows.
+    // A well-signed token whose session has ended: only the database shows that it is invalid.
     let ada = server.user("ada@example.com");
     assert_eq!(ada.post("/auth/logout").status, 204);
     ada.with("content-type", "text/plain")
@@ -207,7 +207,7 @@ fn the_credential_answers_before_the_body_and_the_query(server: TestServer) {
     ada.get("/api-keys/1").assert_problem(401, "invalid_token");
 }
 
-fn the_media_type_answers_before_the_size(server: TestServer) {
+fn media_type_is_checked_before_the_size_of_the_body(server: TestServer) {
     let ada = server
         .user("ada@example.com")
         .with("content-type", "text/plain");
@@ -217,14 +217,17 @@ fn the_media_type_answers_before_the_size(server: TestServer) {
     }
     ada.send("POST", "/api-keys", "x")
         .assert_problem(415, "unsupported_media_type");
-    // Nothing at all has no type.
+    // An empty body needs no media type.
     assert_eq!(ada.send("POST", "/api-keys", "").status, 201);
 }
 
-fn a_body_that_is_cut_off_or_garbled_could_not_be_read(server: TestServer) {
-    let head = "POST /auth/signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-                transfer-encoding: chunked\r\nconnection: close\r\n\r\n";
-    let reply = crate::requests::raw(&server, &format!("{head}2\r\n{{}}\r\nnonsense\r\n"));
+fn garbled_chunked_body_is_rejected(server: TestServer) {
+    let header_section = "POST /auth/signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                          transfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    let reply = crate::requests::raw(
+        &server,
+        &format!("{header_section}2\r\n{{}}\r\nnonsense\r\n"),
+    );
     assert!(reply.starts_with("HTTP/1.1 400"), "{reply}");
     assert!(reply.contains("invalid_request"), "{reply}");
 }

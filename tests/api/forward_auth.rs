@@ -1,4 +1,4 @@
-//! `/forward-auth`: what a gateway learns before it passes a request on.
+//! `/forward-auth`: the check that a gateway makes before it forwards a request.
 
 use serde_json::json;
 
@@ -8,35 +8,38 @@ use crate::{
 };
 
 on_both_databases! {
-    a_good_key_is_let_in_with_its_id_its_scopes_and_its_user,
-    the_gateway_says_which_scopes_are_needed,
-    any_method_is_answered,
-    what_is_mistyped_opens_no_door,
+    valid_key_is_accepted_with_its_id_scopes_and_user,
+    scopes_in_the_query_of_the_gateway_are_required,
+    forward_auth_accepts_every_method,
+    mistyped_forward_auth_query_is_rejected,
 }
 
-fn a_good_key_is_let_in_with_its_id_its_scopes_and_its_user(server: TestServer) {
+fn valid_key_is_accepted_with_its_id_scopes_and_user(server: TestServer) {
     let ada = server.user("ada@example.com");
     for scopes in [json!([]), json!(["orders:read", "invoices:*"])] {
         let key = ada.create_key_with(&json!({"scopes": scopes}));
-        let text = key["api_key"].as_str().unwrap();
-        let anyone = server.anonymous();
-        for client in [anyone.with_key(text), anyone.with_token(text)] {
+        let plain_key = key["api_key"].as_str().unwrap();
+        let anonymous = server.anonymous();
+        for client in [
+            anonymous.with_key(plain_key),
+            anonymous.with_token(plain_key),
+        ] {
             let reply = client.get("/forward-auth");
             assert_eq!((reply.status, reply.body.as_str()), (200, ""));
             assert_eq!(reply.header("x-api-key-id"), key["id"].as_str());
-            let shown = scopes
+            let expected = scopes
                 .as_array()
                 .unwrap()
                 .iter()
                 .map(|scope| scope.as_str().unwrap());
-            let shown = shown.collect::<Vec<_>>().join(" ");
-            assert_eq!(reply.header("x-api-key-scopes"), Some(&*shown));
+            let expected = expected.collect::<Vec<_>>().join(" ");
+            assert_eq!(reply.header("x-api-key-scopes"), Some(&*expected));
             assert_eq!(reply.header("x-user-id"), Some(&*ada.id()));
         }
         ada.delete(&path_of(&key));
-        let refused = anyone.with_key(text).get("/forward-auth");
-        refused.assert_problem(401, "invalid_api_key");
-        assert_eq!(refused.header("x-api-key-id"), None);
+        let rejected = anonymous.with_key(plain_key).get("/forward-auth");
+        rejected.assert_problem(401, "invalid_api_key");
+        assert_eq!(rejected.header("x-api-key-id"), None);
     }
     server
         .anonymous()
@@ -46,27 +49,27 @@ fn a_good_key_is_let_in_with_its_id_its_scopes_and_its_user(server: TestServer) 
         .assert_problem(401, "invalid_api_key");
 }
 
-fn the_gateway_says_which_scopes_are_needed(server: TestServer) {
+fn scopes_in_the_query_of_the_gateway_are_required(server: TestServer) {
     let ada = server.user("ada@example.com");
     let caller = server.caller(&ada.create_key_with(&json!({"scopes": ["orders:*", "x"]})));
-    for good in [
+    for query in [
         "",
         "?",
         "?scope=orders:read",
         "?scope=orders%3Aread&scope=x",
-        // The rest is the original request's.
+        // Everything after `original=` belongs to the original request.
         "?scope=x&original=/path?scope=y&a=b",
         "?original=/path?scope=y&a=b",
     ] {
-        let reply = caller.get(&format!("/forward-auth{good}"));
-        assert_eq!(reply.status, 200, "{good}: {reply:?}");
+        let reply = caller.get(&format!("/forward-auth{query}"));
+        assert_eq!(reply.status, 200, "{query}: {reply:?}");
     }
     let reply = caller.get("/forward-auth?scope=x&scope=y&scope=z");
     let problem = reply.assert_problem(403, "insufficient_scope");
     assert_eq!(problem["missing_scopes"], json!(["y", "z"]));
 }
 
-fn any_method_is_answered(server: TestServer) {
+fn forward_auth_accepts_every_method(server: TestServer) {
     let caller = server.caller(&server.user("ada@example.com").create_key());
     for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
         let reply = caller.send(method, "/forward-auth", "");
@@ -77,7 +80,7 @@ fn any_method_is_answered(server: TestServer) {
     }
 }
 
-fn what_is_mistyped_opens_no_door(server: TestServer) {
+fn mistyped_forward_auth_query_is_rejected(server: TestServer) {
     let caller = server.caller(&server.user("ada@example.com").create_key());
     for (query, pointer) in [
         ("?scopes=x", "?scopes"),
@@ -89,7 +92,7 @@ fn what_is_mistyped_opens_no_door(server: TestServer) {
         let path = format!("/forward-auth{query}");
         let problem = caller.get(&path).assert_problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["pointer"], pointer);
-        // The credential answers first.
+        // The credential is checked first.
         server
             .anonymous()
             .get(&path)

@@ -1,4 +1,4 @@
-//! A flood of logins leaves the rest of the service answering.
+//! Password hashing: a flood of logins does not block other requests.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -13,12 +13,12 @@ use crate::{
 };
 
 on_both_databases! {
-    // Slow enough that a queue forms, as it does at the default of 12.
+    // Slow enough for a wait queue to form, as with the default cost of 12.
     |config| config.bcrypt_cost = 10;
-    past_the_bound_a_login_is_told_to_come_back,
+    logins_beyond_the_hashing_queue_get_503_while_other_requests_succeed,
 }
 
-fn past_the_bound_a_login_is_told_to_come_back(server: TestServer) {
+fn logins_beyond_the_hashing_queue_get_503_while_other_requests_succeed(server: TestServer) {
     server.user("ada@example.com");
     let key = server
         .anonymous()
@@ -29,9 +29,9 @@ fn past_the_bound_a_login_is_told_to_come_back(server: TestServer) {
         .with_key(key["api_key"].as_str().unwrap());
     let cores = thread::available_parallelism().unwrap().get();
     let flooding = AtomicBool::new(true);
-    let turned_away = AtomicBool::new(false);
+    let rejected = AtomicBool::new(false);
 
-    // More at once than hash and wait together, all with the right password.
+    // More concurrent logins than the permits and the wait queue hold together, all with the right password.
     thread::scope(|scope| {
         for _ in 0..128 + cores + 40 {
             scope.spawn(|| {
@@ -40,7 +40,7 @@ fn past_the_bound_a_login_is_told_to_come_back(server: TestServer) {
                     let reply = server.anonymous().post_json("/auth/login", &login);
                     if reply.status != 200 {
                         reply.assert_problem(503, "unavailable");
-                        turned_away.store(true, Ordering::Relaxed);
+                        rejected.store(true, Ordering::Relaxed);
                     }
                 }
             });
@@ -51,6 +51,6 @@ fn past_the_bound_a_login_is_told_to_come_back(server: TestServer) {
         }
         flooding.store(false, Ordering::Relaxed);
     });
-    assert!(turned_away.load(Ordering::Relaxed));
+    assert!(rejected.load(Ordering::Relaxed));
     server.anonymous().log_in("ada@example.com", PASSWORD);
 }

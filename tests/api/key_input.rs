@@ -1,4 +1,4 @@
-//! What cannot be chosen of a key: `POST /api-keys`, `PATCH /api-keys/{id}`.
+//! Invalid settings of a key: `POST /api-keys`, `PATCH /api-keys/{id}`.
 
 use serde_json::{Value, json};
 
@@ -9,17 +9,17 @@ use crate::{
 };
 
 on_both_databases! {
-    what_is_not_acceptable_is_refused_and_changes_nothing,
-    boundary_values_are_on_the_stated_side,
-    metadata_has_a_depth_that_whoever_reads_it_can_take,
-    nothing_else_can_be_set,
-    somebody_elses_key_cannot_be_changed_and_tells_nothing,
-    a_patch_has_a_media_type,
-    what_would_be_acceptable_is_told_in_words_that_a_person_knows,
+    invalid_key_settings_are_rejected_and_change_nothing,
+    key_settings_at_their_limits_are_accepted_and_beyond_rejected,
+    metadata_nested_deeper_than_32_levels_is_rejected,
+    unknown_and_read_only_members_are_rejected,
+    key_of_another_user_cannot_be_changed_and_reveals_nothing,
+    patch_without_a_supported_media_type_is_rejected,
+    validation_message_says_what_would_be_accepted,
 }
 
-/// A body that is refused, and where.
-fn refused() -> Vec<(Value, &'static str)> {
+/// Returns bodies that are rejected, each with the pointer to its error.
+fn invalid_bodies() -> Vec<(Value, &'static str)> {
     let scopes = |list: &[&str]| json!({"scopes": list});
     vec![
         (json!({"scopes": "orders:read"}), "/scopes"),
@@ -67,13 +67,13 @@ fn refused() -> Vec<(Value, &'static str)> {
     ]
 }
 
-fn what_is_not_acceptable_is_refused_and_changes_nothing(server: TestServer) {
+fn invalid_key_settings_are_rejected_and_change_nothing(server: TestServer) {
     let ada = server.user("ada@example.com");
     let path = path_of(&ada.create_key());
     let before = ada.get(&path).body;
-    for (body, pointer) in refused() {
+    for (body, pointer) in invalid_bodies() {
         let mut replies = vec![ada.patch_json(&path, &body)];
-        // Of a new key it cannot be chosen.
+        // `enabled` cannot be set on creation.
         if pointer != "/enabled" {
             replies.push(ada.post_json("/api-keys", &body));
         }
@@ -84,7 +84,7 @@ fn what_is_not_acceptable_is_refused_and_changes_nothing(server: TestServer) {
     }
     assert_eq!(ada.get(&path).body, before);
     assert_eq!(ada.get("/api-keys").json().as_array().unwrap().len(), 1);
-    // All that is wrong is told at once.
+    // Every error is reported at once.
     let many = json!({"name": "", "expires_in_seconds": 0, "metadata": {"x": "y".repeat(4096)}});
     let problem = ada
         .post_json("/api-keys", &many)
@@ -92,7 +92,7 @@ fn what_is_not_acceptable_is_refused_and_changes_nothing(server: TestServer) {
     assert_eq!(problem["errors"].as_array().unwrap().len(), 3, "{problem}");
 }
 
-fn boundary_values_are_on_the_stated_side(server: TestServer) {
+fn key_settings_at_their_limits_are_accepted_and_beyond_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
     let ten_years = 10 * 365 * 24 * 3600;
     for (seconds, status) in [
@@ -126,7 +126,7 @@ fn boundary_values_are_on_the_stated_side(server: TestServer) {
             assert_eq!(problem["errors"][0]["pointer"], "/expires_in_seconds");
         }
     }
-    // As dates, ten years are the calendar's.
+    // For `expires_at`, ten years are calendar years.
     let in_ten_years = server.clock.now().plus_years(10);
     for (offset, status) in [(-60, 201), (60, 422)] {
         let at = serde_json::to_value(in_ten_years.plus_seconds(offset)).unwrap();
@@ -142,11 +142,11 @@ fn boundary_values_are_on_the_stated_side(server: TestServer) {
         .post_json("/api-keys", &both)
         .assert_problem(422, "validation_failed");
     assert_eq!(problem["errors"][0]["pointer"], "/expires_in_seconds");
-    // As large as it may be.
+    // Every setting at its largest size.
     let name = "\u{e9}".repeat(100);
     let scopes: Vec<_> = (0..64).map(|n| format!("{n:064}")).collect();
     let networks: Vec<_> = (0..64).map(|n| format!("10.0.{n}.0/24")).collect();
-    // Two quotes, a colon and braces around each of these.
+    // 4096 bytes with the braces, the name, the colon and the quotes.
     let metadata = json!({"x": "y".repeat(4096 - r#"{"x":""}"#.len())});
     let key = ada.create_key_with(&json!({
         "name": name, "scopes": scopes, "ip_allowlist": networks, "metadata": metadata,
@@ -156,7 +156,7 @@ fn boundary_values_are_on_the_stated_side(server: TestServer) {
     assert_eq!(key["metadata"], metadata);
 }
 
-fn metadata_has_a_depth_that_whoever_reads_it_can_take(server: TestServer) {
+fn metadata_nested_deeper_than_32_levels_is_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
     let nested = |depth: usize| {
         let (open, close) = (r#"{"a":"#.repeat(depth), "}".repeat(depth));
@@ -179,7 +179,7 @@ fn metadata_has_a_depth_that_whoever_reads_it_can_take(server: TestServer) {
             assert_eq!(problem["errors"][0]["pointer"], "/metadata");
         }
     }
-    // Too deep for any parser of ours.
+    // Nested deeper than the service's JSON parser accepts.
     let (open, close) = ("[".repeat(30_000), "]".repeat(30_000));
     let deep = format!(r#"{{"metadata": {{"a": {open}{close}}}}}"#);
     let reply = ada
@@ -187,7 +187,7 @@ fn metadata_has_a_depth_that_whoever_reads_it_can_take(server: TestServer) {
         .send("POST", "/api-keys", deep);
     reply.assert_problem(400, "invalid_json");
     assert_eq!(ada.get("/audit-log").status, 200);
-    // A member of any name is just that.
+    // No name of a member has a special meaning.
     for name in [
         "$serde_json::private::RawValue",
         "$serde_json::private::Number",
@@ -200,7 +200,7 @@ fn metadata_has_a_depth_that_whoever_reads_it_can_take(server: TestServer) {
     }
 }
 
-fn nothing_else_can_be_set(server: TestServer) {
+fn unknown_and_read_only_members_are_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
     let path = path_of(&ada.create_key());
     let before = ada.get(&path).body;
@@ -232,7 +232,7 @@ fn nothing_else_can_be_set(server: TestServer) {
             assert_eq!(problem["errors"][0]["pointer"], format!("/{member}"));
         }
     }
-    // What is chosen once stays, and what is changed cannot be chosen.
+    // Some settings can be set on creation only, and `enabled` by a patch only.
     ada.patch_json(&path, &json!({"environment": "test"}))
         .assert_problem(422, "validation_failed");
     ada.patch_json(&path, &json!({"expires_in_seconds": 5}))
@@ -242,7 +242,7 @@ fn nothing_else_can_be_set(server: TestServer) {
     assert_eq!(ada.get(&path).body, before);
 }
 
-fn somebody_elses_key_cannot_be_changed_and_tells_nothing(server: TestServer) {
+fn key_of_another_user_cannot_be_changed_and_reveals_nothing(server: TestServer) {
     let ada = server.user("ada@example.com");
     let bob = server.user("bob@example.com");
     let key = ada.create_key();
@@ -266,7 +266,7 @@ fn somebody_elses_key_cannot_be_changed_and_tells_nothing(server: TestServer) {
     assert_eq!(server.caller(&key).get("/protected").status, 200);
 }
 
-fn a_patch_has_a_media_type(server: TestServer) {
+fn patch_without_a_supported_media_type_is_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
     let path = path_of(&ada.create_key());
     for (media_type, status) in [
@@ -293,13 +293,13 @@ fn a_patch_has_a_media_type(server: TestServer) {
     patch
         .send("PATCH", &path, "null")
         .assert_problem(422, "validation_failed");
-    // That is not what a new key is made of.
+    // A merge patch cannot create a key.
     patch
         .send("POST", "/api-keys", "{}")
         .assert_problem(415, "unsupported_media_type");
 }
 
-fn what_would_be_acceptable_is_told_in_words_that_a_person_knows(server: TestServer) {
+fn validation_message_says_what_would_be_accepted(server: TestServer) {
     let ada = server.user("ada@example.com");
     for (body, message) in [
         (r#"{"name": 1}"#, "must be a string"),

@@ -1,4 +1,4 @@
-//! `GET /api-keys` with filters.
+//! `GET /api-keys`: filters and search.
 
 use std::time::Duration;
 
@@ -18,29 +18,28 @@ fn names(client: &Client, query: &str) -> Vec<String> {
 }
 
 on_both_databases! {
-    keys_are_filtered_by_what_has_become_of_them,
-    names_are_searched_whatever_their_case,
-    the_next_page_has_the_same_filter,
-    a_filter_that_is_none_is_refused,
+    key_list_is_filtered_by_status_and_environment,
+    key_names_are_searched_case_insensitively,
+    next_page_of_keys_keeps_the_filter,
+    invalid_key_list_filter_is_rejected,
 }
 
-fn keys_are_filtered_by_what_has_become_of_them(server: TestServer) {
+fn key_list_is_filtered_by_status_and_environment(server: TestServer) {
     let ada = server.user("ada@example.com");
-    let make = |name: &str, more: Value| {
-        let mut chosen = json!({"name": name});
-        chosen
-            .as_object_mut()
+    let create = |name: &str, settings: Value| {
+        let mut body = json!({"name": name});
+        body.as_object_mut()
             .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        ada.create_key_with(&chosen)
+            .extend(settings.as_object().unwrap().clone());
+        ada.create_key_with(&body)
     };
-    make("active", json!({}));
-    make("ending", json!({"expires_in_seconds": 60}));
-    let disabled = make("disabled", json!({"environment": "test"}));
-    let both = make("disabled and ended", json!({"expires_in_seconds": 60}));
-    let revoked = make("revoked", json!({"environment": "test"}));
-    let all = make(
-        "revoked, disabled and ended",
+    create("active", json!({}));
+    create("expiring", json!({"expires_in_seconds": 60}));
+    let disabled = create("disabled", json!({"environment": "test"}));
+    let both = create("disabled and expired", json!({"expires_in_seconds": 60}));
+    let revoked = create("revoked", json!({"environment": "test"}));
+    let all = create(
+        "revoked, disabled and expired",
         json!({"expires_in_seconds": 60}),
     );
     for key in [&disabled, &both, &all] {
@@ -49,10 +48,10 @@ fn keys_are_filtered_by_what_has_become_of_them(server: TestServer) {
     for key in [&revoked, &all] {
         ada.delete(&path_of(key));
     }
-    assert_eq!(names(&ada, "?status=active"), ["ending", "active"]);
+    assert_eq!(names(&ada, "?status=active"), ["expiring", "active"]);
     assert_eq!(
         names(&ada, "?status=disabled"),
-        ["disabled and ended", "disabled"]
+        ["disabled and expired", "disabled"]
     );
     assert_eq!(names(&ada, "?status=expired"), Vec::<String>::new());
     server.advance(Duration::from_secs(60));
@@ -60,20 +59,20 @@ fn keys_are_filtered_by_what_has_become_of_them(server: TestServer) {
         (
             "",
             vec![
-                "revoked, disabled and ended",
+                "revoked, disabled and expired",
                 "revoked",
-                "disabled and ended",
+                "disabled and expired",
                 "disabled",
-                "ending",
+                "expiring",
                 "active",
             ],
         ),
         ("?status=active", vec!["active"]),
         ("?status=disabled", vec!["disabled"]),
-        ("?status=expired", vec!["disabled and ended", "ending"]),
+        ("?status=expired", vec!["disabled and expired", "expiring"]),
         (
             "?status=revoked",
-            vec!["revoked, disabled and ended", "revoked"],
+            vec!["revoked, disabled and expired", "revoked"],
         ),
         ("?environment=test", vec!["revoked", "disabled"]),
         ("?environment=test&status=revoked", vec!["revoked"]),
@@ -81,7 +80,7 @@ fn keys_are_filtered_by_what_has_become_of_them(server: TestServer) {
     ] {
         assert_eq!(names(&ada, query), expected, "{query}");
     }
-    // Each list shows what its filter says.
+    // Each list contains only keys with the requested status.
     for status in ["active", "disabled", "expired", "revoked"] {
         for key in ada
             .get(&format!("/api-keys?status={status}"))
@@ -94,7 +93,7 @@ fn keys_are_filtered_by_what_has_become_of_them(server: TestServer) {
     }
 }
 
-fn names_are_searched_whatever_their_case(server: TestServer) {
+fn key_names_are_searched_case_insensitively(server: TestServer) {
     let ada = server.user("ada@example.com");
     for name in ["Billing SERVICE", "100% \u{fc}ber_x", "Stra\u{df}e", "a\\b"] {
         ada.create_key_with(&json!({"name": name}));
@@ -115,33 +114,33 @@ fn names_are_searched_whatever_their_case(server: TestServer) {
         assert_eq!(names(&ada, &format!("?q={q}")), expected, "{q}");
     }
     assert_eq!(names(&ada, "?q=").len(), 5);
-    // Another name is found instead of the one before.
+    // After a key is renamed, only its new name is found.
     let key = ada.get("/api-keys?q=billing").json()[0].clone();
     ada.patch_json(&path_of(&key), &json!({"name": "Orders"}));
     assert_eq!(names(&ada, "?q=ORDERS"), ["Orders"]);
     assert_eq!(names(&ada, "?q=billing"), Vec::<String>::new());
 }
 
-fn the_next_page_has_the_same_filter(server: TestServer) {
+fn next_page_of_keys_keeps_the_filter(server: TestServer) {
     let ada = server.user("ada@example.com");
     for number in 0..6 {
         let environment = if number % 2 == 0 { "test" } else { "live" };
         let name = format!("a&b=c {number}");
         ada.create_key_with(&json!({"name": name, "environment": environment}));
     }
-    let mut seen = Vec::new();
+    let mut paged = Vec::new();
     let mut next = Some("/api-keys?limit=1&environment=test&q=A%26b%3DC&status=active".to_owned());
     while let Some(path) = next {
         let reply = ada.get(&path);
-        seen.push(reply.json()[0]["name"].clone());
-        // A key that comes meanwhile is not in it.
+        paged.push(reply.json()[0]["name"].clone());
+        // A key that is created meanwhile is not on the next page.
         ada.create_key_with(&json!({"name": "a&b=c later", "environment": "test"}));
         next = reply.next_page();
     }
-    assert_eq!(seen, ["a&b=c 4", "a&b=c 2", "a&b=c 0"]);
+    assert_eq!(paged, ["a&b=c 4", "a&b=c 2", "a&b=c 0"]);
 }
 
-fn a_filter_that_is_none_is_refused(server: TestServer) {
+fn invalid_key_list_filter_is_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
     for (query, pointer) in [
         ("?status=good", "?status"),

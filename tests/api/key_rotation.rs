@@ -1,4 +1,4 @@
-//! `POST /api-keys/{id}/rotate`: another secret for the same key.
+//! `POST /api-keys/{id}/rotate`: replaces a key with a successor that has the same settings.
 
 use std::{thread, time::Duration};
 
@@ -9,23 +9,24 @@ use crate::{
     support::{Client, Reply, TestServer, path_of},
 };
 
+/// Rotates a key with this grace period, in seconds.
 pub fn rotate(client: &Client, key: &Value, grace: Value) -> Reply {
     let path = format!("{}/rotate", path_of(key));
     client.post_json(&path, &json!({"grace_period_seconds": grace}))
 }
 
 on_both_databases! {
-    the_successor_has_everything_of_the_old_key,
-    without_a_grace_the_old_key_is_dead_when_the_answer_arrives,
-    the_old_key_is_good_until_the_grace_ends,
-    the_grace_never_outlasts_the_old_keys_own_end,
-    a_key_in_its_grace_can_be_revoked_or_shortened_but_not_prolonged,
-    rotating_twice_makes_one_successor,
-    a_successor_can_be_rotated_again,
-    a_grace_has_bounds,
+    successor_has_every_setting_of_the_old_key,
+    old_key_without_a_grace_period_is_rejected_once_rotate_returns,
+    old_key_is_accepted_until_its_grace_period_ends,
+    grace_period_does_not_extend_the_expiry_of_the_old_key,
+    key_in_its_grace_period_can_be_revoked_or_shortened_but_not_extended,
+    concurrent_and_repeated_rotations_create_one_successor,
+    successor_can_be_rotated_again,
+    grace_period_outside_0_to_604800_seconds_is_rejected,
 }
 
-fn the_successor_has_everything_of_the_old_key(server: TestServer) {
+fn successor_has_every_setting_of_the_old_key(server: TestServer) {
     let ada = server.user("ada@example.com");
     let old = ada.create_key_with(&json!({
         "name": "billing", "environment": "test", "scopes": ["orders:read"],
@@ -33,9 +34,9 @@ fn the_successor_has_everything_of_the_old_key(server: TestServer) {
     }));
     let old = {
         ada.patch_json(&path_of(&old), &json!({"enabled": false}));
-        let mut now = ada.get(&path_of(&old)).json();
-        now["api_key"] = old["api_key"].clone();
-        now
+        let mut current = ada.get(&path_of(&old)).json();
+        current["api_key"] = old["api_key"].clone();
+        current
     };
     let reply = rotate(&ada, &old, json!(60));
     assert_eq!(reply.status, 201, "{reply:?}");
@@ -58,12 +59,12 @@ fn the_successor_has_everything_of_the_old_key(server: TestServer) {
     for member in ["id", "api_key", "prefix"] {
         assert_ne!(new[member], old[member], "{member}");
     }
-    let mut shown = new.clone();
-    shown.as_object_mut().unwrap().remove("api_key");
-    assert_eq!(ada.get(&path_of(&new)).json(), shown);
+    let mut without_secret = new.clone();
+    without_secret.as_object_mut().unwrap().remove("api_key");
+    assert_eq!(ada.get(&path_of(&new)).json(), without_secret);
 }
 
-fn without_a_grace_the_old_key_is_dead_when_the_answer_arrives(server: TestServer) {
+fn old_key_without_a_grace_period_is_rejected_once_rotate_returns(server: TestServer) {
     let ada = server.user("ada@example.com");
     for body in [
         "",
@@ -89,7 +90,7 @@ fn without_a_grace_the_old_key_is_dead_when_the_answer_arrives(server: TestServe
     }
 }
 
-fn the_old_key_is_good_until_the_grace_ends(server: TestServer) {
+fn old_key_is_accepted_until_its_grace_period_ends(server: TestServer) {
     let ada = server.user("ada@example.com");
     let old = ada.create_key();
     let new = rotate(&ada, &old, json!(600)).json();
@@ -108,7 +109,7 @@ fn the_old_key_is_good_until_the_grace_ends(server: TestServer) {
     assert_eq!(ada.get(&path_of(&old)).json()["status"], "expired");
 }
 
-fn the_grace_never_outlasts_the_old_keys_own_end(server: TestServer) {
+fn grace_period_does_not_extend_the_expiry_of_the_old_key(server: TestServer) {
     let ada = server.user("ada@example.com");
     let old = ada.create_key_with(&json!({"expires_in_seconds": 60}));
     assert_eq!(rotate(&ada, &old, json!(600)).status, 201);
@@ -123,25 +124,25 @@ fn the_grace_never_outlasts_the_old_keys_own_end(server: TestServer) {
         .assert_problem(401, "invalid_api_key");
 }
 
-fn a_key_in_its_grace_can_be_revoked_or_shortened_but_not_prolonged(server: TestServer) {
+fn key_in_its_grace_period_can_be_revoked_or_shortened_but_not_extended(server: TestServer) {
     let ada = server.user("ada@example.com");
     let old = ada.create_key();
     rotate(&ada, &old, json!(600));
     let path = path_of(&old);
-    let end = ada.get(&path).json()["expires_at"].clone();
+    let grace_end = ada.get(&path).json()["expires_at"].clone();
     for later in [Value::Null, json!("2030-01-01T00:00:00Z")] {
         let reply = ada.patch_json(&path, &json!({"expires_at": later}));
         reply.assert_problem(409, "conflict");
     }
     assert_eq!(
-        ada.patch_json(&path, &json!({"name": "old", "expires_at": end}))
+        ada.patch_json(&path, &json!({"name": "old", "expires_at": grace_end}))
             .status,
         200
     );
     let sooner = serde_json::to_value(server.clock.now().plus_seconds(300)).unwrap();
     let shortened = ada.patch_json(&path, &json!({"expires_at": sooner}));
     assert_eq!(shortened.json()["expires_at"], sooner);
-    ada.patch_json(&path, &json!({"expires_at": end}))
+    ada.patch_json(&path, &json!({"expires_at": grace_end}))
         .assert_problem(409, "conflict");
     assert_eq!(server.caller(&old).get("/protected").status, 200);
     assert_eq!(ada.delete(&path).json()["status"], "revoked");
@@ -151,7 +152,7 @@ fn a_key_in_its_grace_can_be_revoked_or_shortened_but_not_prolonged(server: Test
         .assert_problem(401, "invalid_api_key");
 }
 
-fn rotating_twice_makes_one_successor(server: TestServer) {
+fn concurrent_and_repeated_rotations_create_one_successor(server: TestServer) {
     let ada = server.user("ada@example.com");
     for grace in [0, 600] {
         let old = ada.create_key();
@@ -165,10 +166,10 @@ fn rotating_twice_makes_one_successor(server: TestServer) {
             .into_iter()
             .map(|thread| thread.join().unwrap())
             .collect();
-        let (made, refused): (Vec<_>, Vec<_>) =
+        let (rotated, rejected): (Vec<_>, Vec<_>) =
             replies.into_iter().partition(|reply| reply.status == 201);
-        assert_eq!(made.len(), 1, "{refused:?}");
-        for reply in refused {
+        assert_eq!(rotated.len(), 1, "{rejected:?}");
+        for reply in rejected {
             reply.assert_problem(409, "conflict");
         }
         rotate(&ada, &old, json!(grace)).assert_problem(409, "conflict");
@@ -182,7 +183,7 @@ fn rotating_twice_makes_one_successor(server: TestServer) {
     }
 }
 
-fn a_successor_can_be_rotated_again(server: TestServer) {
+fn successor_can_be_rotated_again(server: TestServer) {
     let ada = server.user("ada@example.com");
     let mut keys = vec![ada.create_key()];
     for _ in 0..3 {
@@ -195,7 +196,7 @@ fn a_successor_can_be_rotated_again(server: TestServer) {
     }
 }
 
-fn a_grace_has_bounds(server: TestServer) {
+fn grace_period_outside_0_to_604800_seconds_is_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
     let old = ada.create_key();
     for grace in [

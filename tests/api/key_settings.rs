@@ -1,4 +1,4 @@
-//! What can be chosen of a key, and changed: `POST /api-keys`, `PATCH /api-keys/{id}`.
+//! Settings of a key, on creation and by a patch: `POST /api-keys`, `PATCH /api-keys/{id}`.
 
 use std::{thread, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
 
 const DAY: u64 = 24 * 3600;
 
-/// RFC 3339, this many seconds from now by the service's clock.
+/// Returns the time this many seconds from now by the service's clock, in RFC 3339.
 pub fn time(server: &TestServer, seconds: i64) -> String {
     let later = server.clock.now().plus_seconds(seconds);
     serde_json::to_value(later)
@@ -22,54 +22,54 @@ pub fn time(server: &TestServer, seconds: i64) -> String {
 }
 
 on_both_databases! {
-    a_key_has_all_that_was_chosen,
-    what_was_not_chosen_has_its_default,
-    a_patch_changes_what_it_names_and_nothing_else,
-    null_clears,
-    metadata_is_merged,
-    two_patches_at_once_lose_neither_of_them,
-    a_switched_off_key_is_refused_until_it_is_switched_on,
-    a_key_ends_at_the_moment_that_it_says,
-    a_key_that_has_ended_cannot_be_changed,
-    only_an_admin_gives_scopes_of_this_services_own,
+    created_key_has_every_requested_setting,
+    omitted_key_settings_have_their_defaults,
+    patch_changes_only_the_settings_that_it_names,
+    null_in_a_patch_clears_the_setting,
+    metadata_in_a_patch_is_merged,
+    concurrent_patches_of_a_key_lose_no_change,
+    disabled_key_is_rejected_until_it_is_enabled,
+    key_is_rejected_from_its_expiry_on,
+    revoked_or_expired_key_cannot_be_changed,
+    reserved_scopes_are_granted_by_admins_only,
 }
 
-fn a_key_has_all_that_was_chosen(server: TestServer) {
+fn created_key_has_every_requested_setting(server: TestServer) {
     let ada = server.user("ada@example.com");
-    let end = time(&server, 3600);
-    let chosen = json!({
+    let expires_at = time(&server, 3600);
+    let settings = json!({
         "name": "billing",
         "environment": "test",
         "scopes": ["orders:read", "orders:read", "invoices:*"],
-        "expires_at": end,
+        "expires_at": expires_at,
         "ip_allowlist": ["203.0.113.9/24", "::ffff:198.51.100.7", "2001:DB8::1"],
         "metadata": {"team": "billing", "tags": [1, null, {"x": "\u{0}\u{fc}"}]},
     });
-    let created = ada.create_key_with(&chosen);
+    let created = ada.create_key_with(&settings);
     let stored = ada.get(&path_of(&created)).json();
     for key in [created, stored] {
         assert_eq!(key["name"], "billing");
         assert_eq!(key["environment"], "test");
         assert_eq!(key["scopes"], json!(["orders:read", "invoices:*"]));
-        assert_eq!(key["expires_at"], json!(end));
+        assert_eq!(key["expires_at"], json!(expires_at));
         let canonical = json!(["203.0.113.0/24", "198.51.100.7/32", "2001:db8::1/128"]);
         assert_eq!(key["ip_allowlist"], canonical);
-        assert_eq!(key["metadata"], chosen["metadata"]);
+        assert_eq!(key["metadata"], settings["metadata"]);
         assert_eq!(key["enabled"], true);
         assert_eq!(key["status"], "active");
     }
     let seconds = ada.create_key_with(&json!({"expires_in_seconds": 60}));
-    let end = seconds["expires_at"].as_str().unwrap();
+    let expiry = seconds["expires_at"].as_str().unwrap();
     assert!(
-        *end > *time(&server, 50) && *end < *time(&server, 61),
-        "{end}"
+        *expiry > *time(&server, 50) && *expiry < *time(&server, 61),
+        "{expiry}"
     );
-    // Another offset is the same moment.
+    // A time with an offset is converted to UTC.
     let offset = ada.create_key_with(&json!({"expires_at": "2030-01-01T01:30:00+01:30"}));
     assert_eq!(offset["expires_at"], "2030-01-01T00:00:00.000000Z");
 }
 
-fn what_was_not_chosen_has_its_default(server: TestServer) {
+fn omitted_key_settings_have_their_defaults(server: TestServer) {
     let key = server.user("ada@example.com").create_key();
     for (member, expected) in [
         ("enabled", json!(true)),
@@ -84,7 +84,7 @@ fn what_was_not_chosen_has_its_default(server: TestServer) {
     }
 }
 
-fn a_patch_changes_what_it_names_and_nothing_else(server: TestServer) {
+fn patch_changes_only_the_settings_that_it_names(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key_with(&json!({
         "name": "before", "scopes": ["a"], "ip_allowlist": ["10.0.0.0/8"],
@@ -118,7 +118,7 @@ fn a_patch_changes_what_it_names_and_nothing_else(server: TestServer) {
     assert_eq!(ada.patch_json(&path, &json!({})).json(), reply);
 }
 
-fn null_clears(server: TestServer) {
+fn null_in_a_patch_clears_the_setting(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key_with(&json!({
         "name": "x", "scopes": ["a"], "ip_allowlist": ["10.0.0.0/8"],
@@ -143,7 +143,7 @@ fn null_clears(server: TestServer) {
     assert_eq!(server.caller(&key).get("/protected").status, 200);
 }
 
-fn metadata_is_merged(server: TestServer) {
+fn metadata_in_a_patch_is_merged(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key_with(&json!({"metadata": {"a": {"b": 1, "c": 2}, "d": [1]}}));
     let path = path_of(&key);
@@ -151,7 +151,7 @@ fn metadata_is_merged(server: TestServer) {
     let merged = json!({"a": {"c": 2, "e": 3}, "d": "x", "f": {}});
     assert_eq!(ada.patch_json(&path, &patch).json()["metadata"], merged);
     assert_eq!(ada.get(&path).json()["metadata"], merged);
-    // What fits alone may be too much together.
+    // Metadata that fits alone may be too large after the merge.
     let half = "x".repeat(2500);
     assert_eq!(
         ada.patch_json(&path, &json!({"metadata": {"h": half}}))
@@ -164,7 +164,7 @@ fn metadata_is_merged(server: TestServer) {
     assert_eq!(problem["errors"][0]["pointer"], "/metadata");
 }
 
-fn two_patches_at_once_lose_neither_of_them(server: TestServer) {
+fn concurrent_patches_of_a_key_lose_no_change(server: TestServer) {
     let ada = server.user("ada@example.com");
     let path = path_of(&ada.create_key());
     let patches: Vec<_> = (0..8)
@@ -195,23 +195,23 @@ fn two_patches_at_once_lose_neither_of_them(server: TestServer) {
     assert_eq!(key["enabled"], false);
 }
 
-fn a_switched_off_key_is_refused_until_it_is_switched_on(server: TestServer) {
+fn disabled_key_is_rejected_until_it_is_enabled(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key();
     let caller = server.caller(&key);
     for _ in 0..2 {
-        let off = ada.patch_json(&path_of(&key), &json!({"enabled": false}));
-        assert_eq!(off.json()["status"], "disabled");
+        let disabled = ada.patch_json(&path_of(&key), &json!({"enabled": false}));
+        assert_eq!(disabled.json()["status"], "disabled");
         caller
             .get("/protected")
             .assert_problem(401, "invalid_api_key");
-        let on = ada.patch_json(&path_of(&key), &json!({"enabled": true}));
-        assert_eq!(on.json()["status"], "active");
+        let enabled = ada.patch_json(&path_of(&key), &json!({"enabled": true}));
+        assert_eq!(enabled.json()["status"], "active");
         assert_eq!(caller.get("/protected").status, 200);
     }
 }
 
-fn a_key_ends_at_the_moment_that_it_says(server: TestServer) {
+fn key_is_rejected_from_its_expiry_on(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key_with(&json!({"expires_in_seconds": 30 * DAY}));
     let caller = server.caller(&key);
@@ -229,7 +229,7 @@ fn a_key_ends_at_the_moment_that_it_says(server: TestServer) {
     assert_eq!(ada.get(&path_of(&key)).json()["status"], "expired");
 }
 
-fn a_key_that_has_ended_cannot_be_changed(server: TestServer) {
+fn revoked_or_expired_key_cannot_be_changed(server: TestServer) {
     let ada = server.user("ada@example.com");
     let revoked = ada.create_key();
     ada.delete(&path_of(&revoked));
@@ -256,33 +256,33 @@ fn a_key_that_has_ended_cannot_be_changed(server: TestServer) {
             .get("/protected")
             .assert_problem(401, "invalid_api_key");
     }
-    // It can still be revoked, and is then.
+    // An expired key can still be revoked.
     assert_eq!(ada.delete(&path_of(&expired)).json()["status"], "revoked");
 }
 
-fn only_an_admin_gives_scopes_of_this_services_own(server: TestServer) {
+fn reserved_scopes_are_granted_by_admins_only(server: TestServer) {
     let root = server.admin("root@example.com");
     let operator = server.operator(&root, "olga@example.com", &PERMISSIONS);
     let ada = server.user("ada@example.com");
     for scope in ["keys:verify", "keys:*", "keys:a:b"] {
-        let chosen = json!({"scopes": ["orders:read", scope]});
+        let settings = json!({"scopes": ["orders:read", scope]});
         for client in [&ada, &operator] {
             client
-                .post_json("/api-keys", &chosen)
+                .post_json("/api-keys", &settings)
                 .assert_problem(403, "permission_denied");
             let path = path_of(&client.create_key());
             client
-                .patch_json(&path, &chosen)
+                .patch_json(&path, &settings)
                 .assert_problem(403, "permission_denied");
         }
         let path = path_of(&root.create_key());
-        assert_eq!(root.patch_json(&path, &chosen).status, 200);
-        assert_eq!(root.post_json("/api-keys", &chosen).status, 201);
+        assert_eq!(root.patch_json(&path, &settings).status, 200);
+        assert_eq!(root.post_json("/api-keys", &settings).status, 201);
     }
-    // These only look like it.
+    // These scopes only resemble reserved ones.
     ada.create_key_with(&json!({"scopes": ["keys", "keysx:a", "a:keys:b", "*"]}));
 
-    // What somebody has keeps working, and can be kept, when they are no admin any more.
+    // A former admin keeps the reserved scopes of a key, also by a patch or a rotation, but cannot add another.
     let key = root.create_key_with(&json!({"scopes": ["keys:verify"]}));
     server.admin("second@example.com");
     assert!(

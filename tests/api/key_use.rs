@@ -1,4 +1,4 @@
-//! From where a key may be used, what for, and when it was used last.
+//! Use of a key: its allowlist, the client address behind proxies, and `last_used_at`.
 
 use std::time::{Duration, Instant};
 
@@ -9,21 +9,22 @@ use crate::{
     support::{Client, Program, TestServer, path_of, program::QUICK},
 };
 
-fn key_for(server: &TestServer, networks: &[&str]) -> Client {
+/// Returns a client with a new key that has these allowlist entries.
+fn caller_from_allowlist(server: &TestServer, networks: &[&str]) -> Client {
     let ada = server.user("ada@example.com");
     server.caller(&ada.create_key_with(&json!({"ip_allowlist": networks})))
 }
 
-mod direct {
+mod direct_connection {
     use super::*;
 
     on_both_databases! {
-        a_key_is_good_only_from_its_networks,
-        a_forged_header_changes_nothing,
-        the_reason_is_told_in_the_contracts_order,
+        key_is_accepted_only_from_its_allowlist,
+        forwarding_headers_without_a_trusted_proxy_are_ignored,
+        expired_key_outside_its_allowlist_is_rejected_as_invalid,
     }
 
-    fn a_key_is_good_only_from_its_networks(server: TestServer) {
+    fn key_is_accepted_only_from_its_allowlist(server: TestServer) {
         let ada = server.user("ada@example.com");
         for (networks, status) in [
             (json!([]), 200),
@@ -45,8 +46,8 @@ mod direct {
         }
     }
 
-    fn a_forged_header_changes_nothing(server: TestServer) {
-        let inside = key_for(&server, &["127.0.0.1"]);
+    fn forwarding_headers_without_a_trusted_proxy_are_ignored(server: TestServer) {
+        let inside = caller_from_allowlist(&server, &["127.0.0.1"]);
         let outside = {
             let ada = server
                 .anonymous()
@@ -71,15 +72,15 @@ mod direct {
         }
     }
 
-    fn the_reason_is_told_in_the_contracts_order(server: TestServer) {
+    fn expired_key_outside_its_allowlist_is_rejected_as_invalid(server: TestServer) {
         let ada = server.user("ada@example.com");
-        let chosen = json!({"ip_allowlist": ["192.0.2.1"], "expires_in_seconds": 60});
-        let key = ada.create_key_with(&chosen);
+        let settings = json!({"ip_allowlist": ["192.0.2.1"], "expires_in_seconds": 60});
+        let key = ada.create_key_with(&settings);
         let caller = server.caller(&key);
         caller
             .get("/protected")
             .assert_problem(403, "ip_not_allowed");
-        // Whatever is wrong with the key itself comes before.
+        // A defect of the key itself is reported before the allowlist.
         server.advance(Duration::from_secs(60));
         caller
             .get("/protected")
@@ -92,13 +93,13 @@ mod behind_a_proxy {
 
     on_both_databases! {
         |config| config.trusted_proxies = "127.0.0.0/8, 10.0.0.0/8".parse().unwrap();
-        the_address_that_the_proxy_vouches_for_counts,
-        an_address_that_nobody_can_read_is_in_no_network,
-        logins_are_limited_by_the_clients_own_address,
+        allowlist_applies_to_the_client_address_that_a_trusted_proxy_reports,
+        unreadable_client_address_is_in_no_network,
+        failed_logins_behind_a_proxy_are_throttled_by_client_address,
     }
 
-    fn the_address_that_the_proxy_vouches_for_counts(server: TestServer) {
-        let caller = key_for(&server, &["192.0.2.0/24"]);
+    fn allowlist_applies_to_the_client_address_that_a_trusted_proxy_reports(server: TestServer) {
+        let caller = caller_from_allowlist(&server, &["192.0.2.0/24"]);
         caller
             .get("/protected")
             .assert_problem(403, "ip_not_allowed");
@@ -127,7 +128,7 @@ mod behind_a_proxy {
                 "{name}: {value}"
             );
         }
-        // A proxy that writes the one passes on whatever the client sent as the other.
+        // A proxy that writes one of the two headers passes the other one on as the client sent it.
         let forged = caller.with("forwarded", "for=192.0.2.7");
         forged
             .with("x-forwarded-for", "198.51.100.1")
@@ -135,9 +136,10 @@ mod behind_a_proxy {
             .assert_problem(403, "ip_not_allowed");
     }
 
-    fn an_address_that_nobody_can_read_is_in_no_network(server: TestServer) {
-        // Not even in the proxies' own.
-        let caller = key_for(&server, &["127.0.0.0/8", "10.0.0.0/8", "0.0.0.0/0", "::/0"]);
+    fn unreadable_client_address_is_in_no_network(server: TestServer) {
+        // It is not even in the networks of the proxies.
+        let caller =
+            caller_from_allowlist(&server, &["127.0.0.0/8", "10.0.0.0/8", "0.0.0.0/0", "::/0"]);
         assert_eq!(
             caller
                 .with("x-forwarded-for", "10.1.2.3")
@@ -156,7 +158,7 @@ mod behind_a_proxy {
         }
     }
 
-    fn logins_are_limited_by_the_clients_own_address(server: TestServer) {
+    fn failed_logins_behind_a_proxy_are_throttled_by_client_address(server: TestServer) {
         server.user("ada@example.com");
         let from = |address: &str| server.anonymous().with("x-forwarded-for", address);
         for number in 0..100 {
@@ -174,66 +176,69 @@ mod behind_a_proxy {
     }
 }
 
-mod noted {
+mod last_used_at {
     use super::*;
 
     on_both_databases! {
         |config| config.usage.last_used_interval = Duration::from_millis(20);
-        a_use_is_noted_soon_and_a_refusal_is_not,
-        a_stop_in_the_middle_of_noting_loses_nothing,
+        last_used_at_is_updated_by_accepted_requests_only,
+        shutdown_while_last_used_at_is_written_loses_no_update,
     }
 
     fn last_used(client: &Client, key: &Value) -> Value {
         client.get(&path_of(key)).json()["last_used_at"].clone()
     }
 
-    /// Until all of these keys have been noted as used after `after`.
-    fn await_noted(client: &Client, keys: &[Value], after: &Value) {
+    /// Waits until `last_used_at` of every key is later than `after`, for at most 20 seconds.
+    fn await_last_used(client: &Client, keys: &[Value], after: &Value) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let is_later = |key: &Value| match last_used(client, key).as_str() {
             Some(at) => *at > *after.as_str().unwrap(),
             None => false,
         };
         while !keys.iter().all(is_later) {
-            assert!(Instant::now() < deadline, "not noted");
+            assert!(
+                Instant::now() < deadline,
+                "`last_used_at` was not written within 20 seconds"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    fn a_use_is_noted_soon_and_a_refusal_is_not(server: TestServer) {
+    fn last_used_at_is_updated_by_accepted_requests_only(server: TestServer) {
         let ada = server.user("ada@example.com");
         let used = ada.create_key();
-        let refused = ada.create_key_with(&json!({"ip_allowlist": ["192.0.2.1"]}));
+        let rejected = ada.create_key_with(&json!({"ip_allowlist": ["192.0.2.1"]}));
         for _ in 0..2 {
             server.advance(Duration::from_secs(1));
             let before = serde_json::to_value(server.clock.now()).unwrap();
             server
-                .caller(&refused)
+                .caller(&rejected)
                 .get("/protected")
                 .assert_problem(403, "ip_not_allowed");
             assert_eq!(server.caller(&used).get("/protected").status, 200);
-            await_noted(&ada, std::slice::from_ref(&used), &before);
+            await_last_used(&ada, std::slice::from_ref(&used), &before);
             let after = serde_json::to_value(server.clock.now()).unwrap();
             assert!(last_used(&ada, &used).as_str() <= after.as_str());
         }
-        assert_eq!(last_used(&ada, &refused), Value::Null);
+        assert_eq!(last_used(&ada, &rejected), Value::Null);
     }
 
-    fn a_stop_in_the_middle_of_noting_loses_nothing(mut server: TestServer) {
+    fn shutdown_while_last_used_at_is_written_loses_no_update(mut server: TestServer) {
         let ada = server.user("ada@example.com");
-        // More than are written at once.
+        // More keys than one batch of writes holds.
         let keys: Vec<_> = (0..600).map(|_| ada.create_key()).collect();
         for key in &keys {
             assert_eq!(server.caller(key).get("/protected").status, 200);
         }
         server.stop();
-        let forgotten = "SELECT prefix AS text FROM api_keys WHERE last_used_at IS NULL";
-        assert_eq!(server.query(forgotten), Vec::<String>::new());
+        let missing = "SELECT prefix AS text FROM api_keys WHERE last_used_at IS NULL";
+        assert_eq!(server.query(missing), Vec::<String>::new());
     }
 }
 
 #[test]
-fn a_use_is_noted_when_the_program_has_stopped_in_order() {
+fn last_used_at_is_written_on_graceful_shutdown() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path(), &QUICK);
     let ada = program.client().sign_up("ada@example.com");
@@ -246,6 +251,6 @@ fn a_use_is_noted_when_the_program_has_stopped_in_order() {
     let ada = program
         .client()
         .log_in("ada@example.com", crate::support::PASSWORD);
-    let noted = ada.get(&path_of(&key)).json()["last_used_at"].clone();
-    assert!(noted.as_str().unwrap() > key["created_at"].as_str().unwrap());
+    let used_at = ada.get(&path_of(&key)).json()["last_used_at"].clone();
+    assert!(used_at.as_str().unwrap() > key["created_at"].as_str().unwrap());
 }

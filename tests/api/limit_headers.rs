@@ -1,4 +1,4 @@
-//! `RateLimit-Policy`, `RateLimit` and `Retry-After`: what a caller learns of its key's limits.
+//! Response headers that report the limits of the caller's key: `RateLimit-Policy`, `RateLimit` and `Retry-After`.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use sfv::{BareItem, Item, List, ListEntry, Parser};
 use crate::{
     limit_settings::{quota, rate_limit},
     on_both_databases,
-    quotas::{go_to, go_to_noon, next_month, with_quota},
+    quotas::{next_month, set_clock, set_clock_to_noon, with_quota},
     rate_limits::{DAY, HOUR, assert_soon_before, limited, retry_after, use_key},
     support::{Client, Reply, TestServer, path_of},
 };
 
-/// The largest integer of RFC 9651.
+/// Largest integer that a structured field may hold (RFC 9651).
 const LARGEST: u64 = 999_999_999_999_999;
 
-/// What a header says: a list of structured fields (RFC 9651), each of them a limit's name and its
-/// parameters, which are integers. `null` if it is not there.
+/// Parses a header as a list of structured fields (RFC 9651): the name of each limit with its integer parameters.
+/// Returns `null` if the header is absent.
 #[track_caller]
-fn limits_in(reply: &Reply, header: &str) -> Value {
+fn parse_limits(reply: &Reply, header: &str) -> Value {
     let lines = reply.headers.get_all(header).iter();
     let lines: Vec<_> = lines.map(|line| line.to_str().unwrap()).collect();
     if lines.is_empty() {
@@ -44,15 +44,16 @@ fn limits_in(reply: &Reply, header: &str) -> Value {
 
 #[track_caller]
 pub fn policy(reply: &Reply) -> Value {
-    limits_in(reply, "ratelimit-policy")
+    parse_limits(reply, "ratelimit-policy")
 }
 
 #[track_caller]
 pub fn state(reply: &Reply) -> Value {
-    limits_in(reply, "ratelimit")
+    parse_limits(reply, "ratelimit")
 }
 
-/// Asserts that these limits are told of, with so much left, and soon before so many seconds.
+/// Asserts that `RateLimit` lists exactly these limits: name, remaining amount, and seconds until reset.
+/// The reset may be up to a minute earlier than `expected`.
 #[track_caller]
 pub fn assert_state(reply: &Reply, expected: &[(&str, u64, Option<u64>)]) {
     let state = state(reply);
@@ -74,31 +75,33 @@ pub fn assert_state(reply: &Reply, expected: &[(&str, u64, Option<u64>)]) {
 }
 
 #[track_caller]
-pub fn assert_nothing_is_said(reply: &Reply) {
+pub fn assert_no_limit_headers(reply: &Reply) {
     assert_eq!((policy(reply), state(reply)), (Value::Null, Value::Null));
 }
 
-pub fn with_both(client: &Client, limit: u64, in_all: u64) -> Value {
-    let chosen = json!({"rate_limit": rate_limit(limit, DAY), "quota": quota(in_all, "day")});
-    client.create_key_with(&chosen)
+pub fn key_with_both_limits(client: &Client, limit: u64, quota_limit: u64) -> Value {
+    let settings = json!({
+        "rate_limit": rate_limit(limit, DAY), "quota": quota(quota_limit, "day"),
+    });
+    client.create_key_with(&settings)
 }
 
 on_both_databases! {
     |config| config.jwt_ttl_seconds = 400 * 24 * 3600;
-    a_caller_who_is_let_in_learns_of_both_limits,
-    only_the_limits_that_there_are_are_told_of,
-    a_month_has_its_own_length_and_a_total_has_none,
-    a_total_that_is_used_up_says_what_retry_after_says,
-    who_is_refused_learns_when_to_come_again,
-    who_is_not_allowed_learns_of_what_it_did_not_take,
-    who_is_nobody_learns_nothing,
-    numbers_are_no_larger_than_a_structured_field_may_hold,
+    accepted_request_gets_the_headers_of_both_limits,
+    limit_headers_name_only_the_limits_that_the_key_has,
+    quota_window_is_the_length_of_the_month_and_absent_for_a_total,
+    exhausted_total_quota_reports_the_same_wait_as_retry_after,
+    limited_request_gets_its_wait_in_ratelimit_and_retry_after,
+    forbidden_request_gets_limit_headers_and_consumes_nothing,
+    unauthenticated_request_gets_no_limit_headers,
+    limit_headers_cap_numbers_at_the_largest_structured_integer,
 }
 
-fn a_caller_who_is_let_in_learns_of_both_limits(server: TestServer) {
+fn accepted_request_gets_the_headers_of_both_limits(server: TestServer) {
     let ada = server.user("ada@example.com");
-    go_to_noon(&server);
-    let caller = server.caller(&with_both(&ada, 24, 1000));
+    set_clock_to_noon(&server);
+    let caller = server.caller(&key_with_both_limits(&ada, 24, 1000));
     for (path, uses) in [("/protected", 1), ("/forward-auth", 2), ("/protected", 3)] {
         let reply = caller.get(path);
         assert_eq!(reply.status, 200, "{reply:?}");
@@ -117,9 +120,9 @@ fn a_caller_who_is_let_in_learns_of_both_limits(server: TestServer) {
     assert_state(&reply, &[("key", 22, back), ("quota", 996, midnight)]);
 }
 
-fn only_the_limits_that_there_are_are_told_of(server: TestServer) {
+fn limit_headers_name_only_the_limits_that_the_key_has(server: TestServer) {
     let ada = server.user("ada@example.com");
-    go_to_noon(&server);
+    set_clock_to_noon(&server);
     let reply = server.caller(&limited(&ada, 1, HOUR)).get("/protected");
     assert_eq!(policy(&reply), json!([["key", {"q": 1, "w": HOUR}]]));
     assert_state(&reply, &[("key", 0, Some(HOUR))]);
@@ -127,17 +130,17 @@ fn only_the_limits_that_there_are_are_told_of(server: TestServer) {
     assert_eq!(policy(&reply), json!([["quota", {"q": 1, "w": DAY}]]));
     assert_state(&reply, &[("quota", 0, Some(DAY / 2))]);
     for path in ["/protected", "/forward-auth", "/forward-auth?scope=x"] {
-        assert_nothing_is_said(&server.caller(&ada.create_key()).get(path));
+        assert_no_limit_headers(&server.caller(&ada.create_key()).get(path));
     }
 }
 
-fn a_month_has_its_own_length_and_a_total_has_none(server: TestServer) {
+fn quota_window_is_the_length_of_the_month_and_absent_for_a_total(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = with_quota(&ada, 100, "month");
-    // February is among them.
+    // The 12 months include February.
     for _ in 0..12 {
         let first = next_month(&server);
-        go_to(&server, first);
+        set_clock(&server, first);
         let reply = server.caller(&key).get("/protected");
         let length = (next_month(&server) - first).num_seconds();
         let policies = json!([["quota", {"q": 100, "w": length}]]);
@@ -153,7 +156,7 @@ fn a_month_has_its_own_length_and_a_total_has_none(server: TestServer) {
     }
 }
 
-fn a_total_that_is_used_up_says_what_retry_after_says(server: TestServer) {
+fn exhausted_total_quota_reports_the_same_wait_as_retry_after(server: TestServer) {
     let ada = server.user("ada@example.com");
     let caller = server.caller(&with_quota(&ada, 1, "total"));
     assert_eq!(caller.get("/protected").status, 200);
@@ -164,12 +167,12 @@ fn a_total_that_is_used_up_says_what_retry_after_says(server: TestServer) {
     assert_eq!(state(&reply), json!([["quota", {"r": 0, "t": DAY}]]));
 }
 
-fn who_is_refused_learns_when_to_come_again(server: TestServer) {
+fn limited_request_gets_its_wait_in_ratelimit_and_retry_after(server: TestServer) {
     let ada = server.user("ada@example.com");
-    go_to_noon(&server);
-    let by_rate = with_both(&ada, 24, 1000);
+    set_clock_to_noon(&server);
+    let by_rate = key_with_both_limits(&ada, 24, 1000);
     use_key(&server, &by_rate, 24);
-    let by_quota = with_both(&ada, 24, 4);
+    let by_quota = key_with_both_limits(&ada, 24, 4);
     use_key(&server, &by_quota, 4);
     for path in ["/protected", "/forward-auth"] {
         let reply = server.caller(&by_rate).get(path);
@@ -188,10 +191,10 @@ fn who_is_refused_learns_when_to_come_again(server: TestServer) {
     }
 }
 
-fn who_is_not_allowed_learns_of_what_it_did_not_take(server: TestServer) {
+fn forbidden_request_gets_limit_headers_and_consumes_nothing(server: TestServer) {
     let ada = server.user("ada@example.com");
-    go_to_noon(&server);
-    let key = with_both(&ada, 24, 1000);
+    set_clock_to_noon(&server);
+    let key = key_with_both_limits(&ada, 24, 1000);
     let caller = server.caller(&key);
     let policies = json!([["key", {"q": 24, "w": DAY}], ["quota", {"q": 1000, "w": DAY}]]);
     for uses in [0, 3] {
@@ -215,9 +218,9 @@ fn who_is_not_allowed_learns_of_what_it_did_not_take(server: TestServer) {
     }
 }
 
-fn who_is_nobody_learns_nothing(server: TestServer) {
+fn unauthenticated_request_gets_no_limit_headers(server: TestServer) {
     let ada = server.user("ada@example.com");
-    let key = with_both(&ada, 24, 1000);
+    let key = key_with_both_limits(&ada, 24, 1000);
     use_key(&server, &key, 1);
     ada.patch_json(&path_of(&key), &json!({"enabled": false}));
     for path in ["/protected", "/forward-auth"] {
@@ -230,15 +233,15 @@ fn who_is_nobody_learns_nothing(server: TestServer) {
         ] {
             let reply = client.get(path);
             assert_eq!(reply.status, 401, "{reply:?}");
-            assert_nothing_is_said(&reply);
+            assert_no_limit_headers(&reply);
         }
     }
-    // Nor is anything said where no key is asked for.
-    assert_nothing_is_said(&ada.get("/auth/me"));
-    assert_nothing_is_said(&ada.get("/api-keys"));
+    // Routes that take no API key have no limit headers either.
+    assert_no_limit_headers(&ada.get("/auth/me"));
+    assert_no_limit_headers(&ada.get("/api-keys"));
 }
 
-fn numbers_are_no_larger_than_a_structured_field_may_hold(server: TestServer) {
+fn limit_headers_cap_numbers_at_the_largest_structured_integer(server: TestServer) {
     let ada = server.user("ada@example.com");
     for (limit, shown) in [
         (LARGEST - 1, LARGEST - 1),

@@ -1,46 +1,46 @@
-//! What a caller learns of its key's limits, whatever the handler behind the guard answers.
+//! Limit headers on every response of the handlers behind the `RequireApiKey` guard.
 
 use actix_web::{HttpResponse, web};
 use latchkey::{middleware::RequireApiKey, verification::engine::VerifiedKey};
 use serde_json::json;
 
 use crate::{
-    limit_headers::{assert_nothing_is_said, assert_state, policy, state, with_both},
+    limit_headers::{assert_no_limit_headers, assert_state, key_with_both_limits, policy, state},
     limit_settings::rate_limit,
     on_both_databases,
-    quotas::go_to_noon,
+    quotas::set_clock_to_noon,
     rate_limits::{DAY, HOUR, limited, retry_after},
     support::{Client, TestServer},
-    wrappers::{engine, own_app},
+    wrappers::{engine, start_app},
 };
 
 on_both_databases! {
-    a_verifier_learns_of_its_own_keys_limits,
+    verify_response_has_the_limit_headers_of_the_verifiers_own_key,
 }
 
-fn a_verifier_learns_of_its_own_keys_limits(server: TestServer) {
+fn verify_response_has_the_limit_headers_of_the_verifiers_own_key(server: TestServer) {
     let admin = server.admin("admin@example.com");
     let verifier = server.caller(&admin.create_key_with(&json!({
         "scopes": ["keys:verify"], "rate_limit": rate_limit(4, 4 * HOUR),
     })));
-    let asked = limited(&admin, 100, 60);
-    let question = json!({"api_key": asked["api_key"], "cost": 50});
-    let batch = json!({"keys": [question, question, question]});
+    let checked_key = limited(&admin, 100, 60);
+    let request = json!({"api_key": checked_key["api_key"], "cost": 50});
+    let batch = json!({"keys": [request, request, request]});
     let policies = json!([["key", {"q": 4, "w": 4 * HOUR}]]);
     for (path, body, status, uses) in [
-        ("/verify", &question, 200, 1),
-        // Whatever it asks, it is one request.
+        ("/verify", &request, 200, 1),
+        // A batch is one request for the limits of the verifying key.
         ("/verify/batch", &batch, 200, 2),
-        // Also where the handler refuses it.
+        // The same holds if the handler rejects the request.
         ("/verify", &json!({"key": "x"}), 422, 3),
-        ("/nothing", &question, 404, 3),
+        ("/nothing", &request, 404, 3),
         ("/verify/batch", &json!([]), 422, 4),
-        ("/verify", &question, 429, 5),
+        ("/verify", &request, 429, 5),
     ] {
         let reply = verifier.post_json(path, body);
         assert_eq!(reply.status, status, "{reply:?}");
         if status == 404 {
-            assert_nothing_is_said(&reply);
+            assert_no_limit_headers(&reply);
             continue;
         }
         assert_eq!(policy(&reply), policies);
@@ -52,14 +52,14 @@ fn a_verifier_learns_of_its_own_keys_limits(server: TestServer) {
     }
 }
 
-/// Handlers of another team's app behind the guard, for a caller whose key may be used 24 times. What it
-/// is on is gone with the server.
+/// Starts another team's app with handlers behind the guard, and returns a client whose key has 24 tokens.
+/// Dropping the server removes the database that the app uses.
 fn guarded_handlers() -> (TestServer, Client) {
     let mut server = TestServer::on_sqlite(|_| {});
-    let key = with_both(&server.user("ada@example.com"), 24, 1000);
-    go_to_noon(&server);
+    let key = key_with_both_limits(&server.user("ada@example.com"), 24, 1000);
+    set_clock_to_noon(&server);
     let engine = engine(&mut server);
-    let app = own_app(move |app| {
+    let app = start_app(move |app| {
         let wrong = async || HttpResponse::UnprocessableEntity().body("mine");
         let lost = async || HttpResponse::NotFound().body("mine");
         app.app_data(engine.clone()).service(
@@ -77,12 +77,12 @@ fn guarded_handlers() -> (TestServer, Client) {
     (server, app.with_key(key["api_key"].as_str().unwrap()))
 }
 
-/// Asserts that each is answered so, and says how it stands after one use more.
+/// Asserts the status of each response, and that its limit headers count one more request each time.
 #[track_caller]
-fn assert_told(caller: &Client, answers: &[(&str, u16)]) {
+fn assert_statuses_with_limits(caller: &Client, expected: &[(&str, u16)]) {
     let policies = json!([["key", {"q": 24, "w": DAY}], ["quota", {"q": 1000, "w": DAY}]]);
     let mut uses = 0;
-    for (path, status) in answers {
+    for (path, status) in expected {
         let reply = caller.get(path);
         assert_eq!(reply.status, *status, "{reply:?}");
         assert_eq!(policy(&reply), policies, "{path}");
@@ -96,9 +96,9 @@ fn assert_told(caller: &Client, answers: &[(&str, u16)]) {
 }
 
 #[test]
-fn a_handler_behind_the_guard_may_answer_what_it_likes() {
+fn every_response_of_a_guarded_handler_has_limit_headers() {
     let (_server, caller) = guarded_handlers();
-    assert_told(
+    assert_statuses_with_limits(
         &caller,
         &[
             ("/orders/fine", 200),
@@ -114,16 +114,16 @@ fn a_handler_behind_the_guard_may_answer_what_it_likes() {
     let reply = caller.get("/orders/fine");
     reply.assert_problem(429, "rate_limited");
     assert_eq!(state(&reply)[0][1]["t"], retry_after(&reply));
-    // The router answers before the guard.
+    // The router rejects an unknown path before the guard runs.
     let reply = caller.get("/elsewhere");
     reply.assert_problem(404, "not_found");
-    assert_nothing_is_said(&reply);
+    assert_no_limit_headers(&reply);
 }
 
 #[test]
-fn a_bare_status_that_is_given_a_body_keeps_what_is_said() {
+fn bare_error_that_gets_a_problem_body_keeps_its_limit_headers() {
     let (_server, caller) = guarded_handlers();
-    assert_told(
+    assert_statuses_with_limits(
         &caller,
         &[
             ("/orders/broken", 500),

@@ -1,4 +1,4 @@
-//! What cannot be chosen of a key's rate limit and quota: `POST /api-keys`, `PATCH /api-keys/{id}`.
+//! Validation of a key's rate limit and quota: `POST /api-keys`, `PATCH /api-keys/{id}`.
 
 use serde_json::{Value, json};
 
@@ -8,12 +8,12 @@ use crate::{
 };
 
 on_both_databases! {
-    boundary_values_are_on_the_stated_side,
-    what_is_no_limit_is_refused_where_it_is_wrong,
-    what_would_be_a_limit_is_told_in_words_that_a_person_knows,
+    limits_at_their_bounds_are_accepted_and_beyond_rejected,
+    malformed_limit_is_rejected_with_the_pointer_of_the_defect,
+    limit_validation_message_says_what_would_be_accepted,
 }
 
-fn boundary_values_are_on_the_stated_side(server: TestServer) {
+fn limits_at_their_bounds_are_accepted_and_beyond_rejected(server: TestServer) {
     let ada = server.user("ada@example.com");
     let numbers = [
         ("1", true),
@@ -35,7 +35,7 @@ fn boundary_values_are_on_the_stated_side(server: TestServer) {
     let windows = [
         ("86400", true),
         ("86401", false),
-        // 1 and 60 in 32 bits.
+        // 1 and 60 when truncated to 32 bits.
         ("4294967297", false),
         ("4294967356", false),
     ];
@@ -51,38 +51,38 @@ fn boundary_values_are_on_the_stated_side(server: TestServer) {
         ("{\"day\": null}", false),
         ("null", false),
     ];
-    let of_limit = || numbers.into_iter().chain(limits);
-    let of_window = || numbers.into_iter().chain(windows);
-    let mut asked = Vec::new();
-    asked.extend(of_limit().map(|(value, good)| {
+    let limit_values = || numbers.into_iter().chain(limits);
+    let window_values = || numbers.into_iter().chain(windows);
+    let mut cases = Vec::new();
+    cases.extend(limit_values().map(|(value, good)| {
         let rate_limit = format!(r#"{{"limit": {value}, "window_seconds": 60}}"#);
         ("rate_limit", "limit", rate_limit, good)
     }));
-    asked.extend(of_window().map(|(value, good)| {
+    cases.extend(window_values().map(|(value, good)| {
         let rate_limit = format!(r#"{{"limit": 5, "window_seconds": {value}}}"#);
         ("rate_limit", "window_seconds", rate_limit, good)
     }));
-    asked.extend(of_limit().map(|(value, good)| {
+    cases.extend(limit_values().map(|(value, good)| {
         let quota = format!(r#"{{"limit": {value}, "period": "day"}}"#);
         ("quota", "limit", quota, good)
     }));
-    asked.extend(periods.into_iter().map(|(value, good)| {
+    cases.extend(periods.into_iter().map(|(value, good)| {
         let quota = format!(r#"{{"limit": 5, "period": {value}}}"#);
         ("quota", "period", quota, good)
     }));
 
-    let without = path_of(&ada.create_key());
-    let chosen = json!({
+    let unlimited_path = path_of(&ada.create_key());
+    let settings = json!({
         "rate_limit": {"limit": 7, "window_seconds": 7}, "quota": {"limit": 7, "period": "day"},
     });
-    let with = path_of(&ada.create_key_with(&chosen));
+    let limited_path = path_of(&ada.create_key_with(&settings));
     let json = ada.with("content-type", "application/json");
-    for (name, member, object, is_good) in asked {
+    for (name, member, object, is_good) in cases {
         let body = format!(r#"{{"{name}": {object}}}"#);
         for (method, path, success) in [
             ("POST", "/api-keys", 201),
-            ("PATCH", &without, 200),
-            ("PATCH", &with, 200),
+            ("PATCH", &unlimited_path, 200),
+            ("PATCH", &limited_path, 200),
         ] {
             let reply = json.send(method, path, &body);
             if is_good {
@@ -95,13 +95,18 @@ fn boundary_values_are_on_the_stated_side(server: TestServer) {
                 assert_eq!(problem["errors"][0]["pointer"], pointer, "{method} {body}");
             }
         }
-        // As it was, for the next.
-        json.send("PATCH", &without, r#"{"rate_limit": null, "quota": null}"#);
-        assert_eq!(json.send("PATCH", &with, chosen.to_string()).status, 200);
+        // Restore both keys for the next case.
+        json.send(
+            "PATCH",
+            &unlimited_path,
+            r#"{"rate_limit": null, "quota": null}"#,
+        );
+        let restored = json.send("PATCH", &limited_path, settings.to_string());
+        assert_eq!(restored.status, 200);
     }
 }
 
-fn what_is_no_limit_is_refused_where_it_is_wrong(server: TestServer) {
+fn malformed_limit_is_rejected_with_the_pointer_of_the_defect(server: TestServer) {
     let ada = server.user("ada@example.com");
     let path = path_of(&ada.create_key());
     let before = ada.get(&path).body;
@@ -146,8 +151,8 @@ fn what_is_no_limit_is_refused_where_it_is_wrong(server: TestServer) {
             assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
         }
     }
-    // Where both members are missing, either may be told of first.
-    for (body, place) in [
+    // If both members are missing, either may be reported first.
+    for (body, prefix) in [
         (json!({"rate_limit": {}}), "/rate_limit/"),
         (json!({"quota": {}}), "/quota/"),
     ] {
@@ -157,12 +162,12 @@ fn what_is_no_limit_is_refused_where_it_is_wrong(server: TestServer) {
         ] {
             let problem = reply.assert_problem(422, "validation_failed");
             let pointer = problem["errors"][0]["pointer"].as_str().unwrap();
-            assert!(pointer.starts_with(place), "{body}: {problem}");
+            assert!(pointer.starts_with(prefix), "{body}: {problem}");
         }
     }
     assert_eq!(ada.get(&path).body, before);
     assert_eq!(ada.get("/api-keys").json().as_array().unwrap().len(), 1);
-    // All that is wrong is told at once.
+    // One response reports every defect.
     let many = json!({
         "name": "",
         "rate_limit": {"limit": 0, "window_seconds": 0},
@@ -177,7 +182,7 @@ fn what_is_no_limit_is_refused_where_it_is_wrong(server: TestServer) {
     }
 }
 
-fn what_would_be_a_limit_is_told_in_words_that_a_person_knows(server: TestServer) {
+fn limit_validation_message_says_what_would_be_accepted(server: TestServer) {
     let ada = server.user("ada@example.com");
     for (body, parts) in [
         (

@@ -1,4 +1,4 @@
-//! Keys that come from one another by rotation have one rate limit and one quota.
+//! Limits of a lineage: a key and its successors by rotation have one rate limit and one quota.
 
 use std::thread;
 
@@ -13,41 +13,41 @@ use crate::{
 };
 
 on_both_databases! {
-    a_successor_has_the_limits_of_the_old_key,
-    a_change_is_one_of_all_keys_that_come_from_another,
-    each_key_that_changes_is_told_of,
-    changes_of_a_lineage_at_once_agree_in_the_end,
+    successor_has_the_limits_of_the_old_key,
+    limit_change_applies_to_every_unrevoked_key_of_the_lineage,
+    limit_change_writes_one_audit_event_per_changed_key,
+    concurrent_limit_changes_leave_a_lineage_with_equal_limits,
 }
 
-fn a_successor_has_the_limits_of_the_old_key(server: TestServer) {
+fn successor_has_the_limits_of_the_old_key(server: TestServer) {
     let ada = server.user("ada@example.com");
-    let chosen = json!({"rate_limit": rate_limit(100, 60), "quota": quota(1000, "day")});
-    let mut key = ada.create_key_with(&chosen);
+    let settings = json!({"rate_limit": rate_limit(100, 60), "quota": quota(1000, "day")});
+    let mut key = ada.create_key_with(&settings);
     for grace in [0, 600, 0] {
         let reply = rotate(&ada, &key, json!(grace));
         assert_eq!(reply.status, 201, "{reply:?}");
         key = reply.json();
-        assert_eq!(key["rate_limit"], chosen["rate_limit"]);
-        assert_eq!(key["quota"], chosen["quota"]);
+        assert_eq!(key["rate_limit"], settings["rate_limit"]);
+        assert_eq!(key["quota"], settings["quota"]);
     }
     let without = rotate(&ada, &ada.create_key(), json!(0)).json();
     assert_eq!(limits(&ada, &without), (Value::Null, Value::Null));
 }
 
-/// Three keys of which each is the successor of the one before. The first is revoked.
-fn lineage(client: &Client, chosen: &Value) -> [Value; 3] {
-    let first = client.create_key_with(chosen);
+/// Creates three keys, each the successor of the one before. The first is revoked.
+fn lineage(client: &Client, settings: &Value) -> [Value; 3] {
+    let first = client.create_key_with(settings);
     let second = rotate(client, &first, json!(0)).json();
     let third = rotate(client, &second, json!(600)).json();
     [first, second, third]
 }
 
-fn a_change_is_one_of_all_keys_that_come_from_another(server: TestServer) {
+fn limit_change_applies_to_every_unrevoked_key_of_the_lineage(server: TestServer) {
     let ada = server.user("ada@example.com");
     let before = (rate_limit(100, 60), quota(1000, "day"));
-    let chosen = json!({"rate_limit": before.0, "quota": before.1});
-    let [revoked, old, new] = lineage(&ada, &chosen);
-    let other = ada.create_key_with(&chosen);
+    let settings = json!({"rate_limit": before.0, "quota": before.1});
+    let [revoked, old, new] = lineage(&ada, &settings);
+    let other = ada.create_key_with(&settings);
     for (key, patch, expected) in [
         (
             &old,
@@ -80,13 +80,13 @@ fn a_change_is_one_of_all_keys_that_come_from_another(server: TestServer) {
             assert_eq!(limits(&ada, key), before, "{patch}");
         }
     }
-    // The rest is each key's own.
+    // Other settings belong to each key alone.
     assert_eq!(ada.get(&path_of(&new)).json()["name"], "mine");
     assert_eq!(ada.get(&path_of(&old)).json()["name"], Value::Null);
-    // What comes later has what was changed.
+    // A later successor has the changed limits.
     let next = rotate(&ada, &new, json!(0)).json();
     assert_eq!(limits(&ada, &next), (rate_limit(3, 1), Value::Null));
-    // It holds for the next request with whichever of them.
+    // The change applies to the next request with any key of the lineage.
     change(&ada, &old, &json!({"rate_limit": rate_limit(1, 86_400)}));
     assert_eq!(server.caller(&next).get("/protected").status, 200);
     server
@@ -95,13 +95,13 @@ fn a_change_is_one_of_all_keys_that_come_from_another(server: TestServer) {
         .assert_problem(429, "rate_limited");
 }
 
-fn each_key_that_changes_is_told_of(server: TestServer) {
+fn limit_change_writes_one_audit_event_per_changed_key(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key_with(&json!({"rate_limit": rate_limit(100, 60)}));
     let [_, old, new] = lineage(&ada, &json!({"rate_limit": rate_limit(100, 60)}));
-    // Of each key that was changed, by now: what the newest event tells.
-    let told = |count: usize| {
-        let mut told: Vec<_> = events(&ada, "?action=api_key.updated")
+    // Target and details of the newest two events, once `count` events exist.
+    let newest_events = |count: usize| {
+        let mut found: Vec<_> = events(&ada, "?action=api_key.updated")
             .into_iter()
             .map(|event| {
                 assert_eq!(event["actor_id"], json!(ada.id()));
@@ -109,14 +109,14 @@ fn each_key_that_changes_is_told_of(server: TestServer) {
                 (event["target_id"].clone(), event["details"].clone())
             })
             .collect();
-        assert_eq!(told.len(), count, "{told:?}");
-        told.truncate(2);
-        told
+        assert_eq!(found.len(), count, "{found:?}");
+        found.truncate(2);
+        found
     };
     let changes = |changes: Value| json!({"changes": changes});
     change(&ada, &key, &json!({"quota": quota(5, "day")}));
     let expected = changes(json!({"quota": {"from": null, "to": quota(5, "day")}}));
-    assert_eq!(told(1), [(key["id"].clone(), expected)]);
+    assert_eq!(newest_events(1), [(key["id"].clone(), expected)]);
 
     change(
         &ada,
@@ -125,7 +125,7 @@ fn each_key_that_changes_is_told_of(server: TestServer) {
     );
     let limit = json!({"from": rate_limit(100, 60), "to": rate_limit(200, 60)});
     let name = json!({"from": null, "to": "n"});
-    let both = told(3);
+    let both = newest_events(3);
     for (key, expected) in [
         (&old, json!({"name": name, "rate_limit": limit})),
         (&new, json!({"rate_limit": limit})),
@@ -136,19 +136,19 @@ fn each_key_that_changes_is_told_of(server: TestServer) {
 
     change(&ada, &new, &json!({"rate_limit": null}));
     let cleared = changes(json!({"rate_limit": {"from": rate_limit(200, 60), "to": null}}));
-    let both = told(5);
+    let both = newest_events(5);
     for key in [&old, &new] {
         let expected = (key["id"].clone(), cleared.clone());
         assert!(both.contains(&expected), "{both:?}");
     }
-    // What changes nothing is not told of, and a change of one key's own of no other.
+    // A change without effect writes no event. A change of one key's own settings writes none for other keys.
     change(&ada, &new, &json!({"rate_limit": null, "quota": null}));
-    told(5);
+    newest_events(5);
     change(&ada, &old, &json!({"name": "m", "rate_limit": null}));
-    assert_eq!(told(6)[0].0, old["id"]);
+    assert_eq!(newest_events(6)[0].0, old["id"]);
 }
 
-fn changes_of_a_lineage_at_once_agree_in_the_end(server: TestServer) {
+fn concurrent_limit_changes_leave_a_lineage_with_equal_limits(server: TestServer) {
     let ada = server.user("ada@example.com");
     let [_, old, new] = lineage(&ada, &json!({"rate_limit": rate_limit(100, 60)}));
     let threads: Vec<_> = (1..=12)
@@ -167,7 +167,7 @@ fn changes_of_a_lineage_at_once_agree_in_the_end(server: TestServer) {
         .into_iter()
         .for_each(|thread| thread.join().unwrap());
     assert_eq!(limits(&ada, &old), limits(&ada, &new));
-    // Each member is as one of them left it.
+    // Each member has the value of one of the concurrent changes.
     let (rate_limit, quota) = limits(&ada, &new);
     assert_eq!(rate_limit["limit"].as_u64().unwrap() % 3, 1);
     assert_eq!(rate_limit["window_seconds"].as_u64().unwrap() % 3, 2);

@@ -1,5 +1,4 @@
-//! A key's rate limit and quota as they are chosen, changed and shown: `POST /api-keys`,
-//! `PATCH /api-keys/{id}`.
+//! Setting, changing and reading a key's rate limit and quota: `POST /api-keys`, `PATCH /api-keys/{id}`.
 
 use serde_json::{Value, json};
 
@@ -8,14 +7,14 @@ use crate::{
     support::{Client, TestServer, path_of},
 };
 
-/// Of either limit: 2^53.
-const MOST: u64 = 9_007_199_254_740_992;
+/// Largest limit of a rate limit or a quota: 2^53.
+const MAX_LIMIT: u64 = 9_007_199_254_740_992;
 
 on_both_databases! {
-    a_key_has_the_limits_that_were_chosen,
-    lists_show_them,
-    a_patch_is_merged_into_what_is_there,
-    null_clears,
+    created_key_has_the_requested_limits,
+    key_lists_show_the_limits_of_each_key,
+    limit_patch_is_merged_into_the_current_limits,
+    null_in_a_patch_clears_a_limit,
 }
 
 pub fn rate_limit(limit: u64, window_seconds: u64) -> Value {
@@ -26,7 +25,7 @@ pub fn quota(limit: u64, period: &str) -> Value {
     json!({"limit": limit, "period": period})
 }
 
-/// A key's rate limit and quota, as they are now.
+/// Returns the current rate limit and quota of a key.
 #[track_caller]
 pub fn limits(client: &Client, key: &Value) -> (Value, Value) {
     let key = client.get(&path_of(key)).json();
@@ -40,17 +39,17 @@ pub fn change(client: &Client, key: &Value, patch: &Value) -> Value {
     reply.json()
 }
 
-fn a_key_has_the_limits_that_were_chosen(server: TestServer) {
+fn created_key_has_the_requested_limits(server: TestServer) {
     let ada = server.user("ada@example.com");
     for (rate_limit, quota) in [
         (Value::Null, Value::Null),
         (rate_limit(100, 60), Value::Null),
         (Value::Null, quota(1000, "day")),
         (rate_limit(1, 1), quota(1, "month")),
-        (rate_limit(MOST, 86_400), quota(MOST, "total")),
+        (rate_limit(MAX_LIMIT, 86_400), quota(MAX_LIMIT, "total")),
     ] {
-        let chosen = json!({"rate_limit": rate_limit, "quota": quota});
-        let created = ada.create_key_with(&chosen);
+        let settings = json!({"rate_limit": rate_limit, "quota": quota});
+        let created = ada.create_key_with(&settings);
         let stored = ada.get(&path_of(&created)).json();
         for key in [&created, &stored] {
             assert_eq!(key["rate_limit"], rate_limit);
@@ -81,19 +80,19 @@ fn a_key_has_the_limits_that_were_chosen(server: TestServer) {
     assert_eq!(limits(&ada, &key), (Value::Null, Value::Null));
 }
 
-fn lists_show_them(server: TestServer) {
+fn key_lists_show_the_limits_of_each_key(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
-    let chosen = json!({"rate_limit": rate_limit(100, 60), "quota": quota(1000, "month")});
-    ada.create_key_with(&chosen);
+    let settings = json!({"rate_limit": rate_limit(100, 60), "quota": quota(1000, "month")});
+    ada.create_key_with(&settings);
     for list in [ada.get("/api-keys"), root.get("/admin/api-keys")] {
         let key = &list.json()[0];
-        assert_eq!(key["rate_limit"], chosen["rate_limit"]);
-        assert_eq!(key["quota"], chosen["quota"]);
+        assert_eq!(key["rate_limit"], settings["rate_limit"]);
+        assert_eq!(key["quota"], settings["quota"]);
     }
 }
 
-fn a_patch_is_merged_into_what_is_there(server: TestServer) {
+fn limit_patch_is_merged_into_the_current_limits(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key_with(&json!({"name": "n", "rate_limit": rate_limit(100, 60)}));
     let path = path_of(&key);
@@ -125,16 +124,16 @@ fn a_patch_is_merged_into_what_is_there(server: TestServer) {
             quota(5, "month"),
         ),
         (
-            json!({"quota": {"limit": MOST}}),
+            json!({"quota": {"limit": MAX_LIMIT}}),
             "quota",
-            quota(MOST, "month"),
+            quota(MAX_LIMIT, "month"),
         ),
     ] {
         expected[member] = value;
         assert_eq!(change(&ada, &key, &patch), expected);
         assert_eq!(ada.get(&path).json(), expected);
     }
-    // A member has no default to be cleared to, and one that is missing is nowhere to be taken from.
+    // A member cannot be cleared, as it has no default. A limit that does not exist yet needs both members.
     change(&ada, &key, &json!({"quota": null}));
     for (patch, pointer) in [
         (json!({"rate_limit": {"limit": null}}), "/rate_limit/limit"),
@@ -156,7 +155,7 @@ fn a_patch_is_merged_into_what_is_there(server: TestServer) {
     assert_eq!(limits(&ada, &key), (rate_limit(200, 3600), Value::Null));
 }
 
-fn null_clears(server: TestServer) {
+fn null_in_a_patch_clears_a_limit(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key_with(&json!({
         "rate_limit": rate_limit(1, 86_400), "quota": quota(1, "total"),
@@ -175,7 +174,7 @@ fn null_clears(server: TestServer) {
     for _ in 0..3 {
         assert_eq!(caller.get("/protected").status, 200);
     }
-    // Again is the same.
+    // Clearing is idempotent.
     let again = change(&ada, &key, &json!({"rate_limit": null, "quota": null}));
     assert_eq!(
         (&again["rate_limit"], &again["quota"]),

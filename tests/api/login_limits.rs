@@ -1,4 +1,4 @@
-//! How often somebody may be wrong about a password.
+//! Throttling of failed logins, per account and per client address.
 
 use std::{thread, time::Duration};
 
@@ -19,16 +19,16 @@ fn try_password(client: &Client, email: &str, password: &str) -> Reply {
 }
 
 on_both_databases! {
-    the_eleventh_attempt_for_an_account_is_refused_with_the_right_password_too,
-    any_fifteen_minutes_count_not_those_of_a_clock,
-    an_unknown_account_is_refused_in_the_same_way,
-    the_hundred_and_first_attempt_from_an_address_is_refused,
-    many_attempts_at_once_are_no_more_than_the_limit,
-    logging_in_rightly_ever_so_often_is_no_failure,
-    guessing_the_current_password_with_a_stolen_token_is_limited_too,
+    login_after_ten_failures_is_throttled_even_with_the_right_password,
+    failed_logins_are_counted_in_a_sliding_window_of_15_minutes,
+    logins_to_an_unknown_account_are_throttled_like_a_known_one,
+    login_after_hundred_failures_from_one_address_is_throttled,
+    concurrent_failed_logins_do_not_exceed_the_limit,
+    successful_logins_are_not_throttled,
+    password_changes_with_a_wrong_current_password_are_throttled,
 }
 
-fn the_eleventh_attempt_for_an_account_is_refused_with_the_right_password_too(server: TestServer) {
+fn login_after_ten_failures_is_throttled_even_with_the_right_password(server: TestServer) {
     let ada = server.user("ada@example.com");
     let client = server.anonymous();
     for _ in 0..10 {
@@ -41,7 +41,7 @@ fn the_eleventh_attempt_for_an_account_is_refused_with_the_right_password_too(se
     let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     assert!((880..=900).contains(&wait), "{wait}");
 
-    // A token that is there already goes on working, and others log in.
+    // Existing tokens stay valid, and other users can log in.
     assert_eq!(ada.get("/auth/me").status, 200);
     server.user("bob@example.com");
 
@@ -49,7 +49,7 @@ fn the_eleventh_attempt_for_an_account_is_refused_with_the_right_password_too(se
     client.log_in("ada@example.com", PASSWORD);
 }
 
-fn any_fifteen_minutes_count_not_those_of_a_clock(server: TestServer) {
+fn failed_logins_are_counted_in_a_sliding_window_of_15_minutes(server: TestServer) {
     server.user("ada@example.com");
     let client = server.anonymous();
     for _ in 0..5 {
@@ -63,7 +63,7 @@ fn any_fifteen_minutes_count_not_those_of_a_clock(server: TestServer) {
     }
     try_password(&client, "ada@example.com", PASSWORD).assert_problem(429, "too_many_attempts");
     server.advance(5 * MINUTE);
-    // The first five are forgotten, the second are not.
+    // The first five failures have left the window, the second five have not.
     for _ in 0..5 {
         try_password(&client, "ada@example.com", "wrong")
             .assert_problem(401, "invalid_credentials");
@@ -71,7 +71,7 @@ fn any_fifteen_minutes_count_not_those_of_a_clock(server: TestServer) {
     try_password(&client, "ada@example.com", PASSWORD).assert_problem(429, "too_many_attempts");
 }
 
-fn an_unknown_account_is_refused_in_the_same_way(server: TestServer) {
+fn logins_to_an_unknown_account_are_throttled_like_a_known_one(server: TestServer) {
     let client = server.anonymous();
     for _ in 0..10 {
         let reply = try_password(&client, "nobody@example.com", "wrong");
@@ -81,7 +81,7 @@ fn an_unknown_account_is_refused_in_the_same_way(server: TestServer) {
     reply.assert_problem(429, "too_many_attempts");
 }
 
-fn the_hundred_and_first_attempt_from_an_address_is_refused(server: TestServer) {
+fn login_after_hundred_failures_from_one_address_is_throttled(server: TestServer) {
     server.user("ada@example.com");
     let client = server.anonymous();
     for number in 0..100 {
@@ -93,7 +93,7 @@ fn the_hundred_and_first_attempt_from_an_address_is_refused(server: TestServer) 
     client.log_in("ada@example.com", PASSWORD);
 }
 
-fn many_attempts_at_once_are_no_more_than_the_limit(server: TestServer) {
+fn concurrent_failed_logins_do_not_exceed_the_limit(server: TestServer) {
     server.user("ada@example.com");
     let client = server.anonymous();
     let threads: Vec<_> = (0..60)
@@ -103,8 +103,8 @@ fn many_attempts_at_once_are_no_more_than_the_limit(server: TestServer) {
         })
         .collect();
     let statuses: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
-    let tried = statuses.iter().filter(|status| **status == 401).count();
-    assert_eq!(tried, 10, "{statuses:?}");
+    let unthrottled = statuses.iter().filter(|status| **status == 401).count();
+    assert_eq!(unthrottled, 10, "{statuses:?}");
     assert!(
         statuses
             .iter()
@@ -113,21 +113,21 @@ fn many_attempts_at_once_are_no_more_than_the_limit(server: TestServer) {
     );
 }
 
-fn logging_in_rightly_ever_so_often_is_no_failure(server: TestServer) {
+fn successful_logins_are_not_throttled(server: TestServer) {
     server.user("ada@example.com");
     for _ in 0..15 {
         server.anonymous().log_in("ada@example.com", PASSWORD);
     }
 }
 
-fn guessing_the_current_password_with_a_stolen_token_is_limited_too(server: TestServer) {
+fn password_changes_with_a_wrong_current_password_are_throttled(server: TestServer) {
     let ada = server.user("ada@example.com");
     let change = json!({"current_password": "wrong", "new_password": "another password"});
     for _ in 0..10 {
         ada.post_json("/auth/password", &change)
             .assert_problem(401, "invalid_credentials");
     }
-    let right = json!({"current_password": PASSWORD, "new_password": "another password"});
-    ada.post_json("/auth/password", &right)
+    let correct = json!({"current_password": PASSWORD, "new_password": "another password"});
+    ada.post_json("/auth/password", &correct)
         .assert_problem(429, "too_many_attempts");
 }

@@ -1,4 +1,4 @@
-//! Migrations on a database that is in use.
+//! Reverting and reapplying migrations on a database with data.
 
 use diesel::{Connection as _, PgConnection, SqliteConnection};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness as _};
@@ -9,19 +9,17 @@ use crate::{
     support::{PASSWORD, TestServer, path_of},
 };
 
-/// Undoes the last four migrations, or does them again.
+/// Reverts the last four migrations, or applies them again if `forward`.
 fn migrate(server: &TestServer, forward: bool) {
     macro_rules! run {
         ($conn:expr, $folder:literal) => {{
             let source = FileBasedMigrations::from_path($folder).unwrap();
             let mut conn = $conn.unwrap();
             for _ in 0..4 {
-                match forward {
-                    true => conn.run_next_migration(source.clone()).map(drop).unwrap(),
-                    false => conn
-                        .revert_last_migration(source.clone())
-                        .map(drop)
-                        .unwrap(),
+                if forward {
+                    conn.run_next_migration(source.clone()).unwrap();
+                } else {
+                    conn.revert_last_migration(source.clone()).unwrap();
                 }
             }
         }};
@@ -36,17 +34,17 @@ fn migrate(server: &TestServer, forward: bool) {
 }
 
 on_both_databases! {
-    going_back_ends_what_the_old_version_could_not_hold_back_and_keeps_the_rest,
+    reverting_migrations_revokes_keys_whose_restrictions_would_be_lost,
 }
 
-fn going_back_ends_what_the_old_version_could_not_hold_back_and_keeps_the_rest(server: TestServer) {
+fn reverting_migrations_revokes_keys_whose_restrictions_would_be_lost(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     let bob = server.user("bob@example.com");
     let kept = ada.create_key_with(&json!({"name": "Kept", "metadata": {"a": 1}}));
     let disabled = ada.create_key();
     ada.patch_json(&path_of(&disabled), &json!({"enabled": false}));
-    let ended = [
+    let restricted = [
         disabled,
         ada.create_key_with(&json!({"expires_in_seconds": 3600})),
         ada.create_key_with(&json!({"ip_allowlist": ["127.0.0.1"]})),
@@ -58,8 +56,8 @@ fn going_back_ends_what_the_old_version_could_not_hold_back_and_keeps_the_rest(s
     root.change_user(&bob.id(), &json!({"active": false}));
 
     migrate(&server, false);
-    let good = "SELECT name AS text FROM api_keys WHERE revoked_at IS NULL";
-    assert_eq!(server.query(good), ["Kept"]);
+    let unrevoked = "SELECT name AS text FROM api_keys WHERE revoked_at IS NULL";
+    assert_eq!(server.query(unrevoked), ["Kept"]);
     migrate(&server, true);
 
     assert_eq!(server.caller(&kept).get("/protected").status, 200);
@@ -69,7 +67,7 @@ fn going_back_ends_what_the_old_version_could_not_hold_back_and_keeps_the_rest(s
         (&key["enabled"], &key["metadata"]),
         (&json!(true), &json!({}))
     );
-    for key in &ended {
+    for key in &restricted {
         server
             .caller(key)
             .get("/protected")
@@ -77,6 +75,6 @@ fn going_back_ends_what_the_old_version_could_not_hold_back_and_keeps_the_rest(s
     }
     server.anonymous().log_in("ada@example.com", PASSWORD);
     let bob = json!({"email": "bob@example.com", "password": PASSWORD});
-    let refused = server.anonymous().post_json("/auth/login", &bob);
-    refused.assert_problem(401, "invalid_credentials");
+    let rejected = server.anonymous().post_json("/auth/login", &bob);
+    rejected.assert_problem(401, "invalid_credentials");
 }

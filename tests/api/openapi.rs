@@ -1,4 +1,4 @@
-//! The document: as committed, valid, and true.
+//! The OpenAPI document: committed, valid, and consistent with the running service.
 
 use std::collections::BTreeSet;
 
@@ -15,20 +15,20 @@ pub fn document() -> Value {
 }
 
 #[test]
-fn the_committed_document_is_what_the_code_says() {
+fn committed_openapi_document_matches_the_code() {
     let committed = std::fs::read_to_string("openapi/openapi.json").unwrap_or_default();
     let current = latchkey::openapi::document().to_pretty_json().unwrap() + "\n";
     assert!(
         committed == current,
-        "openapi/openapi.json has drifted; renew it with\n  cargo run -- openapi > openapi/openapi.json"
+        "openapi/openapi.json has drifted; regenerate it with\n  cargo run -- openapi > openapi/openapi.json"
     );
 }
 
 #[test]
-fn it_is_openapi_3_1_and_every_reference_leads_somewhere() {
+fn openapi_document_is_version_3_1_and_every_reference_resolves() {
     let document = document();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
-    // The specification allows a relative `tokenUrl`, which this reader of it does not.
+    // The specification allows a relative `tokenUrl`, but this parser does not.
     let absolute = document
         .to_string()
         .replace("\"tokenUrl\":\"/auth", "\"tokenUrl\":\"http://x/auth");
@@ -43,7 +43,7 @@ fn it_is_openapi_3_1_and_every_reference_leads_somewhere() {
 }
 
 #[test]
-fn every_operation_has_a_name_of_its_own() {
+fn operation_ids_are_unique() {
     let document = document();
     let mut names = Vec::new();
     collect(&document["paths"], "operationId", &mut names);
@@ -64,7 +64,7 @@ fn collect<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
     }
 }
 
-/// Method, path and operation, in the order in which a person would call them.
+/// Returns method, path and operation, in the order in which a user would call them.
 pub fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let order = [
         "/auth/signup",
@@ -89,12 +89,12 @@ pub fn operations(document: &Value) -> Vec<(String, String, Value)> {
             operations.push((method.to_uppercase(), path.clone(), operation.clone()));
         }
     }
-    let place = |path: &str| order.iter().position(|p| *p == path).unwrap_or(order.len());
-    operations.sort_by_key(|(method, path, _)| (place(path), *method == "DELETE"));
+    let rank = |path: &str| order.iter().position(|p| *p == path).unwrap_or(order.len());
+    operations.sort_by_key(|(method, path, _)| (rank(path), *method == "DELETE"));
     operations
 }
 
-/// What Swagger UI fills in: the example of a schema, put together from those of its members.
+/// Returns the example of a schema, composed of the examples of its members, as Swagger UI fills it in.
 fn example(document: &Value, schema: &Value) -> Value {
     if let Some(reference) = schema["$ref"].as_str() {
         return example(document, document.pointer(&reference[1..]).unwrap());
@@ -152,12 +152,12 @@ fn send(
 }
 
 on_both_databases! {
-    every_name_that_a_parameter_or_a_body_may_have_is_taken,
-    every_example_works_when_it_is_sent_unchanged,
-    every_operation_is_served_and_documents_the_errors_of_its_form,
+    every_documented_enum_value_is_accepted,
+    every_documented_example_is_accepted_unchanged,
+    every_documented_operation_is_served_and_lists_its_error_responses,
 }
 
-/// The schema itself, where a reference leads to it.
+/// Returns the schema that a reference names, or the schema itself if it is no reference.
 fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     match schema["$ref"].as_str() {
         Some(reference) => document.pointer(&reference[1..]).unwrap(),
@@ -165,7 +165,7 @@ fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     }
 }
 
-fn every_name_that_a_parameter_or_a_body_may_have_is_taken(server: TestServer) {
+fn every_documented_enum_value_is_accepted(server: TestServer) {
     let document = document();
     let admin = server.admin("ada@example.com");
     let id = admin.create_key()["id"].as_str().unwrap().to_owned();
@@ -201,12 +201,12 @@ fn every_name_that_a_parameter_or_a_body_may_have_is_taken(server: TestServer) {
     }
 }
 
-fn every_example_works_when_it_is_sent_unchanged(server: TestServer) {
+fn every_documented_example_is_accepted_unchanged(server: TestServer) {
     let document = document();
-    let anyone = server.anonymous();
+    let anonymous = server.anonymous();
     let mut password = PASSWORD;
-    let (mut user, mut key, mut id) = (anyone.clone(), anyone.clone(), String::new());
-    let mut verifier = anyone.clone();
+    let (mut user, mut key, mut id) = (anonymous.clone(), anonymous.clone(), String::new());
+    let mut verifier = anonymous.clone();
     let mut user_id = String::new();
     for (method, path, operation) in operations(&document) {
         let security = operation["security"].to_string();
@@ -214,14 +214,14 @@ fn every_example_works_when_it_is_sent_unchanged(server: TestServer) {
             () if security.contains("user_token") => user.clone(),
             () if path.starts_with("/verify") => verifier.clone(),
             () if security.contains("api_key") => key.clone(),
-            () => anyone.clone(),
+            () => anonymous.clone(),
         };
-        let id_there = if path.starts_with("/admin/users") {
+        let path_id = if path.starts_with("/admin/users") {
             &user_id
         } else {
             &id
         };
-        let address = path.replace("{id}", id_there).replace("{name}", "support");
+        let address = path.replace("{id}", path_id).replace("{name}", "support");
         let media_types: Vec<String> = match operation.pointer("/requestBody/content") {
             Some(content) => content.as_object().unwrap().keys().cloned().collect(),
             None => vec!["none".to_owned()],
@@ -242,10 +242,11 @@ fn every_example_works_when_it_is_sent_unchanged(server: TestServer) {
             let documented = &operation["responses"][reply.status.to_string()];
             assert!(documented.is_object(), "{method} {path}: {}", reply.status);
             for header in documented["headers"].as_object().unwrap().keys() {
-                // A list that ends here has no next page, and a key without limits says nothing of them.
-                let may_lack = ["Link", "RateLimit", "RateLimit-Policy"].contains(&header.as_str());
-                let is_there = reply.header(header).is_some() || may_lack;
-                assert!(is_there, "{method} {path}: no {header}");
+                // The last page of a list has no `Link`, and a key without limits has no limit headers.
+                let is_optional =
+                    ["Link", "RateLimit", "RateLimit-Policy"].contains(&header.as_str());
+                let is_present = reply.header(header).is_some() || is_optional;
+                assert!(is_present, "{method} {path}: no {header}");
             }
             let no_store = documented["headers"].get("Cache-Control").is_some();
             assert_eq!(reply.header("cache-control").is_some(), no_store, "{path}");
@@ -255,18 +256,18 @@ fn every_example_works_when_it_is_sent_unchanged(server: TestServer) {
                     let granted = server.run_admin(&["grant", "ada@example.com"]);
                     assert!(granted.status.success(), "{granted:?}");
                 }
-                ("POST", "/auth/login") => user = anyone.with_token(reply.text("access_token")),
+                ("POST", "/auth/login") => user = anonymous.with_token(reply.text("access_token")),
                 ("POST", "/api-keys") => {
-                    key = anyone.with_key(reply.text("api_key"));
+                    key = anonymous.with_key(reply.text("api_key"));
                     id = reply.text("id").to_owned();
-                    let verifies = serde_json::json!({"scopes": ["keys:verify"]});
-                    verifier = server.caller(&user.create_key_with(&verifies));
+                    let settings = serde_json::json!({"scopes": ["keys:verify"]});
+                    verifier = server.caller(&user.create_key_with(&settings));
                 }
-                // These end the token.
-                ("POST", "/auth/logout") => user = anyone.log_in("ada@example.com", password),
+                // These invalidate the token.
+                ("POST", "/auth/logout") => user = anonymous.log_in("ada@example.com", password),
                 ("POST", "/auth/password") => {
                     password = "another horse, another battery";
-                    user = anyone.log_in("ada@example.com", password);
+                    user = anonymous.log_in("ada@example.com", password);
                 }
                 _ => {}
             }
@@ -274,12 +275,12 @@ fn every_example_works_when_it_is_sent_unchanged(server: TestServer) {
     }
 }
 
-fn every_operation_is_served_and_documents_the_errors_of_its_form(server: TestServer) {
+fn every_documented_operation_is_served_and_lists_its_error_responses(server: TestServer) {
     let document = document();
-    let anyone = server.anonymous();
+    let anonymous = server.anonymous();
     for (method, path, operation) in operations(&document) {
         let address = path.replace("{id}", "x").replace("{name}", "x");
-        let reply = anyone.send(&method, &address, "");
+        let reply = anonymous.send(&method, &address, "");
         assert!(
             !matches!(reply.status, 404 | 405),
             "{method} {path}: {reply:?}"
@@ -298,7 +299,7 @@ fn every_operation_is_served_and_documents_the_errors_of_its_form(server: TestSe
         if operation.get("requestBody").is_some() {
             expected.extend(["400", "408", "413", "415", "422"]);
         }
-        // What is put need not be there.
+        // PUT creates what does not exist.
         if path.contains('{') && method != "PUT" {
             expected.insert("404");
         }

@@ -1,4 +1,4 @@
-//! `/admin/users`: what operators see of accounts, and change.
+//! `/admin/users`: operators list and change accounts.
 
 use serde_json::json;
 
@@ -8,14 +8,14 @@ use crate::{
 };
 
 on_both_databases! {
-    an_operator_sees_every_account,
-    a_role_that_was_given_holds_for_the_next_request,
-    deactivating_kills_tokens_and_keys_at_once_and_activating_brings_back_the_keys,
-    a_deactivated_account_cannot_log_in_and_looks_like_one_that_is_not_there,
-    what_cannot_be_changed_of_an_account_is_refused,
+    operator_lists_and_filters_every_account,
+    role_change_applies_to_the_next_request,
+    deactivation_rejects_tokens_and_keys_and_activation_restores_only_keys,
+    login_to_a_deactivated_account_is_rejected_like_an_unknown_one,
+    invalid_account_change_is_rejected_and_changes_nothing,
 }
 
-fn an_operator_sees_every_account(server: TestServer) {
+fn operator_lists_and_filters_every_account(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("Ada.Lovelace@example.com");
     let bob = server.user("bob@example.com");
@@ -78,7 +78,7 @@ fn an_operator_sees_every_account(server: TestServer) {
     }
 }
 
-fn a_role_that_was_given_holds_for_the_next_request(server: TestServer) {
+fn role_change_applies_to_the_next_request(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     ada.get("/admin/users")
@@ -93,7 +93,7 @@ fn a_role_that_was_given_holds_for_the_next_request(server: TestServer) {
     root.change_user(&ada.id(), &json!({"role": "member"}));
     ada.get("/admin/users")
         .assert_problem(403, "permission_denied");
-    // What a role allows can change under those who have it, too.
+    // A change of the role itself also applies to the users who have it.
     let permissions = |list: &[&str]| json!({"permissions": list});
     root.put_json("/admin/roles/reader", &permissions(&["users:read"]));
     root.change_user(&ada.id(), &json!({"role": "reader"}));
@@ -104,9 +104,7 @@ fn a_role_that_was_given_holds_for_the_next_request(server: TestServer) {
     assert_eq!(ada.get("/admin/api-keys").status, 200);
 }
 
-fn deactivating_kills_tokens_and_keys_at_once_and_activating_brings_back_the_keys(
-    server: TestServer,
-) {
+fn deactivation_rejects_tokens_and_keys_and_activation_restores_only_keys(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     let (kept, revoked) = (ada.create_key(), ada.create_key());
@@ -145,40 +143,37 @@ fn deactivating_kills_tokens_and_keys_at_once_and_activating_brings_back_the_key
     revoked
         .get("/protected")
         .assert_problem(401, "invalid_api_key");
-    // Tokens stay dead.
+    // Tokens stay invalid.
     ada.get("/auth/me").assert_problem(401, "invalid_token");
     let ada = server.anonymous().log_in("ada@example.com", PASSWORD);
     assert_eq!(ada.get("/auth/me").status, 200);
 }
 
-fn a_deactivated_account_cannot_log_in_and_looks_like_one_that_is_not_there(server: TestServer) {
+fn login_to_a_deactivated_account_is_rejected_like_an_unknown_one(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     root.change_user(&ada.id(), &json!({"active": false}));
-    let anyone = server.anonymous().with("x-request-id", "same");
+    let anonymous = server.anonymous().with("x-request-id", "same");
     let login = |email: &str, password: &str| {
         let body = json!({"email": email, "password": password});
-        let reply = anyone.post_json("/auth/login", &body);
+        let reply = anonymous.post_json("/auth/login", &body);
         reply.assert_problem(401, "invalid_credentials");
         reply.body
     };
-    let answers = [
+    let bodies = [
         login("ada@example.com", PASSWORD),
         login("ada@example.com", "wrong password"),
         login("nobody@example.com", PASSWORD),
     ];
-    assert!(
-        answers.iter().all(|answer| *answer == answers[0]),
-        "{answers:?}"
-    );
-    // The address is not free for that.
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+    // The email address stays taken.
     let again = json!({"email": "ada@example.com", "password": PASSWORD});
-    anyone
+    anonymous
         .post_json("/auth/signup", &again)
         .assert_problem(409, "email_taken");
 }
 
-fn what_cannot_be_changed_of_an_account_is_refused(server: TestServer) {
+fn invalid_account_change_is_rejected_and_changes_nothing(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     let before = root.get("/admin/users").body;
@@ -212,7 +207,7 @@ fn what_cannot_be_changed_of_an_account_is_refused(server: TestServer) {
         root.change_user(id, &json!({"nothing": "good"}))
             .assert_problem(404, "not_found");
     }
-    // Nor can it be chosen at signup.
+    // These members cannot be set at signup either.
     for member in ["role", "active", "id"] {
         let body = json!({"email": "eve@example.com", "password": PASSWORD, member: "admin"});
         server

@@ -1,4 +1,4 @@
-//! `/admin/api-keys`: what operators see of everybody's keys, and do.
+//! `/admin/api-keys`: operators list and revoke the keys of every user.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::{
 };
 
 on_both_databases! {
-    an_operator_sees_everybodys_keys,
-    an_operator_revokes_anybodys_key,
+    operator_lists_and_filters_the_keys_of_every_user,
+    operator_revokes_a_key_of_another_user,
 }
 
-fn an_operator_sees_everybodys_keys(server: TestServer) {
+fn operator_lists_and_filters_the_keys_of_every_user(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     let bob = server.user("bob@example.com");
-    let of_ada = ada.create_key_with(&json!({"name": "Ada's", "environment": "test"}));
-    let of_bob = bob.create_key_with(&json!({"name": "Bob's", "expires_in_seconds": 60}));
+    let ada_key = ada.create_key_with(&json!({"name": "Ada's", "environment": "test"}));
+    let bob_key = bob.create_key_with(&json!({"name": "Bob's", "expires_in_seconds": 60}));
     let ids = |query: &str| -> Vec<Value> {
         let keys = root.get(&format!("/admin/api-keys{query}")).json();
         keys.as_array()
@@ -28,34 +28,35 @@ fn an_operator_sees_everybodys_keys(server: TestServer) {
             .map(|key| key["id"].clone())
             .collect()
     };
-    assert_eq!(ids(""), [of_bob["id"].clone(), of_ada["id"].clone()]);
-    let mut shown = ada.get(&path_of(&of_ada)).json();
+    assert_eq!(ids(""), [bob_key["id"].clone(), ada_key["id"].clone()]);
+    let mut shown = ada.get(&path_of(&ada_key)).json();
     shown["user_id"] = json!(ada.id());
     assert_eq!(root.get("/admin/api-keys").json()[1], shown);
     for (query, expected) in [
-        (format!("?user_id={}", ada.id()), vec![&of_ada]),
+        (format!("?user_id={}", ada.id()), vec![&ada_key]),
         (format!("?user_id={}", uuid::Uuid::now_v7()), vec![]),
-        ("?environment=live".to_owned(), vec![&of_bob]),
-        ("?q=ADA".to_owned(), vec![&of_ada]),
-        ("?status=active&limit=1".to_owned(), vec![&of_bob]),
+        ("?environment=live".to_owned(), vec![&bob_key]),
+        ("?q=ADA".to_owned(), vec![&ada_key]),
+        ("?status=active&limit=1".to_owned(), vec![&bob_key]),
     ] {
         let expected: Vec<_> = expected.iter().map(|key| key["id"].clone()).collect();
         assert_eq!(ids(&query), expected, "{query}");
     }
     server.advance(Duration::from_secs(60));
-    assert_eq!(ids("?status=expired"), [of_bob["id"].clone()]);
+    assert_eq!(ids("?status=expired"), [bob_key["id"].clone()]);
     let problem = root
         .get("/admin/api-keys?user_id=x")
         .assert_problem(422, "validation_failed");
     assert_eq!(problem["errors"][0]["pointer"], "?user_id");
-    // One's own list stays one's own, and has no such filter.
+    // `/api-keys` still lists only the caller's own keys, and has no `user_id` filter.
     assert_eq!(root.get("/api-keys").json(), json!([]));
-    root.get(&path_of(&of_ada)).assert_problem(404, "not_found");
+    root.get(&path_of(&ada_key))
+        .assert_problem(404, "not_found");
     root.get(&format!("/api-keys?user_id={}", ada.id()))
         .assert_problem(422, "validation_failed");
 }
 
-fn an_operator_revokes_anybodys_key(server: TestServer) {
+fn operator_revokes_a_key_of_another_user(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     let key = ada.create_key();

@@ -1,4 +1,4 @@
-//! What even an operator may not do to accounts.
+//! Changes of accounts that are denied even to operators.
 
 use std::thread;
 
@@ -10,12 +10,12 @@ use crate::{
 };
 
 on_both_databases! {
-    nobody_gives_what_they_do_not_have_or_changes_who_may_do_more,
-    the_last_admin_can_be_neither_demoted_nor_deactivated,
-    of_two_admins_who_demote_each_other_at_once_one_stays,
+    operator_cannot_grant_permissions_they_lack_or_change_users_with_more,
+    last_admin_cannot_be_demoted_or_deactivated,
+    one_admin_remains_when_two_demote_each_other_concurrently,
 }
 
-fn nobody_gives_what_they_do_not_have_or_changes_who_may_do_more(server: TestServer) {
+fn operator_cannot_grant_permissions_they_lack_or_change_users_with_more(server: TestServer) {
     let root = server.admin("root@example.com");
     let olga = server.operator(&root, "olga@example.com", &["users:write", "users:read"]);
     let nearly = server.operator(&root, "nearly@example.com", &PERMISSIONS);
@@ -35,7 +35,7 @@ fn nobody_gives_what_they_do_not_have_or_changes_who_may_do_more(server: TestSer
             reply.assert_problem(403, "permission_denied");
         }
     }
-    // Whatever the body: permission comes first.
+    // Permissions are checked before the body.
     for path in [
         format!("/admin/users/{}", root.id()),
         format!("/admin/users/{}", nearly.id()),
@@ -45,7 +45,7 @@ fn nobody_gives_what_they_do_not_have_or_changes_who_may_do_more(server: TestSer
             .send("PATCH", &path, "{");
         malformed.assert_problem(403, "permission_denied");
     }
-    // All permissions together are not an admin.
+    // A role with every permission is not the role `admin`.
     nearly
         .change_user(&ada.id(), &json!({"role": "admin"}))
         .assert_problem(403, "permission_denied");
@@ -75,7 +75,7 @@ fn nobody_gives_what_they_do_not_have_or_changes_who_may_do_more(server: TestSer
             .status,
         200
     );
-    // And now ada may do something that olga may not.
+    // Ada now has a permission that Olga lacks.
     olga.change_user(&ada.id(), &json!({"active": false}))
         .assert_problem(403, "permission_denied");
     assert_eq!(
@@ -88,7 +88,7 @@ fn nobody_gives_what_they_do_not_have_or_changes_who_may_do_more(server: TestSer
         .assert_problem(403, "permission_denied");
 }
 
-fn the_last_admin_can_be_neither_demoted_nor_deactivated(server: TestServer) {
+fn last_admin_cannot_be_demoted_or_deactivated(server: TestServer) {
     let root = server.admin("root@example.com");
     let id = root.id();
     for body in [
@@ -98,11 +98,11 @@ fn the_last_admin_can_be_neither_demoted_nor_deactivated(server: TestServer) {
     ] {
         root.change_user(&id, &body).assert_problem(409, "conflict");
     }
-    let refused = server.run_admin(&["revoke", "root@example.com"]);
-    crate::support::program::assert_refused(&refused, 1, &["last admin"]);
+    let rejected = server.run_admin(&["revoke", "root@example.com"]);
+    crate::support::program::assert_fails_with_one_line(&rejected, 1, &["last admin"]);
 
     let second = server.admin("second@example.com");
-    // An admin who is deactivated cannot undo anything, and does not count.
+    // A deactivated admin cannot reverse a change, so they do not count as an admin.
     assert_eq!(
         root.change_user(&second.id(), &json!({"active": false}))
             .status,
@@ -124,23 +124,23 @@ fn the_last_admin_can_be_neither_demoted_nor_deactivated(server: TestServer) {
         .assert_problem(403, "permission_denied");
 }
 
-fn of_two_admins_who_demote_each_other_at_once_one_stays(server: TestServer) {
+fn one_admin_remains_when_two_demote_each_other_concurrently(server: TestServer) {
     let emails = ["one@example.com", "other@example.com"];
     let ids = emails.map(|email| server.admin(email).id());
     for body in [json!({"role": "member"}), json!({"active": false})] {
         for _ in 0..5 {
             let admins = emails.map(|email| server.anonymous().log_in(email, PASSWORD));
-            let threads = [(0, 1), (1, 0)].map(|(by, whom): (usize, usize)| {
-                let (by, id, body) = (admins[by].clone(), ids[whom].clone(), body.clone());
-                thread::spawn(move || by.change_user(&id, &body).status)
+            let threads = [(0, 1), (1, 0)].map(|(actor, target): (usize, usize)| {
+                let (actor, id, body) = (admins[actor].clone(), ids[target].clone(), body.clone());
+                thread::spawn(move || actor.change_user(&id, &body).status)
             });
             let mut statuses = threads.map(|thread| thread.join().unwrap());
             statuses.sort_unstable();
-            // The other is no admin any more, or no user, when it is its turn.
+            // By the time of the second change its actor is no longer an admin, or is deactivated.
             assert!(matches!(statuses, [200, 401 | 403 | 409]), "{statuses:?}");
-            let left =
+            let remaining =
                 server.query("SELECT email AS text FROM users WHERE active AND role = 'admin'");
-            assert_eq!(left.len(), 1, "{left:?}");
+            assert_eq!(remaining.len(), 1, "{remaining:?}");
             server.execute("UPDATE users SET role = 'admin', active = TRUE");
         }
     }

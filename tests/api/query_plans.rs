@@ -1,4 +1,4 @@
-//! How the databases find what a list asks for: by an index, on the last page as on the first.
+//! Query plans of lists and of usage: every page, first or last, is served by an index.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -18,11 +18,11 @@ use crate::{
     support::{Client, TestServer, path_of},
 };
 
-/// Every list that a connection of this process has asked for, as it was sent.
-static SENT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// SQL text of every list query that a connection of this process has sent.
+static RECORDED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-fn known() -> MutexGuard<'static, Vec<String>> {
-    SENT.lock().unwrap_or_else(PoisonError::into_inner)
+fn recorded() -> MutexGuard<'static, Vec<String>> {
+    RECORDED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Recorder;
@@ -30,34 +30,34 @@ struct Recorder;
 impl Instrumentation for Recorder {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         if let InstrumentationEvent::StartQuery { query, .. } = event {
-            let sent = query.to_string();
-            let sql = sent.split(" -- binds").next().unwrap_or_default();
-            let mut known = known();
-            if sql.contains("ORDER BY") && !known.iter().any(|known| known == sql) {
-                known.push(sql.to_owned());
+            let text = query.to_string();
+            let sql = text.split(" -- binds").next().unwrap_or_default();
+            let mut recorded = recorded();
+            if sql.contains("ORDER BY") && !recorded.iter().any(|other| other == sql) {
+                recorded.push(sql.to_owned());
             }
         }
     }
 }
 
-/// The query that has all of these parts, as it was sent to this server's kind of database.
+/// Returns the query that has all of these parts, as it was sent to this server's kind of database.
 #[track_caller]
-fn sent(server: &TestServer, parts: &[&str]) -> String {
-    let found = find_sent(server, parts);
-    found.unwrap_or_else(|| panic!("no query with {parts:?} in {:#?}", known()))
+fn recorded_query(server: &TestServer, parts: &[&str]) -> String {
+    let found = find_recorded(server, parts);
+    found.unwrap_or_else(|| panic!("no query with {parts:?} in {:#?}", recorded()))
 }
 
-fn find_sent(server: &TestServer, parts: &[&str]) -> Option<String> {
-    let known = known();
+fn find_recorded(server: &TestServer, parts: &[&str]) -> Option<String> {
+    let recorded = recorded();
     let sqlite = server.database_url.starts_with("sqlite://");
     let fits = |sql: &&String| {
         let plain = sql.replace(['"', '`'], "").replace('$', "?");
-        // What is written by hand is the same text for both.
+        // Queries written by hand have the same text for both databases.
         let is_of_this_kind = sql.contains("$1") != sqlite || !sql.contains(['"', '`']);
         is_of_this_kind && parts.iter().all(|part| plain.contains(part))
     };
-    // The one with the fewest conditions.
-    let found = known.iter().filter(fits).min_by_key(|sql| sql.len());
+    // The shortest match has the fewest conditions.
+    let found = recorded.iter().filter(fits).min_by_key(|sql| sql.len());
     found.cloned()
 }
 
@@ -73,7 +73,7 @@ struct PostgresStep {
     step: String,
 }
 
-/// How the database goes about a query, whatever its parameters are.
+/// Returns the plan of a query, independent of the values of its parameters.
 fn plan(server: &TestServer, sql: &str) -> String {
     let steps: Vec<_> = match server.database_url.strip_prefix("sqlite://") {
         Some(file) => {
@@ -100,10 +100,10 @@ fn plan(server: &TestServer, sql: &str) -> String {
     steps.join("\n")
 }
 
-/// Asserts that the query is answered from this index, in its order.
+/// Asserts that this index serves the query, in the order of the index.
 #[track_caller]
 fn assert_served_by(server: &TestServer, index: &str, parts: &[&str]) {
-    let sql = sent(server, parts);
+    let sql = recorded_query(server, parts);
     let plan = plan(server, &sql);
     println!("{sql}\n{plan}\n");
     assert!(plan.contains(index), "{sql}\n{plan}");
@@ -119,38 +119,38 @@ fn assert_served_by(server: &TestServer, index: &str, parts: &[&str]) {
     }
 }
 
-/// 100,000 keys and events of this person, and as many of others.
+/// Inserts 100,000 keys and events of this user, and as many of another one.
 fn fill(server: &TestServer, owner: &str) {
     server.user("other@example.com");
     let owner = format!("(SELECT id FROM users WHERE email = '{owner}')");
     let other = "(SELECT id FROM users WHERE email = 'other@example.com')";
-    let (numbers, id, digest, person) = match server.database_url.starts_with("sqlite://") {
-        true => (
+    let (numbers, id, digest) = if server.database_url.starts_with("sqlite://") {
+        (
             "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 200000)",
             "unhex(printf('%032x', n))",
             "unhex(printf('%064x', n))",
-            "CASE n % 2 WHEN 0 THEN OWNER ELSE OTHER END",
-        ),
-        false => (
+        )
+    } else {
+        (
             "WITH numbers AS (SELECT n FROM generate_series(1, 200000) AS n)",
             "decode(lpad(to_hex(n), 32, '0'), 'hex')",
             "decode(lpad(to_hex(n), 64, '0'), 'hex')",
-            "CASE n % 2 WHEN 0 THEN OWNER ELSE OTHER END",
-        ),
+        )
     };
-    let person = person.replace("OWNER", &owner).replace("OTHER", other);
+    let user = "CASE n % 2 WHEN 0 THEN OWNER ELSE OTHER END";
+    let user = user.replace("OWNER", &owner).replace("OTHER", other);
     server.execute(&format!(
         "INSERT INTO api_keys (id, lineage_id, user_id, environment, prefix, digest, created_at) {numbers}
-         SELECT {id}, {id}, {person}, 'live', 'sk_live_Exam', {digest}, n FROM numbers"
+         SELECT {id}, {id}, {user}, 'live', 'sk_live_Exam', {digest}, n FROM numbers"
     ));
     server.execute(&format!(
         "INSERT INTO audit_log (id, at, actor_id, owner_id, action, target_type, target_id, details) {numbers}
-         SELECT {id}, n, {person}, {person}, 'api_key.created', 'api_key', CAST(n AS TEXT), '{{}}' FROM numbers"
+         SELECT {id}, n, {user}, {user}, 'api_key.created', 'api_key', CAST(n AS TEXT), '{{}}' FROM numbers"
     ));
     server.execute("ANALYZE");
 }
 
-/// Asks for two pages.
+/// Requests the first two pages of a list.
 fn page_through(client: &Client, list: &str) {
     let first = client.get(&format!("{list}?limit=100"));
     assert_eq!(first.status, 200, "{first:?}");
@@ -163,11 +163,11 @@ on_both_databases! {
         diesel::connection::set_default_instrumentation(|| Some(Box::new(Recorder))).unwrap();
         config.usage.roll_up_interval = Duration::from_millis(50);
     };
-    an_index_serves_every_page_of_a_persons_keys_and_events,
-    an_index_serves_usage_and_its_roll_up,
+    every_page_of_a_users_keys_and_events_is_served_by_an_index,
+    usage_queries_and_the_roll_up_are_served_by_an_index,
 }
 
-fn an_index_serves_every_page_of_a_persons_keys_and_events(server: TestServer) {
+fn every_page_of_a_users_keys_and_events_is_served_by_an_index(server: TestServer) {
     let ada = server.admin("ada@example.com");
     let bob = server.user("bob@example.com");
     fill(&server, "ada@example.com");
@@ -177,40 +177,44 @@ fn an_index_serves_every_page_of_a_persons_keys_and_events(server: TestServer) {
     page_through(&ada, "/audit-log");
     page_through(&ada, "/admin/api-keys");
 
-    let of_owner = |table: &str, column: &str| format!("({table}.{column}, {table}.id) < (?");
+    let owner_cursor = |table: &str, column: &str| format!("({table}.{column}, {table}.id) < (?");
     assert_served_by(
         &server,
         "api_keys_user_id",
-        &[&of_owner("api_keys", "user_id")],
+        &[&owner_cursor("api_keys", "user_id")],
     );
-    let by_id = |table: &str| match server.database_url.starts_with("sqlite://") {
-        true => format!("sqlite_autoindex_{table}_1"),
-        false => format!("{table}_pkey"),
+    let primary_key = |table: &str| {
+        if server.database_url.starts_with("sqlite://") {
+            format!("sqlite_autoindex_{table}_1")
+        } else {
+            format!("{table}_pkey")
+        }
     };
     let next_page = ["FROM (api_keys", "WHERE (api_keys.id < ?"];
-    assert_served_by(&server, &by_id("api_keys"), &next_page);
+    assert_served_by(&server, &primary_key("api_keys"), &next_page);
     for column in ["actor_id", "owner_id"] {
         let index = format!("audit_log_{column}");
-        assert_served_by(&server, &index, &[&of_owner("audit_log", column)]);
+        assert_served_by(&server, &index, &[&owner_cursor("audit_log", column)]);
     }
     let next_page = ["FROM audit_log", "WHERE (audit_log.id < ?"];
-    assert_served_by(&server, &by_id("audit_log"), &next_page);
-    let of_target = ["WHERE (audit_log.target_id = ?"];
-    assert_served_by(&server, "audit_log_target_id", &of_target);
+    assert_served_by(&server, &primary_key("audit_log"), &next_page);
+    let target_filter = ["WHERE (audit_log.target_id = ?"];
+    assert_served_by(&server, "audit_log_target_id", &target_filter);
 }
 
-fn an_index_serves_usage_and_its_roll_up(server: TestServer) {
+fn usage_queries_and_the_roll_up_are_served_by_an_index(server: TestServer) {
     let ada = server.admin("ada@example.com");
     let key = ada.create_key();
-    let (numbers, id) = match server.database_url.starts_with("sqlite://") {
-        true => (
+    let (numbers, id) = if server.database_url.starts_with("sqlite://") {
+        (
             "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)",
             "unhex(printf('%032x', n % 100))",
-        ),
-        false => (
+        )
+    } else {
+        (
             "WITH numbers AS (SELECT n FROM generate_series(1, 100000) AS n)",
             "decode(lpad(to_hex(n % 100), 32, '0'), 'hex')",
-        ),
+        )
     };
     for (table, start) in [("usage_hours", "hour_start"), ("usage_days", "day_start")] {
         server.execute(&format!(
@@ -234,14 +238,14 @@ fn an_index_serves_usage_and_its_roll_up(server: TestServer) {
         ["FROM usage_hours", "usage_hours.subject_id > ?", ""],
         ["FROM usage_days", "usage_days.subject_id > ?", ""],
     ];
-    // Not all of them before the first roll-up.
+    // Some of these queries are sent by the first roll-up only.
     let deadline = Instant::now() + Duration::from_secs(20);
-    let is_sent = |parts: &[&str; 3]| find_sent(&server, parts).is_some();
-    while !parts.iter().all(is_sent) && Instant::now() < deadline {
+    let is_recorded = |parts: &[&str; 3]| find_recorded(&server, parts).is_some();
+    while !parts.iter().all(is_recorded) && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
     }
     for parts in parts {
-        let plan = plan(&server, &sent(&server, &parts));
+        let plan = plan(&server, &recorded_query(&server, &parts));
         for detour in ["Seq Scan", "SCAN usage"] {
             assert!(!plan.contains(detour), "{parts:?}: {plan}");
         }

@@ -1,4 +1,4 @@
-//! What every request and answer has, and requests that are barely HTTP.
+//! Request ids, health endpoints, and malformed HTTP requests.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,13 +8,13 @@ use std::{
 
 use crate::{on_both_databases, support::TestServer};
 
-/// Sends bytes and answers what comes back until the connection ends.
+/// Sends raw bytes and returns everything received until the connection closes.
 pub fn raw(server: &TestServer, request: &str) -> String {
     let mut stream = TcpStream::connect(server.base.trim_start_matches("http://")).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    // The server may answer, and close, before it has read everything.
+    // The server may respond and close the connection before it has read everything.
     let _ = stream.write_all(request.as_bytes());
     let mut reply = Vec::new();
     let _ = stream.read_to_end(&mut reply);
@@ -22,13 +22,13 @@ pub fn raw(server: &TestServer, request: &str) -> String {
 }
 
 on_both_databases! {
-    a_sane_request_id_is_taken_over,
-    any_other_request_id_is_replaced,
-    the_service_is_alive_and_ready,
-    what_is_no_http_does_no_harm,
+    valid_request_id_is_returned_unchanged,
+    missing_or_invalid_request_id_is_replaced,
+    health_endpoints_return_ok,
+    malformed_http_is_rejected_and_the_server_keeps_serving,
 }
 
-fn a_sane_request_id_is_taken_over(server: TestServer) {
+fn valid_request_id_is_returned_unchanged(server: TestServer) {
     for id in ["1", "a-b_c.d:e/f", &"x".repeat(128)] {
         let client = server.anonymous().with("x-request-id", id);
         assert_eq!(client.get("/health/live").header("x-request-id"), Some(id));
@@ -36,23 +36,23 @@ fn a_sane_request_id_is_taken_over(server: TestServer) {
     }
 }
 
-fn any_other_request_id_is_replaced(server: TestServer) {
-    let made = server
+fn missing_or_invalid_request_id_is_replaced(server: TestServer) {
+    let generated = server
         .anonymous()
         .get("/health/live")
         .header("x-request-id")
         .unwrap()
         .to_owned();
-    assert_eq!(made.len(), 36);
+    assert_eq!(generated.len(), 36);
     for id in ["", "two words", "tab\there", &"x".repeat(129)] {
         let client = server.anonymous().with("x-request-id", id);
         let reply = client.get("/health/live");
-        let made = reply.header("x-request-id").unwrap();
-        assert!(made != id && made.len() == 36, "{made}");
+        let generated = reply.header("x-request-id").unwrap();
+        assert!(generated != id && generated.len() == 36, "{generated}");
     }
 }
 
-fn the_service_is_alive_and_ready(server: TestServer) {
+fn health_endpoints_return_ok(server: TestServer) {
     for path in ["/health/live", "/health/ready"] {
         let reply = server.anonymous().get(path);
         assert_eq!(
@@ -62,7 +62,7 @@ fn the_service_is_alive_and_ready(server: TestServer) {
     }
 }
 
-fn what_is_no_http_does_no_harm(server: TestServer) {
+fn malformed_http_is_rejected_and_the_server_keeps_serving(server: TestServer) {
     for request in [
         "nonsense\r\n\r\n",
         "GET / HTTP/9.9\r\n\r\n",

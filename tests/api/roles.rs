@@ -1,4 +1,4 @@
-//! `/admin/roles`: named sets of permissions.
+//! `/admin/roles`: named sets of permissions, created and assigned by operators.
 
 use std::thread;
 
@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 use crate::{on_both_databases, support::TestServer};
 
 on_both_databases! {
-    two_roles_are_built_in_and_stay_as_they_are,
-    a_role_is_made_changed_and_deleted,
-    roles_come_newest_first_in_pages,
-    what_is_no_role_is_refused,
-    a_role_in_use_is_not_deleted,
-    nobody_makes_or_changes_a_role_that_allows_more_than_they_may,
-    a_role_is_not_deleted_while_it_is_being_given,
+    built_in_roles_cannot_be_changed_or_deleted,
+    role_is_created_changed_and_deleted,
+    role_list_is_paged_newest_first,
+    invalid_role_is_rejected,
+    role_in_use_cannot_be_deleted,
+    operator_cannot_write_a_role_with_permissions_they_lack,
+    role_is_not_deleted_while_it_is_being_assigned,
 }
 
-fn two_roles_are_built_in_and_stay_as_they_are(server: TestServer) {
+fn built_in_roles_cannot_be_changed_or_deleted(server: TestServer) {
     let root = server.admin("root@example.com");
     let all = json!([
         "users:read",
@@ -41,13 +41,13 @@ fn two_roles_are_built_in_and_stay_as_they_are(server: TestServer) {
     assert_eq!(root.get("/admin/roles").json(), expected);
 }
 
-fn a_role_is_made_changed_and_deleted(server: TestServer) {
+fn role_is_created_changed_and_deleted(server: TestServer) {
     let root = server.admin("root@example.com");
-    let made = root.put_role("support", &["keys:read", "users:read", "keys:read"]);
-    assert_eq!(made.status, 201);
+    let created = root.put_role("support", &["keys:read", "users:read", "keys:read"]);
+    assert_eq!(created.status, 201);
     let role =
         json!({"name": "support", "permissions": ["users:read", "keys:read"], "built_in": false});
-    assert_eq!(made.json(), role);
+    assert_eq!(created.json(), role);
     let same = root.put_role("support", &["users:read", "keys:read"]);
     assert_eq!((same.status, same.json()), (200, role));
     let changed = root.put_role("support", &[]);
@@ -62,7 +62,7 @@ fn a_role_is_made_changed_and_deleted(server: TestServer) {
     assert_eq!(root.put_role("support", &[]).status, 201);
 }
 
-fn roles_come_newest_first_in_pages(server: TestServer) {
+fn role_list_is_paged_newest_first(server: TestServer) {
     let root = server.admin("root@example.com");
     for name in ["a", "b", "c"] {
         assert_eq!(root.put_role(name, &[]).status, 201);
@@ -86,7 +86,7 @@ fn roles_come_newest_first_in_pages(server: TestServer) {
         .assert_problem(422, "validation_failed");
 }
 
-fn what_is_no_role_is_refused(server: TestServer) {
+fn invalid_role_is_rejected(server: TestServer) {
     let root = server.admin("root@example.com");
     for (body, pointer) in [
         (json!({}), "/permissions"),
@@ -120,7 +120,7 @@ fn what_is_no_role_is_refused(server: TestServer) {
         "a%2fb",
     ] {
         let reply = root.put_role(name, &[]);
-        // Some of these are no path of ours.
+        // The router knows no path for some of these names.
         if reply.status != 404 {
             let problem = reply.assert_problem(422, "validation_failed");
             assert_eq!(problem["errors"][0]["pointer"], "{name}", "{name}");
@@ -132,12 +132,12 @@ fn what_is_no_role_is_refused(server: TestServer) {
     assert_eq!(root.put_role(&"a".repeat(64), &[]).status, 201);
 }
 
-fn a_role_in_use_is_not_deleted(server: TestServer) {
+fn role_in_use_cannot_be_deleted(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.operator(&root, "ada@example.com", &["users:read"]);
     root.delete("/admin/roles/ada")
         .assert_problem(409, "conflict");
-    // Those who are deactivated have it too.
+    // A deactivated user with the role keeps it in use.
     let path = format!("/admin/users/{}", ada.id());
     root.patch_json(&path, &json!({"active": false}));
     root.delete("/admin/roles/ada")
@@ -146,7 +146,7 @@ fn a_role_in_use_is_not_deleted(server: TestServer) {
     assert_eq!(root.delete("/admin/roles/ada").status, 204);
 }
 
-fn nobody_makes_or_changes_a_role_that_allows_more_than_they_may(server: TestServer) {
+fn operator_cannot_write_a_role_with_permissions_they_lack(server: TestServer) {
     let root = server.admin("root@example.com");
     let olga = server.operator(&root, "olga@example.com", &["roles:write", "users:read"]);
     root.put_role("auditor", &["audit:read"]);
@@ -154,7 +154,7 @@ fn nobody_makes_or_changes_a_role_that_allows_more_than_they_may(server: TestSer
         .assert_problem(403, "permission_denied");
     olga.put_role("olga", &["roles:write", "users:read", "keys:read"])
         .assert_problem(403, "permission_denied");
-    // Nor do they take away from those who may do more.
+    // They cannot reduce a role with permissions that they lack either.
     olga.put_role("auditor", &[])
         .assert_problem(403, "permission_denied");
     olga.delete("/admin/roles/auditor")
@@ -168,25 +168,25 @@ fn nobody_makes_or_changes_a_role_that_allows_more_than_they_may(server: TestSer
         200
     );
     assert_eq!(olga.delete("/admin/roles/less").status, 204);
-    // They may lock themselves out.
+    // Removing permissions of their own role is allowed, even if it locks them out.
     assert_eq!(olga.put_role("olga", &["users:read"]).status, 200);
     olga.get("/admin/roles")
         .assert_problem(403, "permission_denied");
 }
 
-fn a_role_is_not_deleted_while_it_is_being_given(server: TestServer) {
+fn role_is_not_deleted_while_it_is_being_assigned(server: TestServer) {
     let root = server.admin("root@example.com");
     let ada = server.user("ada@example.com");
     let path = format!("/admin/users/{}", ada.id());
     for _ in 0..10 {
         root.put_role("fleeting", &["users:read"]);
-        let (giver, path_there) = (root.clone(), path.clone());
-        let give =
-            thread::spawn(move || giver.patch_json(&path_there, &json!({"role": "fleeting"})));
+        let (assigner, user_path) = (root.clone(), path.clone());
+        let assignment =
+            thread::spawn(move || assigner.patch_json(&user_path, &json!({"role": "fleeting"})));
         let deleted = root.delete("/admin/roles/fleeting").status;
-        let given = give.join().unwrap();
+        let assigned = assignment.join().unwrap();
         let role = ada.get("/auth/me").json()["role"].clone();
-        match (given.status, deleted) {
+        match (assigned.status, deleted) {
             (200, 409) => assert_eq!(role, "fleeting"),
             (422, 204) => assert_eq!(role, "member"),
             other => panic!("{other:?}: {role}"),

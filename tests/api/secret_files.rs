@@ -1,17 +1,17 @@
-//! Settings from files, as container engines and systemd hand over secrets.
+//! `*_FILE` settings: secrets read from files, as container engines and systemd provide them.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use crate::support::{
     Client, Program,
-    program::{QUICK, assert_refused, run, run_in},
+    program::{QUICK, assert_fails_with_one_line, run, run_in},
 };
 
 const SECRET: &str = "a-secret-for-tests-and-only-for-tests";
 const PREVIOUS: &str = "the-secret-for-tests-before-that-one";
 
 #[test]
-fn secrets_are_read_from_files_without_the_newline_at_their_end() {
+fn secret_files_are_read_without_their_trailing_newline() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
         let path = folder.path().join(name);
@@ -34,19 +34,19 @@ fn secrets_are_read_from_files_without_the_newline_at_their_end() {
     assert!(!folder.path().join("data").exists());
     assert!(!folder.path().join("x.db.jwt-secret").exists());
 
-    // It is the same secret as if it were given itself.
+    // The secret is the same as when it is set directly.
     let mut settings = QUICK.to_vec();
     settings.extend([("JWT_SECRET", SECRET), ("DATABASE_URL", &*database)]);
     let program = Program::start(folder.path(), &settings);
     let token = ada.header("authorization");
-    let again = |program: &Program| {
+    let status_with_token = |program: &Program| {
         let client = Client::new(&program.base).with("authorization", &token);
         client.get("/auth/me").status
     };
-    assert_eq!(again(&program), 200);
+    assert_eq!(status_with_token(&program), 200);
     program.stop();
 
-    // And the one before it, beside another one.
+    // The previous secret can come from a file too, next to a new current one.
     let (next, before) = (file("next", PREVIOUS), file("before", SECRET));
     let mut settings = QUICK.to_vec();
     settings.extend([
@@ -55,24 +55,24 @@ fn secrets_are_read_from_files_without_the_newline_at_their_end() {
         ("DATABASE_URL_FILE", &*url),
     ]);
     let program = Program::start(folder.path(), &settings);
-    assert_eq!(again(&program), 200);
+    assert_eq!(status_with_token(&program), 200);
 
-    // Each command that takes the setting takes the file.
-    let beside = [("DATABASE_URL_FILE", &*url)];
+    // Each command that takes the setting also takes its file variable.
+    let url_setting = [("DATABASE_URL_FILE", &*url)];
     for arguments in [
         &["admin", "grant", "ada@example.com"][..],
         &["admin", "grant", "--", "ada@example.com"],
         &["migrate"],
         &["backup", "copy.db"],
     ] {
-        let output = run_in(folder.path(), arguments, &beside);
+        let output = run_in(folder.path(), arguments, &url_setting);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
     assert!(!folder.path().join("data").exists());
 }
 
 #[test]
-fn a_file_that_is_no_good_stops_the_start_with_one_line_that_names_it() {
+fn invalid_secret_file_fails_the_start_with_one_line_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &[u8]| {
         let path = folder.path().join(name);
@@ -104,24 +104,24 @@ fn a_file_that_is_no_good_stops_the_start_with_one_line_that_names_it() {
         settings.push((name, path));
         for arguments in [&[][..], &["serve"]] {
             let output = run(arguments, &settings);
-            assert_refused(&output, 2, &[name, path, remedy]);
+            assert_fails_with_one_line(&output, 2, &[name, path, remedy]);
             assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
         }
     }
     let output = run(&[], &[("JWT_SECRET_FILE", "~/secret"), ("PORT", "0")]);
-    assert_refused(&output, 2, &["JWT_SECRET_FILE", "write the folder out"]);
+    assert_fails_with_one_line(&output, 2, &["JWT_SECRET_FILE", "write the folder out"]);
     for arguments in [
         &["migrate"][..],
         &["backup", "x"],
         &["admin", "grant", "a@example.com"],
     ] {
         let output = run(arguments, &[("DATABASE_URL_FILE", &missing)]);
-        assert_refused(&output, 2, &["DATABASE_URL_FILE", &missing]);
+        assert_fails_with_one_line(&output, 2, &["DATABASE_URL_FILE", &missing]);
     }
 }
 
 #[test]
-fn a_setting_and_its_file_are_not_both_given() {
+fn setting_given_both_directly_and_as_a_file_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
     fs::write(&path, SECRET).unwrap();
@@ -129,9 +129,9 @@ fn a_setting_and_its_file_are_not_both_given() {
     let path = path.to_str().unwrap();
     let mut settings = QUICK.to_vec();
     settings.extend([("JWT_SECRET", SECRET), ("JWT_SECRET_FILE", path)]);
-    assert_refused(&run(&[], &settings), 2, &["JWT_SECRET and JWT_SECRET_FILE"]);
+    assert_fails_with_one_line(&run(&[], &settings), 2, &["JWT_SECRET and JWT_SECRET_FILE"]);
 
-    // A flag comes before both kinds, as before every variable.
+    // A flag overrides both variables, as it overrides every variable.
     let data = folder.path().join("flag.db");
     let flag = format!("--database-url=sqlite://{}", data.display());
     let output = run(&["migrate", &flag], &[("DATABASE_URL_FILE", "/nowhere")]);
@@ -140,7 +140,7 @@ fn a_setting_and_its_file_are_not_both_given() {
 }
 
 #[test]
-fn help_lists_the_files() {
+fn help_lists_the_file_variables() {
     let help = String::from_utf8(run(&["--help"], &[]).stdout).unwrap();
     for name in [
         "JWT_SECRET_FILE",

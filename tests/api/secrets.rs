@@ -1,4 +1,4 @@
-//! Secrets reach neither the database nor the log.
+//! Secrets are absent from the database and the log.
 
 use std::fs;
 
@@ -8,8 +8,8 @@ use crate::support::{PASSWORD, Program, path_of, postgres};
 
 const JWT_SECRET: &str = "a-secret-for-tests-and-only-for-tests";
 
-/// Does all that involves a secret, and some of it wrongly.
-fn walk(program: &Program) -> Vec<String> {
+/// Makes every kind of request that involves a secret, some of them invalid. Returns the secrets.
+fn use_every_secret(program: &Program) -> Vec<String> {
     let client = program.client();
     let ada = client.sign_up("ada@example.com");
     let key = ada.create_key();
@@ -69,17 +69,17 @@ fn walk(program: &Program) -> Vec<String> {
     ]
 }
 
-fn assert_holds_none(what: &str, bytes: &[u8], secrets: &[String]) {
+fn assert_contains_none(name: &str, bytes: &[u8], secrets: &[String]) {
     for secret in secrets {
         let found = bytes
             .windows(secret.len())
             .any(|window| window == secret.as_bytes());
-        assert!(!found, "{what} holds {secret}");
+        assert!(!found, "{name} contains {secret}");
     }
 }
 
 #[test]
-fn no_secret_reaches_the_embedded_database_or_the_log() {
+fn secrets_are_absent_from_the_embedded_database_and_the_log() {
     for format in ["text", "json"] {
         let folder = tempfile::tempdir().unwrap();
         let settings = [
@@ -90,12 +90,12 @@ fn no_secret_reaches_the_embedded_database_or_the_log() {
             ("JWT_SECRET", JWT_SECRET),
         ];
         let program = Program::start(folder.path(), &settings);
-        let secrets = walk(&program);
-        // While it runs, so that the write-ahead log is there as well.
+        let secrets = use_every_secret(&program);
+        // While the program runs, so that the write-ahead log exists as well.
         let mut files = 0;
         for file in fs::read_dir(folder.path().join("data")).unwrap() {
             let path = file.unwrap().path();
-            assert_holds_none(
+            assert_contains_none(
                 &path.display().to_string(),
                 &fs::read(&path).unwrap(),
                 &secrets,
@@ -105,12 +105,12 @@ fn no_secret_reaches_the_embedded_database_or_the_log() {
         assert!(files >= 3, "database, -wal and -shm");
         let log = program.stop();
         assert!(log.contains("/auth/login"), "the log is there: {log}");
-        assert_holds_none("the log", log.as_bytes(), &secrets);
+        assert_contains_none("the log", log.as_bytes(), &secrets);
     }
 }
 
 #[test]
-fn no_secret_reaches_postgres_or_the_log() {
+fn secrets_are_absent_from_postgres_and_the_log() {
     use diesel::{Connection as _, RunQueryDsl as _, sql_query, sql_types::Text};
     #[derive(diesel::QueryableByName)]
     struct Row {
@@ -129,9 +129,9 @@ fn no_secret_reaches_postgres_or_the_log() {
         ("DATABASE_URL", &database.url),
     ];
     let program = Program::start(folder.path(), &settings);
-    let secrets = walk(&program);
+    let secrets = use_every_secret(&program);
     let mut conn = diesel::PgConnection::establish(&database.url).unwrap();
-    // As text a row shows bytes in hexadecimal, in which a key would not be found.
+    // A row as text shows bytes in hexadecimal, where a key would not be found; `escape` shows them as they are.
     for table in [
         "users",
         "api_keys",
@@ -143,14 +143,14 @@ fn no_secret_reaches_postgres_or_the_log() {
             .unwrap();
         assert!(!rows.is_empty());
         for Row { row } in rows {
-            assert_holds_none(table, row.as_bytes(), &secrets);
+            assert_contains_none(table, row.as_bytes(), &secrets);
         }
     }
-    assert_holds_none("the log", program.stop().as_bytes(), &secrets);
+    assert_contains_none("the log", program.stop().as_bytes(), &secrets);
 }
 
 #[test]
-fn the_log_has_one_line_per_request_with_what_one_looks_for() {
+fn log_has_one_line_per_request_except_frequent_successes() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("PORT", "0"), ("LOG_FORMAT", "json"), ("BCRYPT_COST", "4")];
     let program = Program::start(folder.path(), &settings);
@@ -189,7 +189,7 @@ fn the_log_has_one_line_per_request_with_what_one_looks_for() {
     assert_eq!(of("the-refusal")["refusal"], "revoked");
     assert_eq!(of("the-refusal")["level"], "INFO");
 
-    // What goes well thousands of times a second is left out.
+    // Successful requests to frequent routes are not logged.
     let quiet = |line: &&serde_json::Value| {
         line["status"] == 200 && (line["route"] == "/protected" || line["route"] == "/health/ready")
     };

@@ -1,16 +1,16 @@
-//! One rule for all settings, wherever they are set: an empty one is not set, and blanks at the ends of a
-//! value do not count. `src/cli/settings_tests.rs` has what each setting comes to.
+//! Rule for all settings, in variables, `.env` and flags: an empty value counts as unset, and whitespace around a
+//! value is ignored. `src/cli/settings_tests.rs` tests the resulting value of each setting.
 
 use std::{fs, path::Path};
 
 use crate::support::{
     Client, Program,
-    program::{QUICK, assert_refused, run, run_in},
+    program::{QUICK, assert_fails_with_one_line, run, run_in},
 };
 
 const SECRET: &str = "a-secret-for-tests-and-only-for-tests";
 
-/// Every variable that `--help` lists.
+/// Returns every variable that `--help` lists.
 fn settings() -> Vec<String> {
     let help = String::from_utf8(run(&["--help"], &[]).stdout).unwrap();
     let names = help.lines().filter_map(|line| line.strip_prefix("  "));
@@ -31,7 +31,7 @@ fn is_ready(program: &Program) -> bool {
 }
 
 #[test]
-fn empty_settings_do_not_stop_the_start() {
+fn empty_settings_count_as_unset() {
     let settings = settings();
     for value in ["", " \t\r\n"] {
         let folder = tempfile::tempdir().unwrap();
@@ -44,7 +44,7 @@ fn empty_settings_do_not_stop_the_start() {
         let log = program.stop();
         assert!(!log.contains("WARN"), "{log}");
     }
-    // The same in `.env`, and as flags.
+    // The rule also holds in `.env` and for flags.
     let folder = tempfile::tempdir().unwrap();
     let file: String = settings.iter().map(|name| format!("{name}=\r\n")).collect();
     fs::write(folder.path().join(".env"), file).unwrap();
@@ -60,17 +60,17 @@ fn empty_settings_do_not_stop_the_start() {
 }
 
 #[test]
-fn log_filter_with_a_blank_at_its_end_logs() {
+fn log_filter_with_trailing_whitespace_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("LOG", "info "), ("LOG_FORMAT", "json\r\n")];
-    // It does not listen before it has said so in the log.
+    // `start` waits for the log line that the program writes once it listens.
     let program = Program::start(folder.path(), &[&QUICK[..], &settings].concat());
     assert!(is_ready(&program));
     assert!(program.stop().starts_with('{'));
 }
 
 #[test]
-fn jwt_secret_with_blanks_at_its_ends_is_the_one_without() {
+fn jwt_secret_with_surrounding_whitespace_is_trimmed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     fs::write(&file, format!("\u{feff}{SECRET} \r\n\n")).unwrap();
@@ -94,7 +94,10 @@ fn jwt_secret_with_blanks_at_its_ends_is_the_one_without() {
         program.stop();
     }
     let program = start(("JWT_SECRET", "a-secret-for-tests-and-only-for-tests,"));
-    assert!(!is_accepted(&program), "another secret is another one");
+    assert!(
+        !is_accepted(&program),
+        "a different secret rejects the token"
+    );
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -107,7 +110,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn every_command_follows_the_rule() {
+fn every_command_trims_settings_and_ignores_empty_ones() {
     let folder = tempfile::tempdir().unwrap();
     let url = ("DATABASE_URL", " sqlite://x.db\r\n");
     for (arguments, code) in [
@@ -117,7 +120,7 @@ fn every_command_follows_the_rule() {
             &["copy", "--from", "sqlite://x.db ", "--to=\tsqlite://y.db\r"],
             0,
         ),
-        // Nobody has signed up.
+        // No account exists yet.
         (&["admin", "grant", "ada@example.com"], 1),
     ] {
         let empty = ("DATABASE_POOL_SIZE", "");
@@ -138,7 +141,7 @@ fn every_command_follows_the_rule() {
     for name in ["copy.db", "x.db", "y.db"] {
         assert!(folder.path().join(name).exists(), "{name}");
     }
-    assert_refused(&run(&["backup", " "], &[]), 2, &["FILE"]);
+    assert_fails_with_one_line(&run(&["backup", " "], &[]), 2, &["FILE"]);
     let program = Program::start(folder.path(), &QUICK);
     let port = program.base.rsplit(':').next().unwrap().to_owned();
     let settings = [
@@ -151,7 +154,7 @@ fn every_command_follows_the_rule() {
 }
 
 #[test]
-fn sqlite_url_that_nobody_means_makes_no_database() {
+fn mistaken_sqlite_url_is_rejected_and_creates_no_database() {
     for path in [
         "x.db\r.bak",
         "x.db?mode=rwc",
@@ -163,7 +166,7 @@ fn sqlite_url_that_nobody_means_makes_no_database() {
         let url = format!("sqlite://{path}");
         for arguments in [&[][..], &["migrate"], &["backup", "copy.db"]] {
             let output = run_in(folder.path(), arguments, &[("DATABASE_URL", &url)]);
-            assert_refused(&output, 2, &["DATABASE_URL (--database-url)"]);
+            assert_fails_with_one_line(&output, 2, &["DATABASE_URL (--database-url)"]);
         }
         assert!(files(folder.path()).is_empty(), "{path:?}");
     }

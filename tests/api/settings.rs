@@ -1,14 +1,14 @@
-//! The command line: settings, and what is said of bad ones.
+//! The command line: settings, their precedence, and errors about invalid ones.
 
 use std::fs;
 
 use crate::support::{
     Client, Program,
-    program::{QUICK, assert_refused, run, run_in},
+    program::{QUICK, assert_fails_with_one_line, run, run_in},
 };
 
 #[test]
-fn the_default_port_is_8000() {
+fn default_port_is_8000() {
     let help = run(&["--help"], &[]);
     let help = String::from_utf8(help.stdout).unwrap();
     let port = help
@@ -22,7 +22,7 @@ fn the_default_port_is_8000() {
 }
 
 #[test]
-fn help_lists_every_setting() {
+fn help_lists_every_setting_and_shows_no_secret() {
     let secrets = [
         (
             "JWT_SECRET",
@@ -101,7 +101,7 @@ fn help_lists_every_setting() {
 }
 
 #[test]
-fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
+fn invalid_setting_fails_the_start_with_one_line_that_names_it() {
     for (name, value, remedy) in [
         ("PORT", "http", "from 0 to 65535"),
         ("PORT", "65536", "from 0 to 65535"),
@@ -249,14 +249,14 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         settings.retain(|setting| setting.0 != name);
         settings.push((name, value));
         let output = run(&[], &settings);
-        assert_refused(&output, 2, &[name, remedy]);
+        assert_fails_with_one_line(&output, 2, &[name, remedy]);
         assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
         assert!(output.stdout.is_empty() || name == "HOST", "{output:?}");
     }
 }
 
 #[test]
-fn settings_that_do_not_go_together_stop_the_start_with_one_line() {
+fn contradictory_settings_fail_the_start_with_one_line() {
     for (name, value, other) in [
         ("DRAIN_SECONDS", "6", "half of SHUTDOWN_SECONDS"),
         ("SHUTDOWN_SECONDS", "1", "DRAIN_SECONDS (--drain-seconds)"),
@@ -272,25 +272,25 @@ fn settings_that_do_not_go_together_stop_the_start_with_one_line() {
         ),
     ] {
         let settings = [&QUICK[..], &[(name, value)]].concat();
-        assert_refused(&run(&[], &settings), 2, &[name, other]);
+        assert_fails_with_one_line(&run(&[], &settings), 2, &[name, other]);
     }
 }
 
 #[test]
-fn a_bad_flag_or_command_stops_the_start_with_one_line() {
-    assert_refused(
+fn invalid_flag_or_command_fails_the_start_with_one_line() {
+    assert_fails_with_one_line(
         &run(&["serve", "--port=x"], &QUICK),
         2,
         &["PORT", "--port", "from 0 to 65535"],
     );
-    assert_refused(&run(&["serve", "--prt=1"], &QUICK), 2, &["--prt"]);
-    assert_refused(
+    assert_fails_with_one_line(&run(&["serve", "--prt=1"], &QUICK), 2, &["--prt"]);
+    assert_fails_with_one_line(
         &run(&["serve", "--port"], &[]),
         2,
         &["PORT", "needs a value"],
     );
-    assert_refused(&run(&["server"], &QUICK), 2, &["server"]);
-    assert_refused(
+    assert_fails_with_one_line(&run(&["server"], &QUICK), 2, &["server"]);
+    assert_fails_with_one_line(
         &run(&["migrate"], &[("DATABASE_URL", "x")]),
         2,
         &["DATABASE_URL"],
@@ -298,16 +298,16 @@ fn a_bad_flag_or_command_stops_the_start_with_one_line() {
 }
 
 #[test]
-fn postgres_needs_a_secret_that_is_given() {
+fn postgres_without_a_jwt_secret_fails_the_start() {
     let settings = [
         ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x"),
         ("PORT", "0"),
     ];
-    assert_refused(&run(&[], &settings), 2, &["JWT_SECRET", "32"]);
+    assert_fails_with_one_line(&run(&[], &settings), 2, &["JWT_SECRET", "32"]);
 }
 
 #[test]
-fn a_database_or_a_port_that_is_not_there_stops_the_start_with_one_line() {
+fn unreachable_database_or_used_port_fails_the_start_with_one_line() {
     let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
     let settings = [
         secret,
@@ -315,16 +315,16 @@ fn a_database_or_a_port_that_is_not_there_stops_the_start_with_one_line() {
         ("PORT", "0"),
     ];
     let output = run(&[], &settings);
-    assert_refused(&output, 1, &["PostgreSQL", "127.0.0.1"]);
+    assert_fails_with_one_line(&output, 1, &["PostgreSQL", "127.0.0.1"]);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
-    // What libpq cannot read, it repeats.
+    // libpq repeats a URL that it cannot parse, so the error must not contain it.
     for url in [
         "postgres://app:hunter22@[::1/x",
         "postgres://app:hunter22@[::1]y/x",
         "postgres://app:hunter22@localhost/x?hunter22",
     ] {
         let output = run(&[], &[secret, ("DATABASE_URL", url), ("PORT", "0")]);
-        assert_refused(&output, 2, &["DATABASE_URL"]);
+        assert_fails_with_one_line(&output, 2, &["DATABASE_URL"]);
         assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
     }
     let output = run(
@@ -334,34 +334,34 @@ fn a_database_or_a_port_that_is_not_there_stops_the_start_with_one_line() {
             ("PORT", "0"),
         ],
     );
-    assert_refused(&output, 1, &["/proc/nowhere/x.db"]);
+    assert_fails_with_one_line(&output, 1, &["/proc/nowhere/x.db"]);
 
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
     let output = run(&[], &[("PORT", &port), ("BCRYPT_COST", "12")]);
-    assert_refused(&output, 1, &[&port, "PORT"]);
+    assert_fails_with_one_line(&output, 1, &[&port, "PORT"]);
 }
 
 #[test]
-fn settings_are_read_from_an_env_file_and_a_flag_comes_first() {
+fn flag_overrides_environment_which_overrides_the_env_file() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(
         folder.path().join(".env"),
         "# mine\nBCRYPT_COST=3\nSIGNUP=\"open\"\n",
     )
     .unwrap();
-    assert_refused(
+    assert_fails_with_one_line(
         &run_in(folder.path(), &[], &[("PORT", "0")]),
         2,
         &["BCRYPT_COST"],
     );
-    // The environment comes before the file, a flag before both.
+    // The environment overrides the file, and a flag overrides both.
     let output = run_in(
         folder.path(),
         &["serve", "--port=x"],
         &[("BCRYPT_COST", "4"), ("PORT", "0")],
     );
-    assert_refused(&output, 2, &["PORT"]);
+    assert_fails_with_one_line(&output, 2, &["PORT"]);
 
     fs::write(
         folder.path().join(".env"),
@@ -369,12 +369,12 @@ fn settings_are_read_from_an_env_file_and_a_flag_comes_first() {
     )
     .unwrap();
     let output = run_in(folder.path(), &[], &QUICK);
-    assert_refused(&output, 2, &[".env", "line 2"]);
+    assert_fails_with_one_line(&output, 2, &[".env", "line 2"]);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
 }
 
 #[test]
-fn openapi_prints_the_document() {
+fn openapi_command_prints_the_committed_document() {
     let output = run(&["openapi"], &[]);
     assert!(output.status.success());
     let committed = fs::read("openapi/openapi.json").unwrap();
@@ -382,14 +382,14 @@ fn openapi_prints_the_document() {
 }
 
 #[test]
-fn a_low_bcrypt_cost_is_warned_of() {
+fn low_bcrypt_cost_logs_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let log = Program::start(folder.path(), &QUICK).stop();
     assert!(log.contains("WARN") && log.contains("BCRYPT_COST"), "{log}");
 }
 
 #[test]
-fn a_redis_that_is_not_there_does_not_stop_the_start_and_its_secret_is_not_logged() {
+fn unreachable_redis_does_not_fail_the_start_and_its_password_is_not_logged() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = QUICK.to_vec();
     settings.push(("REDIS_URL", "redis://:hunter22@127.0.0.1:1/0"));
@@ -407,7 +407,7 @@ fn a_redis_that_is_not_there_does_not_stop_the_start_and_its_secret_is_not_logge
 }
 
 #[test]
-fn metrics_have_an_address_of_their_own_which_the_log_names() {
+fn metrics_are_served_on_their_own_address_that_the_log_names() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [&QUICK[..], &[("METRICS_ADDR", "127.0.0.1:0")]].concat();
     let program = Program::start(folder.path(), &settings);

@@ -1,4 +1,4 @@
-//! A query that takes too long ends when its request does: its connection is free for others.
+//! Queries that exceed the timeout: they are cancelled with their request, and their connections are released.
 
 use std::{
     thread,
@@ -18,8 +18,8 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECTIONS: u32 = 2;
 
 on_both_databases!(
-    endless_read_ends_and_gives_its_connection_back,
-    endless_change_ends_and_leaves_nothing_behind,
+    endless_read_is_cancelled_and_returns_its_connection,
+    endless_write_is_cancelled_and_rolled_back,
 );
 
 const ENDLESS: &str =
@@ -39,12 +39,12 @@ fn runtime() -> tokio::runtime::Runtime {
     builder.enable_time().build().unwrap()
 }
 
-/// Waits until no connection is in use, which its own deadline must bring about.
-fn await_free(db: &Db) {
-    let bound = Instant::now() + Duration::from_secs(20);
+/// Waits until no connection is in use. The deadline of the query itself must release it.
+fn await_idle_pool(db: &Db) {
+    let deadline = Instant::now() + Duration::from_secs(20);
     while db.usage().connections.running > 0 {
         assert!(
-            Instant::now() < bound,
+            Instant::now() < deadline,
             "a connection is in use: {:?}",
             db.usage()
         );
@@ -52,20 +52,20 @@ fn await_free(db: &Db) {
     }
 }
 
-fn endless_read_ends_and_gives_its_connection_back(server: TestServer) {
+fn endless_read_is_cancelled_and_returns_its_connection(server: TestServer) {
     let db = open(&server);
     runtime().block_on(async {
         let endless = |conn: &mut Conn| sql_query(ENDLESS).execute(conn);
-        let (one, two) = tokio::join!(db.read(endless), db.read(endless));
-        for result in [one, two] {
+        let (first, second) = tokio::join!(db.read(endless), db.read(endless));
+        for result in [first, second] {
             assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
         }
     });
-    await_free(&db);
+    await_idle_pool(&db);
     runtime().block_on(db.ping()).unwrap();
 }
 
-fn endless_change_ends_and_leaves_nothing_behind(server: TestServer) {
+fn endless_write_is_cancelled_and_rolled_back(server: TestServer) {
     server.user("ada@example.com");
     let db = open(&server);
     let rename = "UPDATE users SET email = 'eve@example.com'";
@@ -74,7 +74,7 @@ fn endless_change_ends_and_leaves_nothing_behind(server: TestServer) {
         Ok(sql_query(ENDLESS).execute(conn)?)
     }));
     assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
-    await_free(&db);
+    await_idle_pool(&db);
     let changed = runtime().block_on(
         db.write(move |conn| Ok(sql_query("UPDATE users SET active = active").execute(conn)?)),
     );

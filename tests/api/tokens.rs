@@ -1,4 +1,4 @@
-//! What is accepted as a user token, and what is not.
+//! Validation of user tokens (JWT): claims, algorithm, signature and expiry.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -10,7 +10,7 @@ use crate::{
     support::{Client, TestServer},
 };
 
-/// As the test servers have it.
+/// JWT secret of the test servers.
 pub const SECRET: &str = "a-secret-for-tests-and-only-for-tests";
 
 pub fn sign(header: &Value, claims: &Value, secret: &str) -> String {
@@ -28,7 +28,7 @@ pub fn hs256() -> Value {
     json!({"alg": "HS256", "typ": "JWT"})
 }
 
-/// The claims of a good token of this account, which a test spoils.
+/// Returns the claims of a valid token of this account, for tests that modify them.
 pub fn claims_of(user: &Client) -> Value {
     let id = user.get("/auth/me").json()["id"].clone();
     let now = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()).timestamp();
@@ -47,21 +47,21 @@ fn status(server: &TestServer, token: &str) -> u16 {
 }
 
 on_both_databases! {
-    a_token_with_every_claim_and_our_signature_is_accepted,
-    every_claim_is_required_with_its_type_and_value,
-    no_other_algorithm_is_accepted,
-    another_signature_is_not_ours,
-    a_token_ends_at_the_second_that_it_says,
-    a_token_of_an_account_that_is_not_there_is_refused,
+    token_with_every_claim_and_a_valid_signature_is_accepted,
+    token_with_a_missing_or_invalid_claim_is_rejected,
+    token_with_another_algorithm_is_rejected,
+    token_with_an_invalid_signature_is_rejected,
+    token_is_rejected_from_its_expiry_on,
+    token_of_an_unknown_account_is_rejected,
 }
 
-fn a_token_with_every_claim_and_our_signature_is_accepted(server: TestServer) {
+fn token_with_every_claim_and_a_valid_signature_is_accepted(server: TestServer) {
     let claims = claims_of(&server.user("ada@example.com"));
     assert_eq!(status(&server, &sign(&hs256(), &claims, SECRET)), 200);
 }
 
-fn every_claim_is_required_with_its_type_and_value(server: TestServer) {
-    let good = claims_of(&server.user("ada@example.com"));
+fn token_with_a_missing_or_invalid_claim_is_rejected(server: TestServer) {
+    let valid = claims_of(&server.user("ada@example.com"));
     for claim in ["iss", "aud", "sub", "iat", "exp", "jti", "ver"] {
         for other in [
             None,
@@ -70,7 +70,7 @@ fn every_claim_is_required_with_its_type_and_value(server: TestServer) {
             Some(json!(["latchkey"])),
             Some(json!(-1)),
         ] {
-            let mut claims = good.clone();
+            let mut claims = valid.clone();
             if (claim, &other) == ("iat", &Some(json!(-1))) {
                 continue;
             }
@@ -87,13 +87,13 @@ fn every_claim_is_required_with_its_type_and_value(server: TestServer) {
     }
 }
 
-fn no_other_algorithm_is_accepted(server: TestServer) {
+fn token_with_another_algorithm_is_rejected(server: TestServer) {
     let claims = claims_of(&server.user("ada@example.com"));
     let message = format!("{}.{}", encode(&json!({"alg": "none"})), encode(&claims));
     assert_eq!(status(&server, &format!("{message}.")), 401);
     assert_eq!(status(&server, &message), 401);
-    let good = sign(&hs256(), &claims, SECRET);
-    let signature = good.rsplit('.').next().unwrap();
+    let valid = sign(&hs256(), &claims, SECRET);
+    let signature = valid.rsplit('.').next().unwrap();
     assert_eq!(status(&server, &format!("{message}.{signature}")), 401);
     for algorithm in [
         "none", "None", "HS384", "HS512", "RS256", "ES256", "EdDSA", "PS256",
@@ -107,18 +107,18 @@ fn no_other_algorithm_is_accepted(server: TestServer) {
     }
 }
 
-fn another_signature_is_not_ours(server: TestServer) {
+fn token_with_an_invalid_signature_is_rejected(server: TestServer) {
     let claims = claims_of(&server.user("ada@example.com"));
     let other_secret = "another-secret-for-tests-and-only-for-tests";
     assert_eq!(status(&server, &sign(&hs256(), &claims, other_secret)), 401);
-    let good = sign(&hs256(), &claims, SECRET);
-    let (message, _) = good.rsplit_once('.').unwrap();
+    let valid = sign(&hs256(), &claims, SECRET);
+    let (message, _) = valid.rsplit_once('.').unwrap();
     for token in [
         message.to_owned(),
         format!("{message}."),
         format!("{message}.AAAA"),
-        format!("{good}A"),
-        format!("{good}.{good}"),
+        format!("{valid}A"),
+        format!("{valid}.{valid}"),
         "..".to_owned(),
         "garbage".to_owned(),
     ] {
@@ -126,7 +126,7 @@ fn another_signature_is_not_ours(server: TestServer) {
     }
 }
 
-fn a_token_ends_at_the_second_that_it_says(server: TestServer) {
+fn token_is_rejected_from_its_expiry_on(server: TestServer) {
     let ada = server.user("ada@example.com");
     server.advance(std::time::Duration::from_secs(3590));
     assert_eq!(ada.get("/auth/me").status, 200);
@@ -134,14 +134,14 @@ fn a_token_ends_at_the_second_that_it_says(server: TestServer) {
     ada.get("/auth/me").assert_problem(401, "invalid_token");
 }
 
-fn a_token_of_an_account_that_is_not_there_is_refused(server: TestServer) {
+fn token_of_an_unknown_account_is_rejected(server: TestServer) {
     let mut claims = claims_of(&server.user("ada@example.com"));
     claims["sub"] = json!(uuid::Uuid::now_v7());
     assert_eq!(status(&server, &sign(&hs256(), &claims, SECRET)), 401);
 }
 
 #[test]
-fn the_previous_secret_is_accepted_and_not_issued() {
+fn previous_secret_verifies_tokens_and_signs_none() {
     const NEW: &str = "the-next-secret-for-tests-and-only-for-tests";
     let server = TestServer::on_sqlite(|config| {
         config.jwt_secret = Some(NEW.parse().unwrap());

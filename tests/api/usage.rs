@@ -1,4 +1,4 @@
-//! What keys did: by outcome, by the hour and by the day.
+//! Usage of keys: verifications per outcome, per hour and per day.
 
 use std::{
     thread,
@@ -12,32 +12,33 @@ use crate::{
     key_settings::time,
     limit_settings::{quota, rate_limit},
     on_both_databases,
-    quotas::{go_to, go_to_noon, next_day, now},
+    quotas::{next_day, now, set_clock, set_clock_to_noon},
     rate_limits::use_key,
     support::{Client, TestServer, path_of},
-    verify::{ask, verifier},
+    verify::{verifier, verify_key},
 };
 
 on_both_databases! {
     |config| config.jwt_ttl_seconds = 30 * 24 * 3600;
-    each_way_a_check_can_end_is_counted_apart,
-    a_key_is_counted_wherever_it_is_checked,
-    a_look_is_no_use_of_a_key,
-    usage_stands_in_its_hour_and_on_its_day_and_the_rest_is_empty,
-    a_key_that_is_not_ones_own_is_not_there_whatever_is_asked,
-    operators_see_everybodys_usage_or_one_accounts,
-    a_rotated_key_and_its_successor_are_counted_apart,
-    usage_is_written_when_the_service_stops,
+    usage_is_counted_per_outcome,
+    usage_is_counted_on_every_verifying_route,
+    verification_with_cost_0_is_not_counted_as_usage,
+    usage_is_reported_in_the_buckets_of_its_hour_and_day,
+    usage_of_another_users_key_is_not_found,
+    operator_reads_the_usage_of_everyone_or_of_one_account,
+    usage_of_a_rotated_key_and_its_successor_is_separate,
+    usage_is_written_on_graceful_shutdown,
 }
 
-/// A key's usage.
+/// Returns the usage of a key.
 #[track_caller]
 pub fn usage(owner: &Client, key: &Value, query: &str) -> Value {
-    shown(owner, &format!("{}/usage{query}", path_of(key)))
+    usage_at(owner, &format!("{}/usage{query}", path_of(key)))
 }
 
+/// Returns the usage at a path, after checking that the buckets add up to the total.
 #[track_caller]
-pub fn shown(reader: &Client, path: &str) -> Value {
+pub fn usage_at(reader: &Client, path: &str) -> Value {
     let reply = reader.get(path);
     assert_eq!(reply.status, 200, "{reply:?}");
     let usage = reply.json();
@@ -47,12 +48,12 @@ pub fn shown(reader: &Client, path: &str) -> Value {
     usage
 }
 
-/// Waits until this is what is shown of it.
+/// Waits until the usage at a path has exactly these outcomes.
 #[track_caller]
 pub fn await_outcomes(reader: &Client, path: &str, expected: &Value) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let outcomes = shown(reader, path)["by_outcome"].clone();
+        let outcomes = usage_at(reader, path)["by_outcome"].clone();
         if outcomes == *expected {
             return;
         }
@@ -66,30 +67,30 @@ pub fn await_usage(owner: &Client, key: &Value, expected: &Value) {
     await_outcomes(owner, &format!("{}/usage", path_of(key)), expected);
 }
 
-fn each_way_a_check_can_end_is_counted_apart(server: TestServer) {
+fn usage_is_counted_per_outcome(server: TestServer) {
     let (verifier, ada) = verifier(&server);
     let key = ada.create_key_with(&json!({"ip_allowlist": ["203.0.113.0/24"]}));
     let good = json!({"api_key": key["api_key"], "client_ip": "203.0.113.7"});
     let mut missing = good.clone();
     missing["scopes"] = json!(["orders:read"]);
-    let elsewhere = json!({"api_key": key["api_key"], "client_ip": "198.51.100.1"});
-    for question in [&good, &good, &good, &missing, &missing, &elsewhere] {
-        ask(&verifier, question);
+    let outside = json!({"api_key": key["api_key"], "client_ip": "198.51.100.1"});
+    for request in [&good, &good, &good, &missing, &missing, &outside] {
+        verify_key(&verifier, request);
     }
     let changed = |body| assert_eq!(ada.patch_json(&path_of(&key), &body).status, 200);
     changed(json!({"enabled": false}));
-    ask(&verifier, &good);
+    verify_key(&verifier, &good);
     changed(json!({"enabled": true, "rate_limit": rate_limit(1, 86_400)}));
     for _ in 0..3 {
-        ask(&verifier, &good);
+        verify_key(&verifier, &good);
     }
     changed(json!({"rate_limit": null, "quota": quota(1, "total")}));
     for _ in 0..2 {
-        ask(&verifier, &good);
+        verify_key(&verifier, &good);
     }
     changed(json!({"quota": null}));
     assert_eq!(ada.delete(&path_of(&key)).status, 200);
-    ask(&verifier, &good);
+    verify_key(&verifier, &good);
     await_usage(
         &ada,
         &key,
@@ -108,7 +109,7 @@ fn each_way_a_check_can_end_is_counted_apart(server: TestServer) {
     await_usage(&ada, &short, &json!({"expired": 1}));
 }
 
-fn a_key_is_counted_wherever_it_is_checked(server: TestServer) {
+fn usage_is_counted_on_every_verifying_route(server: TestServer) {
     let (verifier, ada) = verifier(&server);
     let key = ada.create_key();
     use_key(&server, &key, 2);
@@ -117,26 +118,26 @@ fn a_key_is_counted_wherever_it_is_checked(server: TestServer) {
         .caller(&key)
         .get("/forward-auth?scope=orders:read")
         .assert_problem(403, "insufficient_scope");
-    let question = json!({"api_key": key["api_key"]});
-    ask(&verifier, &question);
-    let batch = json!({"keys": [question, question, question]});
+    let request = json!({"api_key": key["api_key"]});
+    verify_key(&verifier, &request);
+    let batch = json!({"keys": [request, request, request]});
     assert_eq!(verifier.post_json("/verify/batch", &batch).status, 200);
     await_usage(&ada, &key, &json!({"valid": 7, "insufficient_scope": 1}));
 }
 
-fn a_look_is_no_use_of_a_key(server: TestServer) {
+fn verification_with_cost_0_is_not_counted_as_usage(server: TestServer) {
     let (verifier, ada) = verifier(&server);
     let key = ada.create_key();
-    let look = json!({"api_key": key["api_key"], "cost": 0});
+    let probe = json!({"api_key": key["api_key"], "cost": 0});
     let expensive = json!({"api_key": key["api_key"], "cost": 5});
-    for question in [&look, &look, &expensive] {
-        ask(&verifier, question);
+    for request in [&probe, &probe, &expensive] {
+        verify_key(&verifier, request);
     }
     await_usage(&ada, &key, &json!({"valid": 1}));
 }
 
-/// The buckets that have something in them, and how much.
-fn used(usage: &Value) -> Vec<(String, u64)> {
+/// Returns the start and the total of every bucket that is not empty.
+fn non_empty_buckets(usage: &Value) -> Vec<(String, u64)> {
     let buckets = usage["buckets"].as_array().unwrap().iter();
     let buckets = buckets.map(|bucket| {
         let start = bucket["start"].as_str().unwrap().to_owned();
@@ -145,31 +146,31 @@ fn used(usage: &Value) -> Vec<(String, u64)> {
     buckets.filter(|(_, total)| *total > 0).collect()
 }
 
-fn usage_stands_in_its_hour_and_on_its_day_and_the_rest_is_empty(server: TestServer) {
+fn usage_is_reported_in_the_buckets_of_its_hour_and_day(server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key();
-    go_to_noon(&server);
+    set_clock_to_noon(&server);
     let text = |at: chrono::DateTime<chrono::Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
     let noon = next_day(&server) - TimeDelta::hours(12);
-    go_to(&server, noon + TimeDelta::minutes(30));
+    set_clock(&server, noon + TimeDelta::minutes(30));
     use_key(&server, &key, 2);
-    // Before anything is written, and after it is.
-    go_to(&server, noon + TimeDelta::minutes(90));
+    // The counts arrive before and after the first flush.
+    set_clock(&server, noon + TimeDelta::minutes(90));
     use_key(&server, &key, 3);
     await_usage(&ada, &key, &json!({"valid": 5}));
     let tomorrow = noon + TimeDelta::hours(24);
-    go_to(&server, tomorrow + TimeDelta::minutes(1));
+    set_clock(&server, tomorrow + TimeDelta::minutes(1));
     use_key(&server, &key, 1);
     await_usage(&ada, &key, &json!({"valid": 6}));
 
     let hours = usage(&ada, &key, "?granularity=hour");
     assert_eq!(hours["buckets"].as_array().unwrap().len(), 24);
     let expected = [(text(noon + TimeDelta::hours(1)), 3), (text(tomorrow), 1)];
-    assert_eq!(used(&hours), expected);
+    assert_eq!(non_empty_buckets(&hours), expected);
     let from = text(noon).replace('+', "%2B");
     let hours = usage(&ada, &key, &format!("?granularity=hour&from={from}"));
     assert_eq!(hours["buckets"].as_array().unwrap().len(), 25);
-    assert_eq!(used(&hours)[0], (text(noon), 2));
+    assert_eq!(non_empty_buckets(&hours)[0], (text(noon), 2));
     assert_eq!(
         hours["buckets"][1],
         json!({"start": text(noon + TimeDelta::hours(1)), "total": 3, "by_outcome": {"valid": 3}})
@@ -186,10 +187,10 @@ fn usage_stands_in_its_hour_and_on_its_day_and_the_rest_is_empty(server: TestSer
         (text(midnight), 5),
         (text(midnight + TimeDelta::hours(24)), 1),
     ];
-    assert_eq!(used(&days), expected);
+    assert_eq!(non_empty_buckets(&days), expected);
 }
 
-fn a_key_that_is_not_ones_own_is_not_there_whatever_is_asked(server: TestServer) {
+fn usage_of_another_users_key_is_not_found(server: TestServer) {
     let (ada, bob) = (
         server.admin("ada@example.com"),
         server.user("bob@example.com"),
@@ -203,7 +204,7 @@ fn a_key_that_is_not_ones_own_is_not_there_whatever_is_asked(server: TestServer)
     }
 }
 
-fn operators_see_everybodys_usage_or_one_accounts(server: TestServer) {
+fn operator_reads_the_usage_of_everyone_or_of_one_account(server: TestServer) {
     let admin = server.admin("admin@example.com");
     let reader = server.operator(&admin, "reader@example.com", &["usage:read"]);
     let (ada, bob) = (
@@ -234,11 +235,11 @@ fn operators_see_everybodys_usage_or_one_accounts(server: TestServer) {
         let path = format!("/admin/usage?user_id={}&granularity=hour", owner.id());
         await_outcomes(&reader, &path, &json!({"valid": uses}));
     }
-    let nobody = "/admin/usage?user_id=01890a5d-ac96-774b-bcce-b302099a8057";
-    await_outcomes(&reader, nobody, &json!({}));
+    let unknown_user = "/admin/usage?user_id=01890a5d-ac96-774b-bcce-b302099a8057";
+    await_outcomes(&reader, unknown_user, &json!({}));
 }
 
-fn a_rotated_key_and_its_successor_are_counted_apart(server: TestServer) {
+fn usage_of_a_rotated_key_and_its_successor_is_separate(server: TestServer) {
     let ada = server.user("ada@example.com");
     let old = ada.create_key();
     use_key(&server, &old, 2);
@@ -249,7 +250,7 @@ fn a_rotated_key_and_its_successor_are_counted_apart(server: TestServer) {
     await_usage(&ada, &new, &json!({"valid": 3}));
 }
 
-fn usage_is_written_when_the_service_stops(mut server: TestServer) {
+fn usage_is_written_on_graceful_shutdown(mut server: TestServer) {
     let ada = server.user("ada@example.com");
     let key = ada.create_key();
     for uses in [1, 7, 20] {

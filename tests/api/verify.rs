@@ -1,4 +1,4 @@
-//! `/verify` and `/verify/batch`: what a back end learns of its clients' keys.
+//! `/verify` and `/verify/batch`: a back end verifies the keys of its clients.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::{
 };
 
 on_both_databases! {
-    a_verifier_learns_whether_a_key_is_good_and_why_not,
-    the_first_reason_that_applies_is_told,
-    a_batch_is_answered_in_order,
-    what_is_no_question_is_refused,
-    who_may_not_verify_learns_nothing,
-    a_look_is_no_use,
-    a_change_holds_for_the_next_question,
+    verify_returns_the_decision_and_its_reason,
+    verify_returns_the_first_reason_that_applies,
+    batch_results_are_in_the_order_of_the_request,
+    invalid_verify_request_is_rejected,
+    verify_without_the_keys_verify_scope_is_denied,
+    verification_with_cost_0_does_not_update_last_used_at,
+    key_change_applies_to_the_next_verification,
 }
 
-/// Somebody whose key may verify, and somebody with keys to ask about.
+/// Returns a client whose key has the scope `keys:verify`, and the user Ada, whose keys it verifies.
 pub fn verifier(server: &TestServer) -> (Client, Client) {
     let admin = server.admin("admin@example.com");
     let key = admin.create_key_with(&json!({"scopes": ["keys:verify"]}));
@@ -27,26 +27,26 @@ pub fn verifier(server: &TestServer) -> (Client, Client) {
 }
 
 #[track_caller]
-pub fn ask(verifier: &Client, question: &Value) -> Value {
-    let reply = verifier.post_json("/verify", question);
+pub fn verify_key(verifier: &Client, request: &Value) -> Value {
+    let reply = verifier.post_json("/verify", request);
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()
 }
 
 #[track_caller]
 fn code_of(verifier: &Client, key: &Value, more: Value) -> String {
-    let mut question = more;
-    question["api_key"] = key["api_key"].clone();
-    let answer = ask(verifier, &question);
-    assert_eq!(answer["valid"], json!(answer["code"] == "valid"));
-    assert_eq!(answer["key"]["id"], key["id"], "{answer}");
-    answer["code"].as_str().unwrap().to_owned()
+    let mut request = more;
+    request["api_key"] = key["api_key"].clone();
+    let result = verify_key(verifier, &request);
+    assert_eq!(result["valid"], json!(result["code"] == "valid"));
+    assert_eq!(result["key"]["id"], key["id"], "{result}");
+    result["code"].as_str().unwrap().to_owned()
 }
 
-fn a_verifier_learns_whether_a_key_is_good_and_why_not(server: TestServer) {
+fn verify_returns_the_decision_and_its_reason(server: TestServer) {
     let (verifier, ada) = verifier(&server);
     let key = ada.create_key_with(&json!({"name": "report", "scopes": ["orders:*"]}));
-    let question = json!({"api_key": key["api_key"], "scopes": ["orders:read"], "cost": 3});
+    let request = json!({"api_key": key["api_key"], "scopes": ["orders:read"], "cost": 3});
     let expected = json!({
         "valid": true,
         "code": "valid",
@@ -55,15 +55,15 @@ fn a_verifier_learns_whether_a_key_is_good_and_why_not(server: TestServer) {
         },
         "user_id": ada.id(),
     });
-    // From the database, and from memory.
+    // First from the database, then from the cache.
     for _ in 0..2 {
-        assert_eq!(ask(&verifier, &question), expected);
+        assert_eq!(verify_key(&verifier, &request), expected);
     }
     let wants = json!({"api_key": key["api_key"], "scopes": ["orders:read", "keys:verify", "x"]});
-    let answer = ask(&verifier, &wants);
-    assert_eq!(answer["code"], "insufficient_scope");
-    assert_eq!(answer["missing_scopes"], json!(["keys:verify", "x"]));
-    assert_eq!(answer["user_id"], expected["user_id"]);
+    let result = verify_key(&verifier, &wants);
+    assert_eq!(result["code"], "insufficient_scope");
+    assert_eq!(result["missing_scopes"], json!(["keys:verify", "x"]));
+    assert_eq!(result["user_id"], expected["user_id"]);
 
     let unknown = "sk_live_ExampleExampleExampleExample12344Lvtrp";
     for no_key in [
@@ -74,12 +74,12 @@ fn a_verifier_learns_whether_a_key_is_good_and_why_not(server: TestServer) {
         "\u{e9}",
         &"x".repeat(10_000),
     ] {
-        let answer = ask(&verifier, &json!({"api_key": no_key}));
-        assert_eq!(answer, json!({"valid": false, "code": "not_found"}));
+        let result = verify_key(&verifier, &json!({"api_key": no_key}));
+        assert_eq!(result, json!({"valid": false, "code": "not_found"}));
     }
 }
 
-fn the_first_reason_that_applies_is_told(server: TestServer) {
+fn verify_returns_the_first_reason_that_applies(server: TestServer) {
     let (verifier, ada) = verifier(&server);
     let admin = server
         .anonymous()
@@ -133,25 +133,25 @@ fn the_first_reason_that_applies_is_told(server: TestServer) {
     assert_eq!(code_of(&verifier, &key, json!({})), "disabled");
 }
 
-fn a_batch_is_answered_in_order(server: TestServer) {
+fn batch_results_are_in_the_order_of_the_request(server: TestServer) {
     let (verifier, ada) = verifier(&server);
     let keys: Vec<_> = (0..20).map(|_| ada.create_key()).collect();
     ada.delete(&path_of(&keys[7]));
-    let mut questions: Vec<_> = keys
+    let mut requests: Vec<_> = keys
         .iter()
         .map(|key| json!({"api_key": key["api_key"]}))
         .collect();
-    questions.push(json!({"api_key": "garbage"}));
-    questions.push(json!({"api_key": keys[0]["api_key"], "scopes": ["x"]}));
-    questions.extend((0..78).map(|_| json!({"api_key": keys[1]["api_key"]})));
+    requests.push(json!({"api_key": "garbage"}));
+    requests.push(json!({"api_key": keys[0]["api_key"], "scopes": ["x"]}));
+    requests.extend((0..78).map(|_| json!({"api_key": keys[1]["api_key"]})));
     for _ in 0..2 {
-        let reply = verifier.post_json("/verify/batch", &json!({"keys": questions}));
+        let reply = verifier.post_json("/verify/batch", &json!({"keys": requests}));
         assert_eq!(reply.status, 200, "{reply:?}");
-        let answers = reply.json();
-        let results = answers["results"].as_array().unwrap();
+        let body = reply.json();
+        let results = body["results"].as_array().unwrap();
         assert_eq!(results.len(), 100);
-        for (question, result) in questions.iter().zip(results) {
-            assert_eq!(*result, ask(&verifier, question));
+        for (request, result) in requests.iter().zip(results) {
+            assert_eq!(*result, verify_key(&verifier, request));
         }
         let codes: Vec<_> = results.iter().map(|result| &result["code"]).collect();
         assert_eq!(codes[6..9], ["valid", "revoked", "valid"]);
@@ -162,9 +162,9 @@ fn a_batch_is_answered_in_order(server: TestServer) {
     }
 }
 
-fn what_is_no_question_is_refused(server: TestServer) {
+fn invalid_verify_request_is_rejected(server: TestServer) {
     let (verifier, _) = verifier(&server);
-    for (question, pointer) in [
+    for (request, pointer) in [
         (json!({}), "/api_key"),
         (json!({"api_key": null}), "/api_key"),
         (json!({"api_key": 1}), "/api_key"),
@@ -179,17 +179,17 @@ fn what_is_no_question_is_refused(server: TestServer) {
         (json!({"api_key": "x", "cost": 1_000_001}), "/cost"),
         (json!({"api_key": "x", "scope": "a"}), "/scope"),
     ] {
-        let place = |reply: crate::support::Reply| {
+        let pointer_of = |reply: crate::support::Reply| {
             reply.assert_problem(422, "validation_failed")["errors"][0]["pointer"].clone()
         };
         assert_eq!(
-            place(verifier.post_json("/verify", &question)),
+            pointer_of(verifier.post_json("/verify", &request)),
             pointer,
-            "{question}"
+            "{request}"
         );
-        let batch = json!({"keys": [{"api_key": "y"}, question]});
+        let batch = json!({"keys": [{"api_key": "y"}, request]});
         let reply = verifier.post_json("/verify/batch", &batch);
-        assert_eq!(place(reply), format!("/keys/1{pointer}"), "{question}");
+        assert_eq!(pointer_of(reply), format!("/keys/1{pointer}"), "{request}");
     }
     for (batch, pointer) in [
         (json!({"keys": []}), "/keys"),
@@ -203,38 +203,38 @@ fn what_is_no_question_is_refused(server: TestServer) {
     }
 }
 
-fn who_may_not_verify_learns_nothing(server: TestServer) {
+fn verify_without_the_keys_verify_scope_is_denied(server: TestServer) {
     let (_, ada) = verifier(&server);
     let key = ada.create_key();
-    let question = json!({"api_key": key["api_key"]});
+    let request = json!({"api_key": key["api_key"]});
     let all = ada.create_key_with(&json!({"scopes": ["*"]}));
     for path in ["/verify", "/verify/batch"] {
         for key in [&key, &all] {
-            let reply = server.caller(key).post_json(path, &question);
+            let reply = server.caller(key).post_json(path, &request);
             let problem = reply.assert_problem(403, "insufficient_scope");
             assert_eq!(problem["missing_scopes"], json!(["keys:verify"]));
         }
-        ada.post_json(path, &question)
+        ada.post_json(path, &request)
             .assert_problem(401, "invalid_api_key");
-        let anyone = server.anonymous();
-        anyone
-            .post_json(path, &question)
+        let anonymous = server.anonymous();
+        anonymous
+            .post_json(path, &request)
             .assert_problem(401, "missing_credentials");
     }
-    let wanted = json!({"scopes": ["keys:verify"]});
-    ada.post_json("/api-keys", &wanted)
+    let requirements = json!({"scopes": ["keys:verify"]});
+    ada.post_json("/api-keys", &requirements)
         .assert_problem(403, "permission_denied");
 }
 
-fn a_look_is_no_use(mut server: TestServer) {
+fn verification_with_cost_0_does_not_update_last_used_at(mut server: TestServer) {
     let (verifier, ada) = verifier(&server);
-    let (looked_at, used) = (ada.create_key(), ada.create_key());
-    let look = json!({"api_key": looked_at["api_key"], "cost": 0});
-    assert_eq!(ask(&verifier, &look)["code"], "valid");
-    let wrong = json!({"api_key": looked_at["api_key"], "scopes": ["x"]});
-    assert_eq!(ask(&verifier, &wrong)["code"], "insufficient_scope");
+    let (probed, used) = (ada.create_key(), ada.create_key());
+    let probe = json!({"api_key": probed["api_key"], "cost": 0});
+    assert_eq!(verify_key(&verifier, &probe)["code"], "valid");
+    let wrong = json!({"api_key": probed["api_key"], "scopes": ["x"]});
+    assert_eq!(verify_key(&verifier, &wrong)["code"], "insufficient_scope");
     assert_eq!(
-        ask(&verifier, &json!({"api_key": used["api_key"]}))["code"],
+        verify_key(&verifier, &json!({"api_key": used["api_key"]}))["code"],
         "valid"
     );
     server.stop();
@@ -243,7 +243,7 @@ fn a_look_is_no_use(mut server: TestServer) {
     assert_eq!(server.query(last_used), [used["prefix"].as_str().unwrap()]);
 }
 
-fn a_change_holds_for_the_next_question(server: TestServer) {
+fn key_change_applies_to_the_next_verification(server: TestServer) {
     let (verifier, ada) = verifier(&server);
     let admin = server
         .anonymous()
@@ -253,8 +253,8 @@ fn a_change_holds_for_the_next_question(server: TestServer) {
         let reply = ada.patch_json(&path_of(&key), &body);
         assert_eq!(reply.status, 200, "{reply:?}");
     };
-    let code = |wanted: &Value| code_of(&verifier, &key, wanted.clone());
-    let wanted = json!({"scopes": ["orders:read"], "client_ip": "192.0.2.7"});
+    let code = |requirements: &Value| code_of(&verifier, &key, requirements.clone());
+    let requirements = json!({"scopes": ["orders:read"], "client_ip": "192.0.2.7"});
     for (body, expected) in [
         (json!({}), "insufficient_scope"),
         (json!({"scopes": ["orders:read"]}), "valid"),
@@ -267,18 +267,18 @@ fn a_change_holds_for_the_next_question(server: TestServer) {
         (json!({"enabled": true}), "valid"),
     ] {
         change(body);
-        assert_eq!(code(&wanted), expected);
+        assert_eq!(code(&requirements), expected);
     }
     let id = ada.id();
     for (active, expected) in [(false, "disabled"), (true, "valid")] {
         admin.change_user(&id, &json!({"active": active}));
-        assert_eq!(code(&wanted), expected);
+        assert_eq!(code(&requirements), expected);
     }
     let ada = server
         .anonymous()
         .log_in("ada@example.com", crate::support::PASSWORD);
     let rotated = ada.post(&format!("{}/rotate", path_of(&key)));
     assert_eq!(rotated.status, 201, "{rotated:?}");
-    assert_eq!(code(&wanted), "revoked");
-    assert_eq!(code_of(&verifier, &rotated.json(), wanted), "valid");
+    assert_eq!(code(&requirements), "revoked");
+    assert_eq!(code_of(&verifier, &rotated.json(), requirements), "valid");
 }

@@ -1,4 +1,4 @@
-//! `/verify` and `/verify/batch`: what a back end learns of the limits of its clients' keys.
+//! `/verify` and `/verify/batch`: the status of the limits of a verified key.
 
 use std::thread;
 
@@ -8,23 +8,23 @@ use serde_json::{Value, json};
 use crate::{
     limit_settings::{change, quota, rate_limit},
     on_both_databases,
-    quotas::{go_to_noon, next_day, next_month, with_quota},
+    quotas::{next_day, next_month, set_clock_to_noon, with_quota},
     rate_limits::{DAY, HOUR, assert_soon_before, limited, use_key},
     support::{Client, TestServer, path_of},
-    verify::{ask, verifier},
+    verify::{verifier, verify_key},
 };
 
 on_both_databases! {
     |config| config.jwt_ttl_seconds = 400 * 24 * 3600;
-    a_verifier_learns_of_the_limits_that_there_are,
-    a_quota_says_when_its_period_ends,
-    it_learns_of_them_with_these_answers_and_no_others,
-    a_batch_tells_of_each,
-    many_at_once_with_different_costs_spend_all_and_no_more,
-    what_its_clients_take_is_not_its_own,
+    verify_reports_the_status_of_each_limit_that_the_key_has,
+    verify_reports_when_the_quota_resets,
+    verify_omits_limits_for_disabled_revoked_and_unknown_keys,
+    batch_reports_the_limits_of_every_key,
+    concurrent_verifications_with_different_costs_spend_exactly_the_limit,
+    verifying_key_is_charged_one_unit_per_request_whatever_the_cost,
 }
 
-/// A time in RFC 3339, in UTC with `Z`.
+/// Parses a time in RFC 3339 that must be in UTC with `Z`.
 #[track_caller]
 fn time_of(value: &Value) -> DateTime<Utc> {
     let text = value.as_str().unwrap();
@@ -32,18 +32,18 @@ fn time_of(value: &Value) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(text).unwrap().to_utc()
 }
 
-fn a_verifier_learns_of_the_limits_that_there_are(server: TestServer) {
+fn verify_reports_the_status_of_each_limit_that_the_key_has(server: TestServer) {
     let (verifier, ada) = verifier(&server);
-    go_to_noon(&server);
+    set_clock_to_noon(&server);
     let key = ada.create_key_with(&json!({
         "rate_limit": rate_limit(24, DAY), "quota": quota(1000, "day"),
     }));
     let mut used = 0;
     for cost in [0, 1, 5, 0] {
-        let answer = ask(&verifier, &json!({"api_key": key["api_key"], "cost": cost}));
+        let result = verify_key(&verifier, &json!({"api_key": key["api_key"], "cost": cost}));
         used += cost;
-        assert_eq!(answer["code"], "valid");
-        let limit = answer["rate_limit"].as_object().unwrap();
+        assert_eq!(result["code"], "valid");
+        let limit = result["rate_limit"].as_object().unwrap();
         let members: Vec<_> = limit.keys().collect();
         assert_eq!(members, ["limit", "remaining", "reset_seconds"]);
         assert_eq!(
@@ -54,7 +54,7 @@ fn a_verifier_learns_of_the_limits_that_there_are(server: TestServer) {
             0 => assert_eq!(used, 0),
             seconds => assert_soon_before(seconds, used * HOUR),
         }
-        let quota = answer["quota"].as_object().unwrap();
+        let quota = result["quota"].as_object().unwrap();
         let members: Vec<_> = quota.keys().collect();
         assert_eq!(members, ["limit", "remaining", "resets_at"]);
         let left = (&quota["limit"], &quota["remaining"]);
@@ -66,27 +66,27 @@ fn a_verifier_learns_of_the_limits_that_there_are(server: TestServer) {
         (with_quota(&ada, 1, "total"), false, true),
         (ada.create_key(), false, false),
     ] {
-        let answer = ask(&verifier, &json!({"api_key": key["api_key"]}));
-        assert_eq!(answer.get("rate_limit").is_some(), has_limit, "{answer}");
-        assert_eq!(answer.get("quota").is_some(), has_quota, "{answer}");
+        let result = verify_key(&verifier, &json!({"api_key": key["api_key"]}));
+        assert_eq!(result.get("rate_limit").is_some(), has_limit, "{result}");
+        assert_eq!(result.get("quota").is_some(), has_quota, "{result}");
     }
 }
 
-fn a_quota_says_when_its_period_ends(server: TestServer) {
+fn verify_reports_when_the_quota_resets(server: TestServer) {
     let (verifier, ada) = verifier(&server);
-    go_to_noon(&server);
+    set_clock_to_noon(&server);
     let resets_at = |key: &Value| {
-        let mut answers = Vec::new();
-        // Let in, refused, and looked at.
+        let mut reset_times = Vec::new();
+        // Accepted, rejected, and verified with cost 0.
         for (cost, code) in [(1, "valid"), (1, "quota_exceeded"), (0, "valid")] {
-            let answer = ask(&verifier, &json!({"api_key": key["api_key"], "cost": cost}));
-            assert_eq!(answer["code"], code, "{answer}");
-            assert_eq!(answer["quota"]["remaining"], 0);
-            answers.push(answer["quota"]["resets_at"].clone());
+            let result = verify_key(&verifier, &json!({"api_key": key["api_key"], "cost": cost}));
+            assert_eq!(result["code"], code, "{result}");
+            assert_eq!(result["quota"]["remaining"], 0);
+            reset_times.push(result["quota"]["resets_at"].clone());
         }
-        answers.dedup();
-        assert_eq!(answers.len(), 1, "{answers:?}");
-        answers.remove(0)
+        reset_times.dedup();
+        assert_eq!(reset_times.len(), 1, "{reset_times:?}");
+        reset_times.remove(0)
     };
     let day = resets_at(&with_quota(&ada, 1, "day"));
     assert_eq!(time_of(&day), next_day(&server));
@@ -95,136 +95,151 @@ fn a_quota_says_when_its_period_ends(server: TestServer) {
     assert_eq!(resets_at(&with_quota(&ada, 1, "total")), Value::Null);
 }
 
-fn it_learns_of_them_with_these_answers_and_no_others(server: TestServer) {
+fn verify_omits_limits_for_disabled_revoked_and_unknown_keys(server: TestServer) {
     let (verifier, ada) = verifier(&server);
-    go_to_noon(&server);
-    let chosen = json!({
+    set_clock_to_noon(&server);
+    let settings = json!({
         "rate_limit": rate_limit(3, DAY), "quota": quota(3, "day"),
         "scopes": ["a"], "ip_allowlist": ["192.0.2.7"],
     });
-    let key = ada.create_key_with(&chosen);
-    let told = |more: Value| {
-        let mut question = more;
-        question["api_key"] = key["api_key"].clone();
-        let answer = ask(&verifier, &question);
-        let left = |limit: &str| answer.get(limit).map(|limit| limit["remaining"].clone());
-        let code = answer["code"].as_str().unwrap().to_owned();
+    let key = ada.create_key_with(&settings);
+    let code_and_remaining = |more: Value| {
+        let mut request = more;
+        request["api_key"] = key["api_key"].clone();
+        let result = verify_key(&verifier, &request);
+        let left = |limit: &str| result.get(limit).map(|limit| limit["remaining"].clone());
+        let code = result["code"].as_str().unwrap().to_owned();
         (code, left("rate_limit"), left("quota"))
     };
-    let of_both = |code: &str, rate_limit: u64, quota: u64| {
+    let with_both_limits = |code: &str, rate_limit: u64, quota: u64| {
         let left = |number: u64| Some(json!(number));
         (code.to_owned(), left(rate_limit), left(quota))
     };
     let good = |cost: u64| json!({"client_ip": "192.0.2.7", "scopes": ["a"], "cost": cost});
     assert_eq!(
-        told(json!({"client_ip": "192.0.2.8"})),
-        of_both("ip_not_allowed", 3, 3)
+        code_and_remaining(json!({"client_ip": "192.0.2.8"})),
+        with_both_limits("ip_not_allowed", 3, 3)
     );
     let other_scope = json!({"client_ip": "192.0.2.7", "scopes": ["b"]});
     assert_eq!(
-        told(other_scope.clone()),
-        of_both("insufficient_scope", 3, 3)
+        code_and_remaining(other_scope.clone()),
+        with_both_limits("insufficient_scope", 3, 3)
     );
-    assert_eq!(told(good(2)), of_both("valid", 1, 1));
-    assert_eq!(told(good(2)), of_both("rate_limited", 1, 1));
+    assert_eq!(code_and_remaining(good(2)), with_both_limits("valid", 1, 1));
+    assert_eq!(
+        code_and_remaining(good(2)),
+        with_both_limits("rate_limited", 1, 1)
+    );
     change(&ada, &key, &json!({"rate_limit": {"limit": 10}}));
-    assert_eq!(told(good(2)), of_both("quota_exceeded", 8, 1));
-    assert_eq!(told(good(1)), of_both("valid", 7, 0));
-    assert_eq!(told(good(8)), of_both("rate_limited", 7, 0));
-    assert_eq!(told(good(0)), of_both("valid", 7, 0));
-    // What comes before is told first, whatever is left.
-    assert_eq!(told(other_scope), of_both("insufficient_scope", 7, 0));
-    let of_neither = |code: &str| (code.to_owned(), None, None);
+    assert_eq!(
+        code_and_remaining(good(2)),
+        with_both_limits("quota_exceeded", 8, 1)
+    );
+    assert_eq!(code_and_remaining(good(1)), with_both_limits("valid", 7, 0));
+    assert_eq!(
+        code_and_remaining(good(8)),
+        with_both_limits("rate_limited", 7, 0)
+    );
+    assert_eq!(code_and_remaining(good(0)), with_both_limits("valid", 7, 0));
+    // A reason that precedes the limits is reported first, whatever remains.
+    assert_eq!(
+        code_and_remaining(other_scope),
+        with_both_limits("insufficient_scope", 7, 0)
+    );
+    let without_limits = |code: &str| (code.to_owned(), None, None);
     change(&ada, &key, &json!({"enabled": false}));
-    assert_eq!(told(good(1)), of_neither("disabled"));
+    assert_eq!(code_and_remaining(good(1)), without_limits("disabled"));
     change(&ada, &key, &json!({"enabled": true}));
     ada.delete(&path_of(&key));
-    assert_eq!(told(good(0)), of_neither("revoked"));
-    let answer = ask(&verifier, &json!({"api_key": "garbage"}));
-    assert_eq!(answer, json!({"valid": false, "code": "not_found"}));
+    assert_eq!(code_and_remaining(good(0)), without_limits("revoked"));
+    let result = verify_key(&verifier, &json!({"api_key": "garbage"}));
+    assert_eq!(result, json!({"valid": false, "code": "not_found"}));
 }
 
-fn a_batch_tells_of_each(server: TestServer) {
+fn batch_reports_the_limits_of_every_key(server: TestServer) {
     let (verifier, ada) = verifier(&server);
-    go_to_noon(&server);
+    set_clock_to_noon(&server);
     let key = ada.create_key_with(&json!({
         "rate_limit": rate_limit(60, DAY), "quota": quota(50, "day"),
     }));
     let other = limited(&ada, 60, DAY);
-    let mut questions = vec![json!({"api_key": key["api_key"]}); 70];
-    questions.insert(30, json!({"api_key": other["api_key"], "cost": 7}));
-    let reply = verifier.post_json("/verify/batch", &json!({"keys": questions}));
+    let mut requests = vec![json!({"api_key": key["api_key"]}); 70];
+    requests.insert(30, json!({"api_key": other["api_key"], "cost": 7}));
+    let reply = verifier.post_json("/verify/batch", &json!({"keys": requests}));
     assert_eq!(reply.status, 200, "{reply:?}");
     let mut results = reply.json()["results"].as_array().unwrap().clone();
     assert_eq!(results.remove(30)["rate_limit"]["remaining"], 53);
     let mut left = Vec::new();
-    for answer in &results {
-        if answer["code"] == "valid" {
-            left.push(answer["quota"]["remaining"].as_u64().unwrap());
+    for result in &results {
+        if result["code"] == "valid" {
+            left.push(result["quota"]["remaining"].as_u64().unwrap());
         } else {
-            assert_eq!(answer["code"], "quota_exceeded", "{answer}");
-            assert_eq!(answer["quota"]["remaining"], 0);
-            // Others of the same batch may be about to be refused, and have theirs in hand.
-            let remaining = answer["rate_limit"]["remaining"].as_u64();
+            assert_eq!(result["code"], "quota_exceeded", "{result}");
+            assert_eq!(result["quota"]["remaining"], 0);
+            // Other checks of the batch may hold tokens that are refunded once the quota rejects them.
+            let remaining = result["rate_limit"]["remaining"].as_u64();
             assert!(
                 remaining.is_some_and(|left| (7..=10).contains(&left)),
-                "{answer}"
+                "{result}"
             );
         }
     }
-    // Each unit is taken once.
+    // Each unit is consumed once.
     left.sort_unstable();
     assert_eq!(left, (0..50).collect::<Vec<u64>>());
-    let refused = json!({"keys": vec![json!({"api_key": key["api_key"], "cost": 11}); 3]});
-    let reply = verifier.post_json("/verify/batch", &refused).json();
-    for answer in reply["results"].as_array().unwrap() {
-        assert_eq!(answer["code"], "rate_limited", "{answer}");
+    let too_expensive = json!({"keys": vec![json!({"api_key": key["api_key"], "cost": 11}); 3]});
+    let reply = verifier.post_json("/verify/batch", &too_expensive).json();
+    for result in reply["results"].as_array().unwrap() {
+        assert_eq!(result["code"], "rate_limited", "{result}");
     }
 }
 
-fn many_at_once_with_different_costs_spend_all_and_no_more(server: TestServer) {
+fn concurrent_verifications_with_different_costs_spend_exactly_the_limit(server: TestServer) {
     let (verifier, ada) = verifier(&server);
     for key in [limited(&ada, 1000, DAY), with_quota(&ada, 1000, "total")] {
         let take = |verifier: &Client, cost: u64| {
-            let question = json!({"api_key": key["api_key"], "cost": cost});
-            let is_valid = ask(verifier, &question)["valid"] == true;
+            let request = json!({"api_key": key["api_key"], "cost": cost});
+            let is_valid = verify_key(verifier, &request)["valid"] == true;
             if is_valid { cost } else { 0 }
         };
-        // Twice as much as there is.
+        // The requested costs add up to twice the limit.
         let taken: u64 = thread::scope(|scope| {
-            let askers: Vec<_> = (0..40)
-                .map(|asker| {
+            let threads: Vec<_> = (0..40)
+                .map(|index| {
                     let (verifier, take) = (verifier.clone(), &take);
-                    scope.spawn(move || (0..10).map(|n| take(&verifier, (asker + n) % 9 + 1)).sum())
+                    scope.spawn(move || (0..10).map(|n| take(&verifier, (index + n) % 9 + 1)).sum())
                 })
                 .collect();
-            askers
+            threads
                 .into_iter()
-                .map(|a| -> u64 { a.join().unwrap() })
+                .map(|thread| -> u64 { thread.join().unwrap() })
                 .sum()
         });
-        // Nobody was refused one while there was one.
+        // A cost of at most 9 is rejected only while fewer than 9 units remain.
         assert!((992..=1000).contains(&taken), "{taken}");
-        let rest: u64 = (0..10).map(|_| take(&verifier, 1)).sum();
-        assert_eq!(taken + rest, 1000);
+        let remaining_units: u64 = (0..10).map(|_| take(&verifier, 1)).sum();
+        assert_eq!(taken + remaining_units, 1000);
     }
 }
 
-fn what_its_clients_take_is_not_its_own(server: TestServer) {
+fn verifying_key_is_charged_one_unit_per_request_whatever_the_cost(server: TestServer) {
     let admin = server.admin("admin@example.com");
-    let chosen = json!({"scopes": ["keys:verify"], "quota": quota(5, "total")});
-    let own = admin.create_key_with(&chosen);
+    let settings = json!({"scopes": ["keys:verify"], "quota": quota(5, "total")});
+    let own = admin.create_key_with(&settings);
     let verifier = server.caller(&own);
     let clients = limited(&admin, 24, DAY);
     for left in [22, 20] {
-        let question = json!({"api_key": clients["api_key"], "cost": 2});
-        assert_eq!(ask(&verifier, &question)["rate_limit"]["remaining"], left);
+        let request = json!({"api_key": clients["api_key"], "cost": 2});
+        assert_eq!(
+            verify_key(&verifier, &request)["rate_limit"]["remaining"],
+            left
+        );
     }
-    // Asked about itself, it has been used for the question when it is looked at.
+    // A key that verifies itself is charged for the request before it is checked.
     let itself = json!({"api_key": own["api_key"], "cost": 0});
-    assert_eq!(ask(&verifier, &itself)["quota"]["remaining"], 2);
+    assert_eq!(verify_key(&verifier, &itself)["quota"]["remaining"], 2);
     let itself = json!({"api_key": own["api_key"], "cost": 1});
-    assert_eq!(ask(&verifier, &itself)["quota"]["remaining"], 0);
+    assert_eq!(verify_key(&verifier, &itself)["quota"]["remaining"], 0);
     verifier
         .post_json("/verify", &itself)
         .assert_problem(429, "quota_exceeded");

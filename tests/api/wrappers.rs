@@ -1,4 +1,4 @@
-//! Our wrappers around the handlers of another team's app.
+//! Latchkey's middleware around the handlers of another team's app.
 
 use actix_web::{App, HttpResponse, HttpServer, middleware::from_fn, web};
 use latchkey::{
@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::support::{Client, TestServer};
 
-/// Another team's app: our wrappers around its own handlers.
-pub fn own_app(app: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static) -> Client {
+/// Starts another team's app with latchkey's middleware around its handlers, and returns a client for it.
+pub fn start_app(app: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static) -> Client {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -30,8 +30,8 @@ pub fn own_app(app: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static) -
 }
 
 #[test]
-fn a_panic_answers_500_and_the_service_goes_on() {
-    let client = own_app(|app| {
+fn panicking_handler_returns_500_and_the_service_keeps_serving() {
+    let client = start_app(|app| {
         app.route(
             "/panic",
             web::get().to(async || -> &'static str { panic!("sk_live_secret") }),
@@ -47,8 +47,8 @@ fn a_panic_answers_500_and_the_service_goes_on() {
 }
 
 #[test]
-fn what_a_handler_chose_to_say_itself_stays() {
-    let client = own_app(|app| {
+fn error_body_of_a_handler_is_kept() {
+    let client = start_app(|app| {
         app.route(
             "/conflict",
             web::get().to(async || HttpResponse::Conflict().body("mine")),
@@ -72,8 +72,8 @@ fn what_a_handler_chose_to_say_itself_stays() {
 }
 
 #[test]
-fn a_handler_that_wants_a_key_answers_nobody_outside_the_guard() {
-    let client = own_app(|app| {
+fn handler_that_extracts_a_key_outside_the_guard_returns_500() {
+    let client = start_app(|app| {
         app.route("/unguarded", web::get().to(async |_: VerifiedKey| "let in"));
     });
     client
@@ -86,8 +86,8 @@ fn a_handler_that_wants_a_key_answers_nobody_outside_the_guard() {
 }
 
 #[test]
-fn a_guard_without_an_engine_lets_nobody_in() {
-    let client = own_app(|app| {
+fn guard_without_an_engine_rejects_every_request() {
+    let client = start_app(|app| {
         app.service(
             web::scope("/orders")
                 .wrap(RequireApiKey::new())
@@ -103,7 +103,8 @@ fn a_guard_without_an_engine_lets_nobody_in() {
         .assert_problem(500, "internal_error");
 }
 
-/// An engine of another app on the server's database, which is for one at a time.
+/// Stops the server and opens an engine on its database, as another app would. An embedded database serves only
+/// one process at a time.
 pub fn engine(server: &mut TestServer) -> web::Data<Engine> {
     server.stop();
     let mut config = crate::support::config(&server.database_url);
@@ -119,11 +120,11 @@ pub fn engine(server: &mut TestServer) -> web::Data<Engine> {
 }
 
 #[test]
-fn a_guarded_scope_lets_nobody_reach_what_it_wraps() {
+fn guarded_scope_rejects_every_request_without_a_key() {
     let mut server = TestServer::on_sqlite(|_| {});
     let key = server.user("ada@example.com").create_key();
     let engine = engine(&mut server);
-    let client = own_app(move |app| {
+    let client = start_app(move |app| {
         app.app_data(engine.clone()).service(
             web::scope("/orders")
                 .wrap(RequireApiKey::new())
@@ -144,16 +145,16 @@ fn a_guarded_scope_lets_nobody_reach_what_it_wraps() {
             .send(method, path, "")
             .assert_problem(401, "missing_credentials");
     }
-    let known = client.with_key(key["api_key"].as_str().unwrap());
-    assert_eq!(known.get("/orders/1").body, key["id"].as_str().unwrap());
-    assert_eq!(known.get("/orders/a/b/c").body, "default");
+    let caller = client.with_key(key["api_key"].as_str().unwrap());
+    assert_eq!(caller.get("/orders/1").body, key["id"].as_str().unwrap());
+    assert_eq!(caller.get("/orders/a/b/c").body, "default");
 }
 
 #[test]
-fn a_guard_with_scopes_lets_in_who_has_them_and_names_what_is_missing() {
+fn guard_with_scopes_accepts_sufficient_keys_and_names_missing_scopes() {
     let mut server = TestServer::on_sqlite(|_| {});
     let ada = server.user("ada@example.com");
-    let asked: [&[&str]; 7] = [
+    let scope_sets: [&[&str]; 7] = [
         &["orders:read"],
         &["orders:*"],
         &["*"],
@@ -162,9 +163,9 @@ fn a_guard_with_scopes_lets_in_who_has_them_and_names_what_is_missing() {
         &["orders"],
         &["invoices:*", "order:*"],
     ];
-    let keys = asked.map(|scopes| ada.create_key_with(&json!({"scopes": scopes})));
+    let keys = scope_sets.map(|scopes| ada.create_key_with(&json!({"scopes": scopes})));
     let engine = engine(&mut server);
-    let app = own_app(move |app| {
+    let app = start_app(move |app| {
         app.app_data(engine.clone())
             .service(
                 web::resource("/orders")
@@ -178,8 +179,8 @@ fn a_guard_with_scopes_lets_in_who_has_them_and_names_what_is_missing() {
             );
     });
     let key_with = |scopes: &[&str]| {
-        let place = asked.iter().position(|asked| *asked == scopes).unwrap();
-        app.with_key(keys[place]["api_key"].as_str().unwrap())
+        let index = scope_sets.iter().position(|set| *set == scopes).unwrap();
+        app.with_key(keys[index]["api_key"].as_str().unwrap())
     };
     for scopes in [["orders:read"], ["orders:*"], ["*"]] {
         let reply = key_with(&scopes).get("/orders");
@@ -212,14 +213,14 @@ fn a_guard_with_scopes_lets_in_who_has_them_and_names_what_is_missing() {
 }
 
 #[test]
-fn a_guard_believes_the_proxies_that_its_app_trusts() {
+fn guard_uses_the_trusted_proxies_of_its_app() {
     let mut server = TestServer::on_sqlite(|_| {});
     let ada = server.user("ada@example.com");
     let key = ada.create_key_with(&json!({"ip_allowlist": ["192.0.2.0/24"]}));
     let engine = engine(&mut server);
     let app = |proxies: &'static str| {
         let engine = engine.clone();
-        let client = own_app(move |app| {
+        let client = start_app(move |app| {
             app.app_data(engine.clone())
                 .app_data(web::Data::new(proxies.parse::<TrustedProxies>().unwrap()))
                 .service(
@@ -239,6 +240,6 @@ fn a_guard_believes_the_proxies_that_its_app_trusts() {
 
 #[test]
 #[should_panic(expected = "must be 1 to 64 characters")]
-fn a_guard_that_asks_for_no_scope_does_not_start() {
+fn guard_with_an_invalid_scope_panics_on_construction() {
     let _ = RequireApiKey::scope("orders read");
 }

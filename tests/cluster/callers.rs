@@ -1,45 +1,48 @@
-//! Many callers at once who use up what a key has, and how many of them are let through.
+//! Many concurrent callers that use up the limit of a key, and the number of them that is allowed.
 
 use super::{
-    fleet::ask_all,
-    wire::{Answer, Wire},
+    fleet::use_key_on_all,
+    wire::{Response, Wire},
 };
 
-/// What there is for so many.
+/// Limit of the keys that the callers use.
 pub const LIMIT: usize = 50;
 const CALLERS: usize = 200;
 
-/// How many of 200 are admitted by each of these servers who use these keys all at once. The others have
-/// to be refused with this code.
+/// Sends 200 concurrent requests with these keys, spread over these servers. Returns how many each server allows. The
+/// others must be rejected with this error code.
 #[track_caller]
 pub fn admitted(bases: &[String], keys: &[&str], code: &str) -> Vec<usize> {
     let bases = bases.iter().enumerate().cycle().take(CALLERS);
     let (servers, mut wires): (Vec<_>, Vec<_>) =
         bases.map(|(server, base)| (server, Wire::to(base))).unzip();
-    // The connections are there before it counts.
-    ask_all(&mut wires, "no key");
+    // Opens the connections first.
+    use_key_on_all(&mut wires, "no key");
     for (wire, key) in wires.iter_mut().zip(keys.iter().cycle()) {
         wire.send(key);
     }
     let mut admitted = vec![0; servers.iter().max().map_or(0, |last| last + 1)];
     for (server, wire) in servers.into_iter().zip(&mut wires) {
-        let answer = wire.receive().expect("an answer");
-        admitted[server] += usize::from(is_admitted(&answer, code));
+        let response = wire.receive().expect("a response");
+        admitted[server] += usize::from(is_admitted(&response, code));
     }
     eprintln!("admitted of {CALLERS}: {admitted:?}");
     admitted
 }
 
-/// Uses a key at these servers until all of them refuse it with this code, and answers how often it was
-/// admitted.
+/// Uses a key at these servers until all of them reject it with this error code. Returns how often it was allowed.
 #[track_caller]
 pub fn spend_rest(bases: &[String], key: &str, code: &str) -> usize {
     let mut wires: Vec<_> = bases.iter().map(|base| Wire::to(base)).collect();
     let mut admitted = 0;
     loop {
-        let answers = ask_all(&mut wires, key);
-        let answers = answers.iter().map(|a| a.as_ref().expect("an answer"));
-        let more = answers.filter(|answer| is_admitted(answer, code)).count();
+        let responses = use_key_on_all(&mut wires, key);
+        let responses = responses
+            .iter()
+            .map(|response| response.as_ref().expect("a response"));
+        let more = responses
+            .filter(|response| is_admitted(response, code))
+            .count();
         if more == 0 {
             return admitted;
         }
@@ -48,8 +51,8 @@ pub fn spend_rest(bases: &[String], key: &str, code: &str) -> usize {
 }
 
 #[track_caller]
-fn is_admitted(answer: &Answer, code: &str) -> bool {
-    let refused = answer.status == 429 && answer.body.contains(&format!(r#""code":"{code}""#));
-    assert!(refused || answer.status == 200, "{answer:?}");
-    !refused
+fn is_admitted(response: &Response, code: &str) -> bool {
+    let rejected = response.status == 429 && response.body.contains(&format!(r#""code":"{code}""#));
+    assert!(rejected || response.status == 200, "{response:?}");
+    !rejected
 }

@@ -1,4 +1,4 @@
-//! What can be changed of a key such that instances which remember it must forget it, and a round of it.
+//! Changes of a key that make instances evict it from their caches, and rounds of such changes.
 
 use std::{
     sync::Arc,
@@ -9,13 +9,13 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    fleet::{Fleet, ask_all, text_of},
+    fleet::{Fleet, full_key, use_key_on_all},
     load::{Target, Targets},
     support::{Client, path_of},
-    wire::Answer,
+    wire::Response,
 };
 
-/// Who makes a change, all at the same instance.
+/// Clients that make a change, all at the same instance.
 pub struct Actors {
     owner: Client,
     owner_id: String,
@@ -24,13 +24,13 @@ pub struct Actors {
 
 pub struct Change {
     pub name: &'static str,
-    /// Whether the key's owner is somebody of their own each time.
+    /// True if each round uses a new account as the owner of the key.
     own_account: bool,
     make: fn(&Actors, &Value),
-    /// Makes it good again.
+    /// Reverts the change, so that the key is accepted again.
     undo: Option<fn(&Actors, &Value)>,
-    good: fn(&Answer) -> bool,
-    refused: fn(&Answer) -> bool,
+    good: fn(&Response) -> bool,
+    rejected: fn(&Response) -> bool,
 }
 
 const CHANGE: Change = Change {
@@ -38,8 +38,8 @@ const CHANGE: Change = Change {
     own_account: false,
     make: |_, _| {},
     undo: None,
-    good: |answer| answer.status == 200,
-    refused: |answer| answer.status == 401,
+    good: |response| response.status == 200,
+    rejected: |response| response.status == 401,
 };
 
 pub const REVOKED: Change = Change {
@@ -61,9 +61,9 @@ pub const OTHERS: [Change; 7] = [
         ..CHANGE
     },
     Change {
-        name: "expiring sooner",
+        name: "earlier expiry",
         make: |actors, key| {
-            // It must be in the future when it arrives.
+            // The expiry must be in the future when the request arrives.
             let soon = SystemTime::now() + Duration::from_secs(1);
             let at = chrono::DateTime::<chrono::Utc>::from(soon);
             patch(actors, key, &json!({"expires_at": at.to_rfc3339()}));
@@ -72,18 +72,18 @@ pub const OTHERS: [Change; 7] = [
         ..CHANGE
     },
     Change {
-        name: "with other scopes",
+        name: "other scopes",
         make: |actors, key| patch(actors, key, &json!({"scopes": ["orders:write"]})),
         undo: Some(|actors, key| patch(actors, key, &json!({"scopes": ["orders:read"]}))),
-        good: |answer| answer.body.contains(r#""scopes":["orders:read"]"#),
-        refused: |answer| answer.body.contains(r#""scopes":["orders:write"]"#),
+        good: |response| response.body.contains(r#""scopes":["orders:read"]"#),
+        rejected: |response| response.body.contains(r#""scopes":["orders:write"]"#),
         ..CHANGE
     },
     Change {
-        name: "for other networks",
+        name: "other networks",
         make: |actors, key| patch(actors, key, &json!({"ip_allowlist": ["192.0.2.0/24"]})),
         undo: Some(|actors, key| patch(actors, key, &json!({"ip_allowlist": ["127.0.0.0/8"]}))),
-        refused: |answer| answer.status == 403,
+        rejected: |response| response.status == 403,
         ..CHANGE
     },
     Change {
@@ -95,7 +95,7 @@ pub const OTHERS: [Change; 7] = [
         ..CHANGE
     },
     Change {
-        name: "of a deactivated account",
+        name: "account deactivated",
         own_account: true,
         make: |actors, _| activate(actors, false),
         undo: Some(|actors, _| activate(actors, true)),
@@ -117,13 +117,13 @@ fn activate(actors: &Actors, active: bool) {
     assert_done(&actors.admin.change_user(&actors.owner_id, &change));
 }
 
-/// Rounds of changes by one worker.
+/// Rounds of changes made by one worker.
 pub struct Rounds<'a> {
     pub fleet: &'a Fleet,
     pub admin: &'a str,
     pub targets: &'a Arc<Targets>,
-    /// The worker's place among the targets.
-    pub place: usize,
+    /// Slot of the worker among the targets.
+    pub slot: usize,
 }
 
 impl Rounds<'_> {
@@ -133,19 +133,19 @@ impl Rounds<'_> {
         }
     }
 
-    /// Makes a key at one instance, uses it at all, changes it at one, and uses it at all again.
+    /// Creates a key at one instance, uses it at all, changes it at one, and uses it at all again.
     fn round(&self, change: &Change, round: usize) {
-        // Each pair of instances in turn.
+        // Covers each pair of instances.
         let (creator, changer) = (round, round / self.fleet.instances.len());
         let mut owner = self.fleet.ada.clone();
         if change.own_account {
-            let email = format!("owner-{}-{round}@example.com", self.place);
+            let email = format!("owner-{}-{round}@example.com", self.slot);
             owner = self.fleet.sign_up(&email);
         }
-        let choices = json!({
+        let settings = json!({
             "scopes": ["orders:read"], "ip_allowlist": ["127.0.0.0/8"], "expires_in_seconds": 3600,
         });
-        let key = self.fleet.at(creator, &owner).create_key_with(&choices);
+        let key = self.fleet.at(creator, &owner).create_key_with(&settings);
         let owner = self.fleet.at(changer, &owner);
         let actors = Actors {
             owner_id: owner.id(),
@@ -154,34 +154,34 @@ impl Rounds<'_> {
         };
 
         let mut wires = self.fleet.wires();
-        let mut assert_all = |what: &str, right: fn(&Answer) -> bool| {
-            let answers = ask_all(&mut wires, text_of(&key));
-            for (instance, answer) in answers.iter().enumerate() {
-                if !answer.as_ref().is_some_and(right) {
+        let mut assert_all = |expectation: &str, is_right: fn(&Response) -> bool| {
+            let responses = use_key_on_all(&mut wires, full_key(&key));
+            for (instance, response) in responses.iter().enumerate() {
+                if !response.as_ref().is_some_and(is_right) {
                     let name = change.name;
-                    self.targets.complain(format!(
+                    self.targets.add_violation(format!(
                         "{name}, round {round}, changed at {changer}, instance {instance}, \
-                         which should {what}: {answer:?}"
+                         which should {expectation}: {response:?}"
                     ));
                 }
             }
         };
-        let target = Arc::new(Target::new(text_of(&key), change.good, change.refused));
-        self.targets.set(self.place, &target);
-        assert_all("accept it once it is made", change.good);
+        let target = Arc::new(Target::new(full_key(&key), change.good, change.rejected));
+        self.targets.set(self.slot, &target);
+        assert_all("accept the new key", change.good);
         target.promise_good();
-        assert_all("accept it still", change.good);
+        assert_all("still accept it", change.good);
 
         target.promise_nothing();
         (change.make)(&actors, &key);
-        target.promise_refused();
-        assert_all("refuse it", change.refused);
+        target.promise_rejected();
+        assert_all("reject it", change.rejected);
 
         if let Some(undo) = change.undo {
             target.promise_nothing();
             undo(&actors, &key);
-            let target = Arc::new(Target::new(text_of(&key), change.good, change.refused));
-            self.targets.set(self.place, &target);
+            let target = Arc::new(Target::new(full_key(&key), change.good, change.rejected));
+            self.targets.set(self.slot, &target);
             target.promise_good();
             assert_all("accept it again", change.good);
         }

@@ -1,4 +1,4 @@
-//! Who may trust their cache does not depend on what time it is.
+//! Clock jumps: the lease on the cache does not depend on the wall clock.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
-fn a_key_is_revoked_everywhere_though_a_clock_jumped_by_an_hour() {
+fn revoked_key_is_rejected_by_every_instance_after_a_clock_jump() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
@@ -28,13 +28,13 @@ fn a_key_is_revoked_everywhere_though_a_clock_jumped_by_an_hour() {
             for caller in callers.iter().chain(&callers) {
                 assert_eq!(caller.get("/protected").status, 200);
             }
-            // While all of them remember the key.
+            // All instances have cached the key now.
             if let Some(jump) = jump {
                 servers[jump].advance(HOUR);
             }
-            let asked = Instant::now();
+            let started = Instant::now();
             assert_eq!(at(changer).delete(&path_of(&key)).status, 200);
-            let took = asked.elapsed();
+            let took = started.elapsed();
             for caller in &callers {
                 let reply = caller.get("/protected");
                 reply.assert_problem(401, "invalid_api_key");

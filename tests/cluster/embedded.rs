@@ -1,21 +1,21 @@
-//! The embedded database has one server at a time, which therefore knows of every change.
+//! The embedded database is served by one process at a time, which therefore sees every change.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use super::support::{
     Program, path_of,
-    program::{QUICK, assert_refused, run_in},
+    program::{QUICK, assert_fails_with_one_line, run_in},
 };
 
 const FILE: &str = "data/latchkey.db";
 
-fn assert_second_is_refused(folder: &Path, url: &str) {
+fn assert_second_server_fails(folder: &Path, url: &str) {
     let settings = [&QUICK[..], &[("DATABASE_URL", url)]].concat();
-    assert_refused(&run_in(folder, &[], &settings), 1, &["latchkey.db"]);
+    assert_fails_with_one_line(&run_in(folder, &[], &settings), 1, &["latchkey.db"]);
 }
 
 #[test]
-fn a_second_server_on_the_same_file_is_refused_and_the_first_goes_on() {
+fn second_server_on_the_same_file_fails_to_start_and_the_first_continues() {
     let folder = tempfile::tempdir().unwrap();
     let first = Program::start(folder.path(), &QUICK);
     let ada = first.client().sign_up("ada@example.com");
@@ -29,11 +29,11 @@ fn a_second_server_on_the_same_file_is_refused_and_the_first_goes_on() {
         format!("sqlite://{}", file.display()),
         "sqlite://other-latchkey.db".to_owned(),
     ] {
-        assert_second_is_refused(folder.path(), &url);
+        assert_second_server_fails(folder.path(), &url);
         assert_eq!(caller.get("/protected").status, 200);
     }
 
-    // Which is not so for what does its work and goes.
+    // Commands that run beside the server are allowed.
     let granted = run_in(folder.path(), &["admin", "grant", "ada@example.com"], &[]);
     assert!(granted.status.success(), "{granted:?}");
     assert_eq!(ada.get("/admin/users").status, 200);
@@ -42,7 +42,7 @@ fn a_second_server_on_the_same_file_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn the_next_server_starts_however_the_one_before_ended() {
+fn server_starts_after_a_shutdown_or_a_kill_of_its_predecessor() {
     let folder = tempfile::tempdir().unwrap();
     for killed in [false, true, true, false] {
         let program = Program::start(folder.path(), &QUICK);

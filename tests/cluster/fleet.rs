@@ -1,4 +1,4 @@
-//! Several instances of the service on one PostgreSQL, each by way of a proxy of its own.
+//! Several instances of the service on one PostgreSQL, each connected through its own proxy.
 
 use std::{
     path::Path,
@@ -15,12 +15,12 @@ use super::{
         proxy::Proxy,
         server::query,
     },
-    wire::{Answer, Wire},
+    wire::{Response, Wire},
 };
 
-/// `CACHE_LEASE_SECONDS` where nothing is said: the most that a revocation waits.
+/// Default of `CACHE_LEASE_SECONDS`: the longest time that a revocation waits.
 pub const LEASE: Duration = Duration::from_secs(2);
-/// What a machine with other things to do may take on top of it.
+/// Additional time that a busy machine may take.
 pub const SLACK: Duration = Duration::from_secs(2);
 
 pub struct Instance {
@@ -28,27 +28,27 @@ pub struct Instance {
     pub proxy: Proxy,
 }
 
-/// Fields are dropped in this order: first the processes, at last their database.
+/// Running instances. Fields are dropped in this order: first the processes, last their database.
 pub struct Fleet {
     pub instances: Vec<Instance>,
-    /// What a person sends to say who they are.
+    /// `Authorization` header of the account ada@example.com.
     pub ada: String,
     folder: tempfile::TempDir,
     database: postgres::Database,
 }
 
 impl Fleet {
-    /// Three with the defaults. `None` where there is no PostgreSQL.
+    /// Starts three instances with default settings. Returns `None` if PostgreSQL is not installed.
     pub fn start() -> Option<Self> {
         Self::start_with([&[], &[], &[]])
     }
 
-    /// Three that share this Redis.
+    /// Starts three instances that share this Redis.
     pub fn with_redis(url: &str) -> Option<Self> {
         Self::start_with([&[("REDIS_URL", url)]; 3])
     }
 
-    /// Three, each with settings of its own.
+    /// Starts three instances, each with its own settings.
     pub fn start_with(settings: [&[(&str, &str)]; 3]) -> Option<Self> {
         let mut fleet = Self {
             database: postgres::fresh_database()?,
@@ -77,14 +77,15 @@ impl Fleet {
         self.instances.iter().map(base).collect()
     }
 
-    /// ConnectionCounters to all instances.
+    /// Returns one connection to each instance.
     pub fn wires(&self) -> Vec<Wire> {
         self.bases().iter().map(|base| Wire::to(base)).collect()
     }
 
-    /// Somebody at an instance, counted round and round.
-    pub fn at(&self, number: usize, who: &str) -> Client {
-        self.anonymous(number).with("authorization", who)
+    /// Returns a client with this `Authorization` header at an instance. `number` is taken modulo the number of
+    /// instances.
+    pub fn at(&self, number: usize, authorization: &str) -> Client {
+        self.anonymous(number).with("authorization", authorization)
     }
 
     fn anonymous(&self, number: usize) -> Client {
@@ -97,7 +98,7 @@ impl Fleet {
         self.anonymous(0).sign_up(email).header("authorization")
     }
 
-    /// Somebody with the role `admin`.
+    /// Creates an account with the role `admin`. Returns its `Authorization` header.
     pub fn admin(&self) -> String {
         let admin = self.sign_up("admin@example.com");
         let arguments = ["admin", "grant", "admin@example.com"];
@@ -107,36 +108,41 @@ impl Fleet {
         admin
     }
 
-    /// A key of ada's that every instance knows and accepts.
-    pub fn known_key(&self) -> (Value, Target) {
+    /// Creates a key of ada that every instance has cached and accepts.
+    pub fn cached_key(&self) -> (Value, Target) {
         let key = self.at(0, &self.ada).create_key();
-        let target = Target::plain(text_of(&key));
+        let target = Target::plain(full_key(&key));
         for wire in &mut self.wires() {
             for _ in 0..2 {
-                assert_eq!(wire.ask(&target.key).expect("an answer").status, 200);
+                assert_eq!(wire.use_key(&target.key).expect("a response").status, 200);
             }
         }
         (key, target)
     }
 
-    /// How long DELETE takes to answer.
+    /// Revokes a key, and returns how long DELETE took.
     #[track_caller]
     pub fn revoke(&self, number: usize, key: &Value) -> Duration {
         let client = self.at(number, &self.ada);
-        let asked = Instant::now();
+        let started = Instant::now();
         let reply = client.delete(&path_of(key));
-        let took = asked.elapsed();
+        let took = started.elapsed();
         assert_eq!(reply.status, 200, "after {took:?}: {reply:?}");
         eprintln!("DELETE took {took:?}");
         took
     }
 
-    /// Asserts that nobody accepts this key who answers at all.
+    /// Asserts that every instance that responds rejects this key.
     #[track_caller]
-    pub fn assert_refused_everywhere(&self, key: &Value) {
-        for (number, answer) in ask_all(&mut self.wires(), text_of(key)).iter().enumerate() {
-            let refused = answer.as_ref().is_none_or(|answer| answer.status == 401);
-            assert!(refused, "instance {number}: {answer:?}");
+    pub fn assert_rejected_everywhere(&self, key: &Value) {
+        for (number, response) in use_key_on_all(&mut self.wires(), full_key(key))
+            .iter()
+            .enumerate()
+        {
+            let rejected = response
+                .as_ref()
+                .is_none_or(|response| response.status == 401);
+            assert!(rejected, "instance {number}: {response:?}");
         }
     }
 
@@ -144,16 +150,16 @@ impl Fleet {
         &self.database.url
     }
 
-    /// How many instances the database knows of.
+    /// Returns the number of instances that the database lists.
     pub fn registered(&self) -> usize {
         let count = "SELECT count(*)::text AS text FROM instances";
         query(&self.database.url, count)[0].parse().unwrap()
     }
 }
 
-/// One instance. Where nothing is said of a database, it has an embedded one in this folder.
+/// Starts one instance. Without a setting for the database, it uses an embedded one in this folder.
 pub fn start(folder: &Path, settings: &[(&str, &str)]) -> Program {
-    // A line per request would be most of the work under load.
+    // One line per request would be most of the work under load.
     let log = (
         "LOG",
         "warn,latchkey::server=info,latchkey::verification=info",
@@ -162,32 +168,35 @@ pub fn start(folder: &Path, settings: &[(&str, &str)]) -> Program {
     Program::start(folder, &settings)
 }
 
-/// The whole key, as its creation answered it.
-pub fn text_of(key: &Value) -> &str {
+/// Returns the full key from the response that created it.
+pub fn full_key(key: &Value) -> &str {
     key["api_key"].as_str().expect("a new key")
 }
 
-/// Sends to all before it waits for any.
-pub fn ask_all(wires: &mut [Wire], key: &str) -> Vec<Option<Answer>> {
+/// Sends a request on each connection, and then reads all responses.
+pub fn use_key_on_all(wires: &mut [Wire], key: &str) -> Vec<Option<Response>> {
     for wire in &mut *wires {
         wire.send(key);
     }
     wires.iter_mut().map(Wire::receive).collect()
 }
 
-/// Waits until it holds, and answers how long that took.
+/// Waits until a condition holds, and returns how long that took.
 #[track_caller]
-pub fn await_that(what: &str, bound: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+pub fn await_that(condition: &str, bound: Duration, mut holds: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < bound, "not within {bound:?}: {what}");
+        assert!(
+            started.elapsed() < bound,
+            "not within {bound:?}: {condition}"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
-    eprintln!("{what}: after {:?}", started.elapsed());
+    eprintln!("{condition}: after {:?}", started.elapsed());
     started.elapsed()
 }
 
-/// Within a lease, and what a busy machine takes.
+/// Asserts that a change took at most one lease, plus the slack of a busy machine.
 #[track_caller]
 pub fn assert_within_a_lease(took: Duration) {
     assert!(took < LEASE + SLACK, "{took:?}");

@@ -1,4 +1,4 @@
-//! `examples/guarded_app.rs`: routes of another app, guarded in its own process.
+//! The example `guarded_app`: routes of an app that embeds the library and checks keys in its own process.
 
 use std::{path::PathBuf, process::Command};
 
@@ -9,7 +9,7 @@ use crate::{
     support::{Program, path_of, program::QUICK, skip},
 };
 
-/// Cargo builds examples with all tests, but not with some.
+/// Returns the path of the built example. Cargo builds examples only if it builds all tests.
 fn example() -> Option<PathBuf> {
     let test = std::env::current_exe().unwrap();
     let built = test
@@ -18,7 +18,9 @@ fn example() -> Option<PathBuf> {
         .unwrap()
         .join("examples/guarded_app");
     if !built.exists() {
-        skip("the example guarded_app: it is not built; run `cargo test` as a whole");
+        skip(
+            "the example guarded_app: it is not built; run `cargo test` without a filter for targets",
+        );
         return None;
     }
     Some(built)
@@ -31,7 +33,7 @@ fn guarded_app(example: &PathBuf, settings: &[(&str, &str)]) -> Command {
 }
 
 #[test]
-fn another_app_beside_the_service_refuses_a_revoked_key_at_once() {
+fn embedding_app_rejects_a_revoked_key_as_soon_as_delete_responds() {
     let (Some(example), Some(fleet)) = (example(), Fleet::start()) else {
         return;
     };
@@ -51,27 +53,27 @@ fn another_app_beside_the_service_refuses_a_revoked_key_at_once() {
             .assert_problem(403, "insufficient_scope");
         assert_eq!(caller.get("/me").status, 200);
         assert_eq!(ada.delete(&path_of(&key)).status, 200);
-        for path in ["/me", "/orders", "/orders/not/thought/of"] {
+        for path in ["/me", "/orders", "/orders/unknown/path"] {
             caller.get(path).assert_problem(401, "invalid_api_key");
         }
     }
-    let nobody = app.client().get("/orders/not/thought/of");
-    nobody.assert_problem(401, "missing_credentials");
+    let anonymous = app.client().get("/orders/unknown/path");
+    anonymous.assert_problem(401, "missing_credentials");
     app.stop();
 }
 
 #[test]
-fn another_app_takes_the_place_of_the_service_on_an_embedded_database() {
+fn embedding_app_serves_an_embedded_database_once_the_service_has_stopped() {
     let Some(example) = example() else { return };
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path(), &QUICK);
     let key = program.client().sign_up("ada@example.com").create_key();
     let url = format!("sqlite://{}/data/latchkey.db", folder.path().display());
     let settings = [("PORT", "0"), ("DATABASE_URL", url.as_str())];
-    let refused = guarded_app(&example, &settings).output().unwrap();
-    assert!(!refused.status.success());
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(said.contains("another process serves"), "{said}");
+    let output = guarded_app(&example, &settings).output().unwrap();
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("another process serves"), "{message}");
     program.stop();
     let app = Program::listening(&mut guarded_app(&example, &settings));
     let caller = app.client().with_key(key["api_key"].as_str().unwrap());

@@ -1,5 +1,5 @@
-//! PasswordAttempts at a password, and accounts per address, are counted for all instances together where they
-//! share a Redis, and else for each.
+//! Throttling of failed logins per account and of signups per address: counted for all instances together if they share
+//! Redis, otherwise per instance.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     fleet::{Fleet, Instance},
-    redis_said::{assert_undisturbed, await_away, await_back, same},
+    redis_log::{assert_undisturbed, await_away, await_back, same},
     support::{
         PASSWORD, Program,
         redis::{self, Server},
@@ -15,8 +15,8 @@ use super::{
 };
 
 const ADA: &str = "ada@example.com";
-/// Of any 15 minutes, for an account.
-const GUESSES: usize = 10;
+/// Failed logins that are allowed per account within 15 minutes.
+const ALLOWED_FAILURES: usize = 10;
 
 fn log_in(program: &Program, email: &str, password: &str) -> u16 {
     let credentials = json!({"email": email, "password": password});
@@ -29,24 +29,24 @@ fn log_in(program: &Program, email: &str, password: &str) -> u16 {
     reply.status
 }
 
-/// PasswordAttempts once at the instances round and round.
-fn guess(instances: &[Instance], times: usize, email: &str) -> Vec<u16> {
+/// Tries a wrong password `times` times, at one instance after the other. Returns the statuses.
+fn fail_logins(instances: &[Instance], times: usize, email: &str) -> Vec<u16> {
     let instances = instances.iter().cycle().take(times);
     instances
         .map(|instance| log_in(&instance.program, email, "wrong"))
         .collect()
 }
 
-/// `Ok` if neither the right password nor a wrong one is looked at.
-fn no_guess_is_left(instances: &[Instance], email: &str) -> Result<(), String> {
-    let mut statuses = guess(instances, instances.len(), email);
+/// Returns `Ok` if every instance rejects both the right password and a wrong one with 429.
+fn all_logins_are_throttled(instances: &[Instance], email: &str) -> Result<(), String> {
+    let mut statuses = fail_logins(instances, instances.len(), email);
     let right = |instance: &Instance| log_in(&instance.program, email, PASSWORD);
     statuses.extend(instances.iter().map(right));
     same(statuses, vec![429; 2 * instances.len()])
 }
 
 #[test]
-fn the_eleventh_guess_is_refused_wherever_the_others_were_made() {
+fn eleventh_failed_login_is_throttled_by_every_instance() {
     let Some(redis) = redis::empty() else { return };
     let Some(mut fleet) = Fleet::with_redis(&redis.url) else {
         return;
@@ -55,10 +55,13 @@ fn the_eleventh_guess_is_refused_wherever_the_others_were_made() {
     assert_undisturbed(&fleet.instances, || {
         email = emails.next().unwrap();
         fleet.instances[0].program.client().sign_up(&email);
-        same(guess(&fleet.instances, GUESSES, &email), vec![401; GUESSES])?;
-        no_guess_is_left(&fleet.instances, &email)
+        same(
+            fail_logins(&fleet.instances, ALLOWED_FAILURES, &email),
+            vec![401; ALLOWED_FAILURES],
+        )?;
+        all_logins_are_throttled(&fleet.instances, &email)
     });
-    // Nor is one left for those that start, however those before ended.
+    // New instances count these failures too, however the previous instances ended.
     for killed in [true, false] {
         let instance = fleet.instances.remove(0);
         if !killed {
@@ -66,12 +69,12 @@ fn the_eleventh_guess_is_refused_wherever_the_others_were_made() {
         }
         fleet.join(&[("REDIS_URL", &redis.url)]);
         let new = &fleet.instances[2..];
-        assert_undisturbed(new, || no_guess_is_left(new, &email));
+        assert_undisturbed(new, || all_logins_are_throttled(new, &email));
     }
 }
 
 #[test]
-fn guesses_at_once_everywhere_are_no_more_than_the_limit() {
+fn concurrent_failed_logins_on_all_instances_do_not_exceed_the_limit() {
     let Some(redis) = redis::empty() else { return };
     let Some(fleet) = Fleet::with_redis(&redis.url) else {
         return;
@@ -80,43 +83,43 @@ fn guesses_at_once_everywhere_are_no_more_than_the_limit() {
     assert_undisturbed(&fleet.instances, || {
         let email = &emails.next().unwrap();
         let statuses = thread::scope(|scope| {
-            let guesses = (0..45).map(|number| {
+            let logins = (0..45).map(|number| {
                 let program = &fleet.instances[number % 3].program;
                 scope.spawn(move || log_in(program, email, "wrong"))
             });
-            let guesses: Vec<_> = guesses.collect();
-            let answers = guesses.into_iter().map(|guess| guess.join().unwrap());
-            answers.collect::<Vec<_>>()
+            let logins: Vec<_> = logins.collect();
+            let statuses = logins.into_iter().map(|login| login.join().unwrap());
+            statuses.collect::<Vec<_>>()
         });
-        // 503 is for those who come while as many are under way as may still fail.
+        // 503 is the response while as many logins are in progress as may still fail.
         let right = |status: &u16| matches!(status, 401 | 429 | 503);
         assert!(statuses.iter().all(right), "{statuses:?}");
-        let tried = statuses.iter().filter(|&&status| status == 401).count();
-        same(tried, GUESSES)?;
-        no_guess_is_left(&fleet.instances, email)
+        let failed = statuses.iter().filter(|&&status| status == 401).count();
+        same(failed, ALLOWED_FAILURES)?;
+        all_logins_are_throttled(&fleet.instances, email)
     });
 }
 
-/// As often as each looks at a guess, until it does not any more.
-fn guesses_looked_at(fleet: &Fleet, email: &str) -> Vec<usize> {
-    let looked_at = fleet.instances.iter().map(|instance| {
-        let is_looked_at = |_: &usize| log_in(&instance.program, email, "wrong") == 401;
-        (0..=GUESSES).take_while(is_looked_at).count()
+/// Returns how many wrong passwords each instance checks before it throttles.
+fn passwords_checked(fleet: &Fleet, email: &str) -> Vec<usize> {
+    let checked = fleet.instances.iter().map(|instance| {
+        let is_checked = |_: &usize| log_in(&instance.program, email, "wrong") == 401;
+        (0..=ALLOWED_FAILURES).take_while(is_checked).count()
     });
-    let looked_at = looked_at.collect();
-    no_guess_is_left(&fleet.instances, email).unwrap();
-    looked_at
+    let checked = checked.collect();
+    all_logins_are_throttled(&fleet.instances, email).unwrap();
+    checked
 }
 
 #[test]
-fn without_redis_each_instance_counts_guesses_for_itself() {
+fn failed_logins_are_counted_per_instance_without_redis() {
     if let Some(fleet) = Fleet::start() {
-        assert_eq!(guesses_looked_at(&fleet, ADA), [GUESSES; 3]);
+        assert_eq!(passwords_checked(&fleet, ADA), [ALLOWED_FAILURES; 3]);
     }
 }
 
 #[test]
-fn while_redis_is_away_each_instance_limits_guesses_by_itself() {
+fn failed_logins_are_throttled_per_instance_during_a_redis_outage() {
     let Some(mut redis) = Server::start() else {
         return;
     };
@@ -124,27 +127,30 @@ fn while_redis_is_away_each_instance_limits_guesses_by_itself() {
         return;
     };
     assert_eq!(
-        guess(&fleet.instances, GUESSES / 2, ADA),
-        [401; GUESSES / 2]
+        fail_logins(&fleet.instances, ALLOWED_FAILURES / 2, ADA),
+        [401; ALLOWED_FAILURES / 2]
     );
     redis.kill();
-    let looked_at = guesses_looked_at(&fleet, ADA);
-    eprintln!("guesses that were looked at while Redis was away: {looked_at:?}");
-    let right = |looked_at: &usize| (1..=GUESSES).contains(looked_at);
-    assert!(looked_at.iter().all(right), "{looked_at:?}");
+    let checked = passwords_checked(&fleet, ADA);
+    eprintln!("passwords checked while Redis was unreachable: {checked:?}");
+    let right = |checked: &usize| (1..=ALLOWED_FAILURES).contains(checked);
+    assert!(checked.iter().all(right), "{checked:?}");
     await_away(&fleet.instances);
     redis.start_again();
     await_back(&fleet.instances);
     let mut emails = (0..).map(|number| format!("user{number}@example.com"));
     assert_undisturbed(&fleet.instances, || {
         let email = emails.next().unwrap();
-        same(guess(&fleet.instances, GUESSES, &email), vec![401; GUESSES])?;
-        no_guess_is_left(&fleet.instances, &email)
+        same(
+            fail_logins(&fleet.instances, ALLOWED_FAILURES, &email),
+            vec![401; ALLOWED_FAILURES],
+        )?;
+        all_logins_are_throttled(&fleet.instances, &email)
     });
 }
 
 #[test]
-fn an_address_makes_so_many_accounts_wherever_it_makes_them() {
+fn signup_limit_of_an_address_holds_for_all_instances_together() {
     let Some(redis) = redis::empty() else { return };
     let settings = [
         ("REDIS_URL", redis.url.as_str()),
@@ -168,7 +174,7 @@ fn an_address_makes_so_many_accounts_wherever_it_makes_them() {
     assert_undisturbed(&fleet.instances, || {
         address = addresses.next().unwrap();
         let address = &address;
-        let made = thread::scope(|scope| {
+        let created = thread::scope(|scope| {
             let replies = (0..30).map(|number| {
                 let program = &fleet.instances[number % 3].program;
                 scope.spawn(move || sign_up(program, address))
@@ -177,7 +183,7 @@ fn an_address_makes_so_many_accounts_wherever_it_makes_them() {
             let replies = replies.into_iter().map(|reply| reply.join().unwrap());
             replies.filter(|&status| status == 201).count()
         });
-        same(made, 5)
+        same(created, 5)
     });
     drop(fleet.instances.remove(0));
     fleet.join(&settings);

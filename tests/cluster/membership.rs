@@ -1,4 +1,4 @@
-//! Instances come and go: none holds up a change for longer than a lease, and soon not at all.
+//! Instances join, leave and crash: they delay a change by at most one lease, and soon not at all.
 
 use std::{
     thread,
@@ -10,33 +10,35 @@ use super::{
     support::path_of,
 };
 
-/// How long a killed instance may be remembered.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+/// Time within which a killed instance must be removed from the database.
+const UNREGISTERED_WITHIN: Duration = Duration::from_secs(60);
 
 fn revoke(fleet: &Fleet) -> Duration {
-    let (key, _) = fleet.known_key();
+    let (key, _) = fleet.cached_key();
     let took = fleet.revoke(0, &key);
-    fleet.assert_refused_everywhere(&key);
+    fleet.assert_rejected_everywhere(&key);
     took
 }
 
-/// After a few leases nothing is waited for any more.
+/// Asserts that after a few leases a change waits for no instance any more.
 #[track_caller]
-fn assert_soon_quick(fleet: &Fleet) {
-    let quick = || revoke(fleet) < LEASE / 2;
-    await_that("DELETE is quick again", 5 * LEASE, quick);
+fn assert_soon_fast(fleet: &Fleet) {
+    let is_fast = || revoke(fleet) < LEASE / 2;
+    await_that("DELETE is fast again", 5 * LEASE, is_fast);
     assert!(revoke(fleet) < LEASE);
 }
 
 fn await_registered(fleet: &Fleet) {
     let live = fleet.instances.len();
-    await_that("the database knows who is there", FORGOTTEN, || {
-        fleet.registered() == live
-    });
+    await_that(
+        "the database lists exactly the live instances",
+        UNREGISTERED_WITHIN,
+        || fleet.registered() == live,
+    );
 }
 
 #[test]
-fn instances_that_leave_in_order_hold_up_no_change() {
+fn change_is_not_delayed_by_instances_that_shut_down() {
     let Some(mut fleet) = Fleet::start() else {
         return;
     };
@@ -48,52 +50,52 @@ fn instances_that_leave_in_order_hold_up_no_change() {
             assert_within_a_lease(revoke(&fleet));
         }
         left.join().unwrap();
-        assert_soon_quick(&fleet);
+        assert_soon_fast(&fleet);
         await_registered(&fleet);
     }
 }
 
 #[test]
-fn a_killed_instance_holds_up_a_change_for_a_lease_at_most_and_is_forgotten() {
+fn killed_instance_delays_a_change_by_at_most_one_lease_and_is_unregistered() {
     let Some(mut fleet) = Fleet::start() else {
         return;
     };
     for _ in 0..2 {
-        // Dropping it is SIGKILL.
+        // Dropping an instance kills it (SIGKILL).
         drop(fleet.instances.pop());
         assert_within_a_lease(revoke(&fleet));
-        assert_soon_quick(&fleet);
+        assert_soon_fast(&fleet);
     }
     await_registered(&fleet);
 }
 
 #[test]
-fn instances_that_join_hold_up_no_change_and_keep_the_promise_from_their_first_answer() {
+fn joining_instance_delays_no_change_and_rejects_revoked_keys_from_its_first_response() {
     let Some(mut fleet) = Fleet::start() else {
         return;
     };
     for _ in 0..2 {
-        // Changes go on while it starts.
+        // Changes continue while the instance starts.
         let client = fleet.at(0, &fleet.ada);
         let changes = thread::spawn(move || {
             let change = |_| {
                 let key = client.create_key();
-                let asked = Instant::now();
+                let started = Instant::now();
                 assert_eq!(client.delete(&path_of(&key)).status, 200);
-                (key, asked.elapsed())
+                (key, started.elapsed())
             };
             (0..30).map(change).collect::<Vec<_>>()
         });
         fleet.join(&[]);
-        let (key, _) = fleet.known_key();
+        let (key, _) = fleet.cached_key();
         let joined = fleet.instances.len() - 1;
         assert_within_a_lease(fleet.revoke(joined, &key));
-        fleet.assert_refused_everywhere(&key);
+        fleet.assert_rejected_everywhere(&key);
         for (key, took) in changes.join().unwrap() {
             assert_within_a_lease(took);
-            fleet.assert_refused_everywhere(&key);
+            fleet.assert_rejected_everywhere(&key);
         }
-        assert_soon_quick(&fleet);
+        assert_soon_fast(&fleet);
         await_registered(&fleet);
     }
 }

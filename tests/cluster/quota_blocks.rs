@@ -1,5 +1,5 @@
-//! What an instance has in hand of a quota: it is lost where the instance is killed, and never spent twice
-//! whatever happens.
+//! Quota blocks, the part of a quota that an instance has reserved: a block is lost if the instance is killed, and is
+//! never spent twice.
 
 use std::{
     slice::from_ref,
@@ -9,13 +9,13 @@ use std::{
 
 use super::{
     callers::spend_rest,
-    fleet::{Fleet, start, text_of},
-    quotas::{REFUSED, key_with},
+    fleet::{Fleet, full_key, start},
+    quotas::{ERROR_CODE, key_with},
     support::proxy::Mode,
     traffic::{Seen, Traffic, count_admitted},
 };
 
-/// Of the keys in this file.
+/// Quota of the keys in this file.
 const QUOTA: usize = 300;
 const CLIENTS: usize = 4;
 const KILLS: usize = 20;
@@ -27,19 +27,19 @@ fn spend_a_third(bases: &[String], key: &str) -> Traffic {
     traffic
 }
 
-/// What is left, once it is spent.
+/// Spends the rest of the quota, and returns how much that was.
 #[track_caller]
 fn rest(bases: &[String], key: &str) -> usize {
-    let rest = spend_rest(bases, key, REFUSED);
-    // An instance goes for a second by what it has read of it, though others have given back since.
+    let rest = spend_rest(bases, key, ERROR_CODE);
+    // An instance uses the quota state that it has read for one second, even if others have returned blocks since.
     thread::sleep(Duration::from_millis(1100));
-    rest + spend_rest(bases, key, REFUSED)
+    rest + spend_rest(bases, key, ERROR_CODE)
 }
 
-/// What those saw of a key who used it when an instance was killed.
+/// Result of the requests with a key around the kill of an instance.
 struct Killed {
     admitted: usize,
-    /// Requests that were not answered, each of which may have been admitted.
+    /// Requests without a response, each of which may have been allowed.
     in_flight: usize,
 }
 
@@ -52,7 +52,7 @@ impl Killed {
         }
     }
 
-    /// Asserts that no more than the quota is spent, and answers what nobody can spend any more.
+    /// Asserts that no more than the quota is spent, and returns the part of the quota that is lost.
     #[track_caller]
     fn lost(&self, rest: usize) -> usize {
         let Self {
@@ -73,126 +73,132 @@ fn assert_few(lost: &[usize]) {
 }
 
 #[test]
-fn an_instance_in_much_use_leaves_the_others_most_of_what_is_left() {
+fn busy_instance_leaves_most_of_the_remaining_quota_to_the_others() {
     let Some(fleet) = Fleet::start() else {
         return;
     };
     let (busy, others) = (&fleet.bases()[..1], &fleet.bases()[1..]);
     for _ in 0..3 {
         let key = key_with(&fleet.at(0, &fleet.ada), QUOTA);
-        let by_it = count_admitted(&spend_a_third(busy, text_of(&key)).stop());
-        let by_others = spend_rest(others, text_of(&key), REFUSED);
-        let at_last = spend_rest(busy, text_of(&key), REFUSED);
-        eprintln!("{by_it} by one in much use, {by_others} by others, {at_last} by it at last");
+        let by_it = count_admitted(&spend_a_third(busy, full_key(&key)).stop());
+        let by_others = spend_rest(others, full_key(&key), ERROR_CODE);
+        let at_last = spend_rest(busy, full_key(&key), ERROR_CODE);
+        eprintln!(
+            "{by_it} by the busy instance, {by_others} by the others, {at_last} by the busy one at last"
+        );
         assert_eq!(by_it + by_others + at_last, QUOTA);
         assert!(4 * by_others >= 3 * (QUOTA - by_it), "{by_others}");
     }
 }
 
 #[test]
-fn killed_amid_others_an_instance_takes_only_what_it_had_in_hand_with_it() {
+fn killed_instance_in_a_fleet_loses_only_its_quota_block() {
     let Some(mut fleet) = Fleet::start() else {
         return;
     };
     let lost = [(); KILLS].map(|()| {
         let key = key_with(&fleet.at(0, &fleet.ada), QUOTA);
-        let traffic = spend_a_third(&fleet.bases(), text_of(&key));
+        let traffic = spend_a_third(&fleet.bases(), full_key(&key));
         let killed = Instant::now();
         drop(fleet.instances.remove(0));
         let killed = Killed::of(&traffic.stop(), killed);
         fleet.join(&[]);
-        killed.lost(spend_rest(&fleet.bases(), text_of(&key), REFUSED))
+        killed.lost(spend_rest(&fleet.bases(), full_key(&key), ERROR_CODE))
     });
     assert_few(&lost);
 }
 
 #[test]
-fn killed_alone_an_instance_takes_only_what_it_had_in_hand_with_it() {
+fn killed_single_instance_loses_only_its_quota_block() {
     let folder = tempfile::tempdir().unwrap();
     let mut program = start(folder.path(), &[]);
     let ada = program.client().sign_up("ada@example.com");
     let ada = ada.header("authorization");
     let lost = [(); KILLS].map(|()| {
         let key = key_with(&program.client().with("authorization", &ada), QUOTA);
-        let traffic = spend_a_third(from_ref(&program.base), text_of(&key));
+        let traffic = spend_a_third(from_ref(&program.base), full_key(&key));
         let killed = Instant::now();
         program.signal("KILL");
         program.wait();
         let killed = Killed::of(&traffic.stop(), killed);
         program = start(folder.path(), &[]);
-        killed.lost(spend_rest(from_ref(&program.base), text_of(&key), REFUSED))
+        killed.lost(spend_rest(
+            from_ref(&program.base),
+            full_key(&key),
+            ERROR_CODE,
+        ))
     });
     assert_few(&lost);
 }
 
-/// Or there would be nothing left to take along: who stops serves on for a while.
-const AT_ONCE: [(&str, &str); 1] = [("DRAIN_SECONDS", "0")];
+/// Without a drain period. While it drains, an instance continues to serve, and would use up its block.
+const NO_DRAIN: [(&str, &str); 1] = [("DRAIN_SECONDS", "0")];
 
 #[test]
-fn stopped_in_order_under_load_no_instance_takes_anything_with_it() {
-    let Some(mut fleet) = Fleet::start_with([&AT_ONCE; 3]) else {
+fn shutdown_of_instances_under_load_returns_their_quota_blocks() {
+    let Some(mut fleet) = Fleet::start_with([&NO_DRAIN; 3]) else {
         return;
     };
     for round in 0..6 {
         let key = key_with(&fleet.at(0, &fleet.ada), QUOTA);
-        let traffic = spend_a_third(&fleet.bases(), text_of(&key));
-        // One of them, or all.
+        let traffic = spend_a_third(&fleet.bases(), full_key(&key));
+        // Stops one instance, or all of them.
         let leaving = if round % 3 == 2 { 3 } else { 1 };
         let leaving: Vec<_> = fleet.instances.drain(..leaving).collect();
         thread::scope(|scope| {
             for instance in leaving {
                 scope.spawn(|| {
-                    // It has its database until it has ended.
+                    // Keeps the proxy to the database until the instance has ended.
                     let leaving = instance;
                     leaving.program.stop()
                 });
-                fleet.join(&AT_ONCE);
+                fleet.join(&NO_DRAIN);
             }
         });
         let before = count_admitted(&traffic.stop());
-        let rest = rest(&fleet.bases(), text_of(&key));
-        eprintln!("{before} until they had stopped, {rest} after");
+        let rest = rest(&fleet.bases(), full_key(&key));
+        eprintln!("{before} until the instances had stopped, {rest} after");
         assert_eq!(before + rest, QUOTA);
     }
 }
 
 #[test]
-fn stopped_alone_under_load_an_instance_takes_nothing_with_it() {
+fn shutdown_of_a_single_instance_under_load_returns_its_quota_block() {
     let folder = tempfile::tempdir().unwrap();
-    let mut program = start(folder.path(), &AT_ONCE);
+    let mut program = start(folder.path(), &NO_DRAIN);
     let ada = program.client().sign_up("ada@example.com");
     let key = key_with(&ada, QUOTA);
     let mut admitted = 0;
     for _ in 0..5 {
-        let traffic = Traffic::on(from_ref(&program.base), &[text_of(&key)], CLIENTS);
+        let traffic = Traffic::on(from_ref(&program.base), &[full_key(&key)], CLIENTS);
         traffic.await_seen("some are admitted", QUOTA / 10, Seen::is_admitted);
         program.stop();
         admitted += count_admitted(&traffic.stop());
-        program = start(folder.path(), &AT_ONCE);
+        program = start(folder.path(), &NO_DRAIN);
     }
-    let rest = rest(from_ref(&program.base), text_of(&key));
+    let rest = rest(from_ref(&program.base), full_key(&key));
     eprintln!("{admitted} in five runs, {rest} in the last");
     assert_eq!(admitted + rest, QUOTA);
 }
 
-/// How much longer than until the first good answer there may be bad ones.
+/// Time after the first successful response during which rejections may still occur.
 const SETTLING: Duration = Duration::from_secs(1);
-/// Long enough for what is idle to be given back, if the instance could.
+/// Long enough for a running instance to return an idle block.
 const IDLE: Duration = Duration::from_secs(6);
 
 #[test]
-fn while_an_instance_is_stopped_the_others_go_on_and_leave_what_it_has() {
+fn paused_instance_keeps_its_quota_block_while_others_continue() {
     let Some(fleet) = Fleet::start() else {
         return;
     };
     let owner = fleet.at(0, &fleet.ada);
     for pause in [Duration::from_millis(500), IDLE] {
         let key = key_with(&owner, QUOTA);
-        let traffic = spend_a_third(&fleet.bases(), text_of(&key));
+        let traffic = spend_a_third(&fleet.bases(), full_key(&key));
         fleet.instances[0].program.signal("STOP");
-        // Both of the others have nothing any more.
+        // Both of the others have used up their blocks.
         for instance in [1, 2] {
-            traffic.await_seen("an instance refuses", 1, |seen| {
+            traffic.await_seen("an instance rejects the key", 1, |seen| {
                 seen.instance == instance && seen.status == Some(429)
             });
         }
@@ -201,8 +207,8 @@ fn while_an_instance_is_stopped_the_others_go_on_and_leave_what_it_has() {
         let seen = traffic.stop();
         let admitted = count_admitted(&seen);
         let by_it = count_admitted(seen.iter().filter(|seen| seen.instance == 0));
-        let rest = rest(&fleet.bases(), text_of(&key));
-        eprintln!("{admitted} admitted, {by_it} by the one that was stopped, {rest} at last");
+        let rest = rest(&fleet.bases(), full_key(&key));
+        eprintln!("{admitted} admitted, {by_it} by the paused one, {rest} at last");
         assert_eq!(admitted + rest, QUOTA);
     }
 }
@@ -214,23 +220,23 @@ fn set_all(fleet: &Fleet, mode: Mode) {
 }
 
 #[test]
-fn without_the_database_what_is_in_hand_is_spent_and_no_more() {
+fn quota_block_is_spent_and_not_exceeded_without_the_database() {
     let Some(fleet) = Fleet::start() else {
         return;
     };
     let owner = fleet.at(0, &fleet.ada);
     for mode in [Mode::Cut, Mode::Stuck] {
         let (key, plain) = (key_with(&owner, QUOTA), owner.create_key());
-        let unlimited = Traffic::on(&fleet.bases(), &[text_of(&plain)], 1);
-        let traffic = spend_a_third(&fleet.bases(), text_of(&key));
+        let unlimited = Traffic::on(&fleet.bases(), &[full_key(&plain)], 1);
+        let traffic = spend_a_third(&fleet.bases(), full_key(&key));
         let cut = Instant::now();
         set_all(&fleet, mode);
-        traffic.await_everywhere("it refuses without the database", |seen| {
+        traffic.await_everywhere("the key is rejected without the database", |seen| {
             seen.status == Some(503)
         });
         let opened = Instant::now();
         set_all(&fleet, Mode::Open);
-        traffic.await_everywhere("it goes on with the database", |seen| {
+        traffic.await_everywhere("the key is accepted with the database", |seen| {
             seen.sent > opened && matches!(seen.status, Some(200 | 429))
         });
         thread::sleep(SETTLING);
@@ -238,7 +244,7 @@ fn without_the_database_what_is_in_hand_is_spent_and_no_more() {
         let right = |s: &Seen| matches!(s.status, Some(200 | 429 | 503));
         assert!(seen.iter().all(right));
 
-        // It was the quota that it could not go on without.
+        // The keys were rejected because of the quota: a key without one was accepted meanwhile.
         let bad = seen.iter().filter(|seen| seen.status == Some(503));
         let first_bad = bad.map(|seen| seen.sent).min().unwrap();
         let unlimited = unlimited.stop();
@@ -252,14 +258,14 @@ fn without_the_database_what_is_in_hand_is_spent_and_no_more() {
             .filter(|seen| seen.sent > cut && seen.answered < opened);
         let without = count_admitted(without);
         let after = count_admitted(&seen) - before - without;
-        let rest = rest(&fleet.bases(), text_of(&key));
+        let rest = rest(&fleet.bases(), full_key(&key));
         let lost = QUOTA.checked_sub(before + without + after + rest);
         eprintln!(
             "{mode:?}: {before} admitted before, {without} without the database, {after} and {rest} \
              after, {lost:?} lost"
         );
         let lost = lost.expect("no more than the quota");
-        // Whose reservation was not answered does not know whether it has it.
+        // An instance that got no response to a reservation does not know whether it has the block.
         assert!(lost < QUOTA / 4, "{lost}");
     }
 }

@@ -1,4 +1,4 @@
-//! All of a quota can be spent and never more of it, at however many instances.
+//! Quotas: exactly the quota can be spent, at any number of instances.
 
 use std::{
     slice::from_ref,
@@ -10,39 +10,39 @@ use serde_json::{Value, json};
 
 use super::{
     callers::{LIMIT, admitted, spend_rest},
-    fleet::{Fleet, start, text_of},
+    fleet::{Fleet, full_key, start},
     support::{Client, path_of, postgres},
     traffic::{Seen, Traffic, count_admitted},
 };
 
-pub const REFUSED: &str = "quota_exceeded";
+pub const ERROR_CODE: &str = "quota_exceeded";
 
-/// A key with a quota for good, so that no test has to fear midnight.
+/// Creates a key with a quota for its whole lifetime, so that no period ends during a test.
 pub fn key_with(client: &Client, limit: usize) -> Value {
     client.create_key_with(&json!({"quota": {"limit": limit, "period": "total"}}))
 }
 
-/// Uses up some quotas at these servers.
+/// Uses up several quotas at these servers, and asserts that exactly the quota is allowed.
 #[track_caller]
 fn assert_exact(bases: &[String], owner: &Client) {
     for limit in [LIMIT, 1, LIMIT, 7] {
         let key = key_with(owner, limit);
         for rest in [limit, 0] {
-            let admitted = admitted(bases, &[text_of(&key)], REFUSED);
+            let admitted = admitted(bases, &[full_key(&key)], ERROR_CODE);
             assert_eq!(admitted.iter().sum::<usize>(), rest, "{admitted:?}");
         }
     }
 }
 
 #[test]
-fn of_many_callers_at_three_instances_as_many_as_the_quota_are_admitted() {
+fn concurrent_callers_of_three_instances_are_allowed_exactly_the_quota() {
     if let Some(fleet) = Fleet::start() {
         assert_exact(&fleet.bases(), &fleet.at(0, &fleet.ada));
     }
 }
 
 #[test]
-fn of_many_callers_at_one_instance_as_many_as_the_quota_are_admitted() {
+fn concurrent_callers_of_one_instance_are_allowed_exactly_the_quota() {
     let folder = tempfile::tempdir().unwrap();
     let database = postgres::fresh_database();
     let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
@@ -58,7 +58,7 @@ fn of_many_callers_at_one_instance_as_many_as_the_quota_are_admitted() {
 }
 
 #[test]
-fn a_key_and_the_one_it_was_rotated_to_share_one_quota_everywhere() {
+fn rotated_key_and_its_successor_share_one_quota_on_all_instances() {
     let Some(fleet) = Fleet::start() else {
         return;
     };
@@ -68,16 +68,16 @@ fn a_key_and_the_one_it_was_rotated_to_share_one_quota_everywhere() {
     let reply = ada.post_json(&format!("{}/rotate", path_of(&old)), &grace);
     assert_eq!(reply.status, 201, "{reply:?}");
     let new = reply.json();
-    let admitted = admitted(&fleet.bases(), &[&old, &new].map(text_of), REFUSED);
+    let admitted = admitted(&fleet.bases(), &[&old, &new].map(full_key), ERROR_CODE);
     assert_eq!(admitted.iter().sum::<usize>(), LIMIT, "{admitted:?}");
 }
 
-/// Lowers a quota of 1000 to this once so many were admitted. What is sent after that was answered gets
-/// what is left of the new quota, if anything is.
+/// Lowers a quota of 1000 to `limit` once `after` requests were allowed. Requests that are sent after the response to
+/// the change get the rest of the new quota, if there is any.
 fn assert_lowered_under_load(fleet: &Fleet, limit: usize, after: usize) {
     let key = key_with(&fleet.at(0, &fleet.ada), 1000);
-    let traffic = Traffic::on(&fleet.bases(), &[text_of(&key)], 4);
-    traffic.await_seen("so many are admitted", after, Seen::is_admitted);
+    let traffic = Traffic::on(&fleet.bases(), &[full_key(&key)], 4);
+    traffic.await_seen("enough requests are allowed", after, Seen::is_admitted);
     let lower = json!({"quota": {"limit": limit}});
     let ada = fleet.at(1, &fleet.ada);
     let reply = ada.patch_json(&path_of(&key), &lower);
@@ -88,15 +88,13 @@ fn assert_lowered_under_load(fleet: &Fleet, limit: usize, after: usize) {
     assert!(seen.iter().all(|s| matches!(s.status, Some(200 | 429))));
     let earlier = count_admitted(seen.iter().filter(|seen| seen.sent <= lowered));
     let later = count_admitted(&seen) - earlier;
-    let rest = spend_rest(&fleet.bases(), text_of(&key), REFUSED);
-    eprintln!(
-        "lowered to {limit}: {earlier} before that was answered, then {later}, {rest} at last"
-    );
+    let rest = spend_rest(&fleet.bases(), full_key(&key), ERROR_CODE);
+    eprintln!("lowered to {limit}: {earlier} before the response, then {later}, {rest} at last");
     assert_eq!(earlier + later + rest, earlier.max(limit));
 }
 
 #[test]
-fn lowered_under_load_it_is_not_overspent_once_that_is_answered() {
+fn quota_lowered_under_load_is_not_exceeded_after_the_response() {
     let Some(fleet) = Fleet::start() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! A rate limit holds for all instances together where they share a Redis, and else for each.
+//! Rate limits: they hold for all instances together if they share Redis, otherwise per instance.
 
 use std::{slice::from_ref, thread, time::Duration};
 
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{
     callers::{LIMIT, admitted, spend_rest},
-    fleet::{Fleet, start, text_of},
-    redis_said::{assert_undisturbed, same},
+    fleet::{Fleet, full_key, start},
+    redis_log::{assert_undisturbed, same},
     support::{
         Client, path_of,
         redis::{self, Redis},
@@ -15,9 +15,9 @@ use super::{
     traffic::{PerSecond, Traffic, count_admitted},
 };
 
-const REFUSED: &str = "rate_limited";
+const ERROR_CODE: &str = "rate_limited";
 
-/// A key with so much for a day, of which nothing comes back while a test runs.
+/// Creates a key with a rate limit per day, so that practically no token is refilled during a test.
 fn key_with(client: &Client, limit: usize) -> Value {
     let rate_limit = json!({"limit": limit, "window_seconds": 24 * 3600});
     client.create_key_with(&json!({"rate_limit": rate_limit}))
@@ -29,15 +29,15 @@ fn fleet() -> Option<(Redis, Fleet)> {
     Some((redis, fleet))
 }
 
-/// How many of 200 are admitted by all instances.
+/// Returns how many of 200 requests are allowed by all instances together.
 #[track_caller]
 fn all_admitted(fleet: &Fleet, keys: &[&Value]) -> usize {
-    let keys: Vec<_> = keys.iter().map(|key| text_of(key)).collect();
-    admitted(&fleet.bases(), &keys, REFUSED).iter().sum()
+    let keys: Vec<_> = keys.iter().map(|key| full_key(key)).collect();
+    admitted(&fleet.bases(), &keys, ERROR_CODE).iter().sum()
 }
 
 #[test]
-fn of_many_callers_at_three_instances_as_many_as_the_limit_are_admitted() {
+fn concurrent_callers_of_three_instances_are_allowed_exactly_the_rate_limit() {
     let Some((_redis, fleet)) = fleet() else {
         return;
     };
@@ -52,7 +52,7 @@ fn of_many_callers_at_three_instances_as_many_as_the_limit_are_admitted() {
 }
 
 #[test]
-fn of_many_callers_at_three_instances_one_is_admitted_by_a_limit_of_one() {
+fn rate_limit_of_one_allows_one_of_many_concurrent_callers() {
     let Some((_redis, fleet)) = fleet() else {
         return;
     };
@@ -66,7 +66,7 @@ fn of_many_callers_at_three_instances_one_is_admitted_by_a_limit_of_one() {
 }
 
 #[test]
-fn a_key_and_those_it_was_rotated_to_share_one_limit_everywhere() {
+fn rotated_key_and_its_successors_share_one_rate_limit_on_all_instances() {
     let Some((_redis, fleet)) = fleet() else {
         return;
     };
@@ -81,7 +81,7 @@ fn a_key_and_those_it_was_rotated_to_share_one_limit_everywhere() {
         let old = key_with(&ada, LIMIT);
         let new = rotate(&old);
         let first = all_admitted(&fleet, &[&old, &new]);
-        // Nor does another rotation, or a change of something else, give anything back.
+        // Another rotation, or a change of another setting, refills no token either.
         let newest = rotate(&new);
         let renamed = ada.patch_json(&path_of(&newest), &json!({"name": "newest"}));
         assert_eq!(renamed.status, 200, "{renamed:?}");
@@ -90,19 +90,19 @@ fn a_key_and_those_it_was_rotated_to_share_one_limit_everywhere() {
 }
 
 #[test]
-fn without_redis_each_instance_counts_for_itself() {
+fn rate_limit_is_counted_per_instance_without_redis() {
     let Some(fleet) = Fleet::start() else {
         return;
     };
     let key = key_with(&fleet.at(0, &fleet.ada), LIMIT);
     for rest in [LIMIT, 0] {
-        let admitted = admitted(&fleet.bases(), &[text_of(&key)], REFUSED);
+        let admitted = admitted(&fleet.bases(), &[full_key(&key)], ERROR_CODE);
         assert_eq!(admitted, [rest; 3]);
     }
 }
 
 #[test]
-fn an_instance_alone_gets_nothing_back_by_starting_again() {
+fn restart_of_a_single_instance_refills_no_rate_limit() {
     let Some(redis) = redis::empty() else {
         return;
     };
@@ -111,11 +111,11 @@ fn an_instance_alone_gets_nothing_back_by_starting_again() {
     let mut program = start();
     let ada = program.client().sign_up("ada@example.com");
     let [whole, part] = [(); 2].map(|()| key_with(&ada, LIMIT));
-    let all = admitted(from_ref(&program.base), &[text_of(&whole)], REFUSED);
+    let all = admitted(from_ref(&program.base), &[full_key(&whole)], ERROR_CODE);
     assert_eq!(all, [LIMIT]);
     let mut used = 0;
     for killed in [false, true] {
-        let caller = program.client().with_key(text_of(&part));
+        let caller = program.client().with_key(full_key(&part));
         for _ in 0..10 {
             assert_eq!(caller.get("/protected").status, 200);
         }
@@ -126,26 +126,26 @@ fn an_instance_alone_gets_nothing_back_by_starting_again() {
             program.stop();
         }
         program = start();
-        let again = spend_rest(from_ref(&program.base), text_of(&whole), REFUSED);
+        let again = spend_rest(from_ref(&program.base), full_key(&whole), ERROR_CODE);
         assert_eq!(again, 0);
     }
-    let rest = spend_rest(from_ref(&program.base), text_of(&part), REFUSED);
-    eprintln!("{used} of {LIMIT} used before it started again, {rest} after");
+    let rest = spend_rest(from_ref(&program.base), full_key(&part), ERROR_CODE);
+    eprintln!("{used} of {LIMIT} used before the restarts, {rest} after");
     assert!((1..=LIMIT - used).contains(&rest), "{rest}");
 }
 
 #[test]
-fn a_key_in_much_use_is_admitted_as_often_as_its_limit_lets_it_and_no_more() {
+fn busy_key_is_allowed_as_often_as_its_rate_limit_permits() {
     let Some((_redis, fleet)) = fleet() else {
         return;
     };
     let limit = PerSecond(200);
     let ada = fleet.at(0, &fleet.ada);
     assert_undisturbed(&fleet.instances, || {
-        let key = ada.create_key_with(&limit.choices());
-        // The pause is as long as the whole burst takes to come back.
+        let key = ada.create_key_with(&limit.settings());
+        // The pause is as long as the refill of the whole bucket takes.
         let seen = [1, 0].map(|pause| {
-            let traffic = Traffic::on(&fleet.bases(), &[text_of(&key)], 4);
+            let traffic = Traffic::on(&fleet.bases(), &[full_key(&key)], 4);
             thread::sleep(Duration::from_secs(3));
             let seen = traffic.stop();
             thread::sleep(Duration::from_secs(pause));
@@ -157,11 +157,11 @@ fn a_key_in_much_use_is_admitted_as_often_as_its_limit_lets_it_and_no_more() {
         let last = seen.iter().map(|seen| seen.answered).max().unwrap();
         let most = limit.allowed(last.duration_since(first));
         let (admitted, excess) = (count_admitted(&seen) as f64, limit.excess(&seen));
-        let asked = seen.len();
+        let total = seen.len();
         eprintln!(
-            "{admitted} of {asked} admitted, of {most:.0} allowed; worst stretch {excess:+.1}"
+            "{admitted} of {total} requests allowed, of at most {most:.0}; worst interval {excess:+.1}"
         );
-        // It counts in milliseconds: a client may see one less than there were.
+        // The service measures in milliseconds: an interval may look one millisecond shorter to a client.
         let right = excess <= 1.0 && admitted >= 0.8 * most;
         right
             .then_some(())

@@ -1,4 +1,4 @@
-//! What has been changed of a key holds on every instance as soon as the change has been answered.
+//! Revocations and other changes of a key: they hold on every instance as soon as the request has its response.
 
 use std::{thread, time::Duration};
 
@@ -10,28 +10,28 @@ use super::{
 };
 
 const WORKERS: usize = 4;
-/// Of DELETE, by each worker.
+/// Returns the number of revocations per worker.
 fn rounds() -> usize {
     repetitions(100, 1_000)
 }
 
-/// Of each other change: each pair of instances that make and change it, twice.
+/// Returns the number of rounds of each other change: a multiple of the nine pairs of instances.
 fn rounds_of_others() -> usize {
     repetitions(18, 90)
 }
 
-/// Each of these as often by a worker of its own, while all keys are used without pause everywhere.
+/// Runs each change the given number of times in a worker of its own, while all keys are used at all instances.
 fn change_under_load(fleet: &Fleet, work: &[(&Change, usize)]) {
     let admin = fleet.admin();
     let targets = Targets::new(work.len());
     let load = targets.load(&fleet.bases(), Duration::ZERO);
     thread::scope(|scope| {
-        for (place, &(change, rounds)) in work.iter().enumerate() {
+        for (slot, &(change, rounds)) in work.iter().enumerate() {
             let worker = Rounds {
                 fleet,
                 admin: &admin,
                 targets: &targets,
-                place,
+                slot,
             };
             scope.spawn(move || worker.run(change, rounds));
         }
@@ -41,21 +41,21 @@ fn change_under_load(fleet: &Fleet, work: &[(&Change, usize)]) {
 }
 
 #[test]
-fn after_delete_has_answered_no_instance_accepts_the_key() {
+fn revoked_key_is_rejected_by_every_instance_once_delete_has_responded() {
     if let Some(fleet) = Fleet::start() {
         change_under_load(&fleet, &[(&REVOKED, rounds()); WORKERS]);
     }
 }
 
 #[test]
-fn after_any_change_has_answered_every_instance_goes_by_it() {
+fn changed_key_has_its_new_settings_on_every_instance_once_the_change_has_responded() {
     if let Some(fleet) = Fleet::start() {
         change_under_load(&fleet, &OTHERS.each_ref().map(|c| (c, rounds_of_others())));
     }
 }
 
 #[test]
-fn an_instance_without_a_cache_beside_those_with_one_keeps_the_promise_too() {
+fn change_is_applied_by_every_instance_when_one_has_no_cache() {
     if let Some(fleet) = Fleet::start_with([&[("CACHE_LEASE_SECONDS", "0")], &[], &[]]) {
         let mut work = vec![(&REVOKED, 45)];
         work.extend(OTHERS.iter().map(|change| (change, 9)));

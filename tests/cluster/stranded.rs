@@ -1,5 +1,5 @@
-//! ConnectionCounters to the database that stay open and pass nothing, as behind a load balancer that failed over,
-//! are replaced: requests are answered 503 for a few seconds at most, and then again from the database.
+//! Stranded database connections, which stay open and transmit nothing, as after a failover of a load balancer: they
+//! are replaced. Requests get 503 for a few seconds at most, and succeed after that.
 
 use std::{
     io,
@@ -22,8 +22,8 @@ use super::{
     },
 };
 
-/// The time within which the service must be well again. Nothing but its own deadlines ends the fault.
-const WELL_WITHIN: Duration = Duration::from_secs(15);
+/// Time within which the service must recover. Only its own deadlines end the fault.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(15);
 
 const SECRET: (&str, &str) = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
 
@@ -34,7 +34,7 @@ fn stranded_connections_are_replaced_by_every_part_of_the_service() {
     };
     for number in [0, 1] {
         let (instance, ada) = (&fleet.instances[number], fleet.at(number, &fleet.ada));
-        // Many at once, so that the pool has several connections.
+        // Concurrent requests, so that the pool opens several connections.
         let callers: Vec<_> = (0..12).map(|_| fleet.at(number, &fleet.ada)).collect();
         thread::scope(|scope| {
             for caller in &callers {
@@ -43,7 +43,7 @@ fn stranded_connections_are_replaced_by_every_part_of_the_service() {
         });
         instance.proxy.strand();
         let login = json!({"email": "ada@example.com", "password": PASSWORD});
-        await_that("all is well again", WELL_WITHIN, || {
+        await_that("the service has recovered", RECOVERED_WITHIN, || {
             let statuses = [
                 ada.get("/api-keys").status,
                 ada.post("/api-keys").status,
@@ -58,24 +58,24 @@ fn stranded_connections_are_replaced_by_every_part_of_the_service() {
             );
             statuses == [200, 201, 200, 200]
         });
-        // The listener too: a change elsewhere is heard of, and does not wait for a lease.
-        let (key, _) = fleet.known_key();
+        // The connection for notifications is replaced too: a change at another instance does not wait for a lease.
+        let (key, _) = fleet.cached_key();
         fleet.revoke(2, &key);
-        fleet.assert_refused_everywhere(&key);
+        fleet.assert_rejected_everywhere(&key);
     }
-    let revoked_after_the_fault = fleet.known_key().0;
+    let revoked_after_the_fault = fleet.cached_key().0;
     fleet.revoke(0, &revoked_after_the_fault);
-    fleet.assert_refused_everywhere(&revoked_after_the_fault);
+    fleet.assert_rejected_everywhere(&revoked_after_the_fault);
 }
 
 #[test]
-fn read_on_a_connection_that_the_server_closed_is_answered_from_a_new_one() {
+fn read_on_a_closed_connection_is_retried_on_a_new_one() {
     let Some(fleet) = Fleet::start_with([&[("DATABASE_POOL_SIZE", "1")], &[], &[]]) else {
         return;
     };
     let ada = fleet.at(0, &fleet.ada);
     for _ in 0..20 {
-        // Just used, so that it is not checked before it is used again.
+        // The connection was just used, so the pool does not check it before the next use.
         assert_eq!(ada.get("/api-keys").status, 200);
         let own = "SELECT pg_terminate_backend(pid)::text AS text FROM pg_stat_activity \
             WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -98,12 +98,12 @@ fn connections_over_a_unix_socket_that_hang_are_replaced() {
     let ada = program.client().sign_up("ada@example.com");
     assert_eq!(ada.get("/api-keys").status, 200);
     proxy.strand();
-    await_that("all is well again", WELL_WITHIN, || {
+    await_that("the service has recovered", RECOVERED_WITHIN, || {
         ada.get("/api-keys").status == 200 && ada.post("/api-keys").status == 201
     });
 }
 
-/// A Unix socket in this folder that leads where a URL does. Returns the URL by way of it.
+/// Creates a Unix socket in this folder that forwards to the server of a URL. Returns the URL through the socket.
 fn over_a_unix_socket(folder: &Path, url: &str) -> String {
     let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();
     let target = host_of(url).to_owned();
@@ -128,14 +128,14 @@ fn over_a_unix_socket(folder: &Path, url: &str) -> String {
     format!("{by_path}{separator}host={}", folder.display())
 }
 
-/// The host and the port that a URL names.
+/// Returns the host and port of a URL.
 fn host_of(url: &str) -> &str {
     let authority = url.split("://").nth(1).unwrap().split('/').next().unwrap();
     authority.rsplit('@').next().unwrap()
 }
 
 #[test]
-fn start_and_commands_end_when_the_database_takes_connections_and_says_nothing() {
+fn start_and_commands_fail_when_the_database_accepts_connections_and_sends_nothing() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
@@ -150,10 +150,16 @@ fn start_and_commands_end_when_the_database_takes_connections_and_says_nothing()
     ] {
         let output = program::run(command, &quick);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
-        let said = said.concat();
-        assert!(said.contains("still waiting for the database"), "{said}");
-        assert!(said.contains("cannot connect to PostgreSQL"), "{said}");
+        let printed = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        let printed = printed.concat();
+        assert!(
+            printed.contains("still waiting for the database"),
+            "{printed}"
+        );
+        assert!(
+            printed.contains("cannot connect to PostgreSQL"),
+            "{printed}"
+        );
     }
 }
 
@@ -171,7 +177,7 @@ fn dead_first_host_costs_its_time_limit_once() {
     let program = start(folder.path(), &[SECRET, ("DATABASE_URL", &url)]);
     let tried = dead.connections();
     assert!(tried > 0);
-    // Whatever connects after the first success begins with the host that took it.
+    // After the first success, new connections begin with the host that accepted it.
     let ada = program.client().sign_up("ada@example.com");
     assert_eq!(ada.get("/api-keys").status, 200);
     assert_eq!(dead.connections(), tried);
@@ -190,7 +196,7 @@ fn lost_listener_is_replaced_once_while_changes_go_on() {
         before = query(fleet.database_url(), listeners);
         before.len() == 3
     });
-    // Longer than a renewal.
+    // Longer than a lease renewal.
     for instance in &fleet.instances {
         instance.proxy.delay_connections(Duration::from_millis(800));
     }
@@ -211,7 +217,7 @@ fn lost_listener_is_replaced_once_while_changes_go_on() {
         now.len() == 3 && now.iter().all(|pid| !before.contains(pid))
     });
     let after = query(fleet.database_url(), listeners);
-    // Through some renewals.
+    // Long enough for several lease renewals.
     for _ in 0..40 {
         changes += 1;
         change(changes);

@@ -1,4 +1,4 @@
-//! Clients who use keys without pause while things happen, and all that they were answered.
+//! Background traffic: clients use keys continuously, and record every response.
 
 use std::{
     sync::{Arc, Mutex},
@@ -10,17 +10,19 @@ use serde_json::{Value, json};
 
 use super::{fleet::await_that, load::Load};
 
-/// What each client rests between two requests: the load is not to be the machine's limit.
+/// Pause of each client between two requests, so that the load does not saturate the machine.
 const PAUSE: Duration = Duration::from_millis(3);
 
+/// Record of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
-    /// Which of the keys, and of the servers.
+    /// Number of the key.
     pub key: usize,
+    /// Number of the server.
     pub instance: usize,
     pub sent: Instant,
     pub answered: Instant,
-    /// `None` if the connection ended without an answer.
+    /// Status of the response; `None` if the connection ended without one.
     pub status: Option<u16>,
 }
 
@@ -41,24 +43,24 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// So many clients at each of these servers, who use the keys in turn.
+    /// Starts clients at each of these servers that use the keys one after the other.
     pub fn on(bases: &[String], keys: &[&str], clients: usize) -> Self {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let noted = seen.clone();
+        let recorder = seen.clone();
         let keys: Vec<_> = keys.iter().map(|&key| key.to_owned()).collect();
         let servers = bases.len();
         let load = Load::on(&vec![bases; clients].concat(), move |client, wire| {
             for (key, text) in keys.iter().enumerate() {
                 let sent = Instant::now();
-                let answer = wire.ask(text);
+                let response = wire.use_key(text);
                 let seen = Seen {
                     key,
                     instance: client % servers,
                     sent,
                     answered: Instant::now(),
-                    status: answer.map(|answer| answer.status),
+                    status: response.map(|response| response.status),
                 };
-                noted.lock().unwrap().push(seen);
+                recorder.lock().unwrap().push(seen);
                 thread::sleep(PAUSE);
             }
         });
@@ -69,20 +71,22 @@ impl Traffic {
         }
     }
 
-    /// Waits until so many of what was seen are such.
+    /// Waits until `count` recorded requests match.
     #[track_caller]
-    pub fn await_seen(&self, what: &str, count: usize, is_such: impl Fn(&Seen) -> bool) {
-        await_that(what, Duration::from_secs(20), || {
+    pub fn await_seen(&self, condition: &str, count: usize, matches: impl Fn(&Seen) -> bool) {
+        await_that(condition, Duration::from_secs(20), || {
             let seen = self.seen.lock().unwrap();
-            seen.iter().filter(|seen| is_such(seen)).count() >= count
+            seen.iter().filter(|seen| matches(seen)).count() >= count
         });
     }
 
-    /// Waits until every one of the servers has answered so.
+    /// Waits until a recorded request of every server matches.
     #[track_caller]
-    pub fn await_everywhere(&self, what: &str, is_such: impl Fn(&Seen) -> bool) {
+    pub fn await_everywhere(&self, condition: &str, matches: impl Fn(&Seen) -> bool) {
         for server in 0..self.servers {
-            self.await_seen(what, 1, |seen| seen.instance == server && is_such(seen));
+            self.await_seen(condition, 1, |seen| {
+                seen.instance == server && matches(seen)
+            });
         }
     }
 
@@ -96,7 +100,7 @@ pub fn count_admitted<'a>(seen: impl IntoIterator<Item = &'a Seen>) -> usize {
     seen.into_iter().filter(|seen| seen.is_admitted()).count()
 }
 
-/// How long these took: half of them, 99 of 100, all.
+/// Returns the 50th, 99th and 100th percentile of the durations.
 pub fn percentiles<'a>(seen: impl IntoIterator<Item = &'a Seen>) -> [Duration; 3] {
     let mut took: Vec<_> = seen.into_iter().map(Seen::took).collect();
     took.sort();
@@ -105,34 +109,34 @@ pub fn percentiles<'a>(seen: impl IntoIterator<Item = &'a Seen>) -> [Duration; 3
     [at(50), at(99), at(100)]
 }
 
-/// A rate limit whose window is a second.
+/// A rate limit with a window of one second.
 #[derive(Clone, Copy)]
 pub struct PerSecond(pub u16);
 
 impl PerSecond {
-    /// What makes a key with it.
-    pub fn choices(self) -> Value {
+    /// Returns the settings of a key with this limit.
+    pub fn settings(self) -> Value {
         json!({"rate_limit": {"limit": self.0, "window_seconds": 1}})
     }
 
-    /// How often such a key is admitted at the most in so much time.
-    pub fn allowed(self, stretch: Duration) -> f64 {
-        f64::from(self.0) * (1.0 + stretch.as_secs_f64())
+    /// Returns how often such a key may be allowed within an interval: a full bucket plus the refill.
+    pub fn allowed(self, interval: Duration) -> f64 {
+        f64::from(self.0) * (1.0 + interval.as_secs_f64())
     }
 
-    /// The most by which it was admitted more often than that, in whatever stretch of time: what was sent
-    /// after its start and answered before its end was admitted in between.
+    /// Returns the largest excess over [`allowed`](Self::allowed) in any interval. A request counts for an interval if
+    /// it was sent after the start and its response arrived before the end.
     pub fn excess<'a>(self, seen: impl IntoIterator<Item = &'a Seen>) -> f64 {
         let admitted = seen.into_iter().filter(|seen| seen.is_admitted());
-        let mut by_answer: Vec<_> = admitted.copied().collect();
-        by_answer.sort_by_key(|seen| seen.answered);
+        let mut by_response: Vec<_> = admitted.copied().collect();
+        by_response.sort_by_key(|seen| seen.answered);
         let from = |first: &Seen| {
-            let later = by_answer.iter().filter(|seen| seen.sent >= first.sent);
+            let later = by_response.iter().filter(|seen| seen.sent >= first.sent);
             let over = later.zip(1_u32..).map(|(last, count)| {
                 f64::from(count) - self.allowed(last.answered.duration_since(first.sent))
             });
             over.fold(f64::MIN, f64::max)
         };
-        by_answer.iter().map(from).fold(f64::MIN, f64::max)
+        by_response.iter().map(from).fold(f64::MIN, f64::max)
     }
 }

@@ -1,13 +1,13 @@
-//! What Caddy does that others do not: it passes latchkey's refusal on as it is.
+//! Behaviour of the Caddy recipe alone: it passes latchkey's rejections on unchanged.
 
 use crate::{
-    answers::{Guarded, answer},
     gateway::CADDY,
+    responses::{Guarded, response},
 };
 
 #[test]
-fn a_refusal_is_latchkeys_own() {
-    let Some(recipe) = CADDY.if_installed() else {
+fn caddy_passes_the_rejection_of_latchkey_on_unchanged() {
+    let Some(recipe) = CADDY.path_if_installed() else {
         return;
     };
     for status in [400, 401, 403, 422, 429, 500, 503] {
@@ -16,10 +16,10 @@ fn a_refusal_is_latchkeys_own() {
             ("www-authenticate", r#"Bearer realm="latchkey""#),
             ("x-request-id", "0d9e"),
         ];
-        let told = answer(status, &headers);
-        let reply = Guarded::by(recipe, told.clone()).refusal();
+        let rejection = response(status, &headers);
+        let reply = Guarded::by(recipe, rejection.clone()).rejection();
         assert_eq!(reply.status, status);
-        assert_eq!(reply.body, told.body);
+        assert_eq!(reply.body, rejection.body);
         for (name, value) in headers {
             assert_eq!(reply.header(name), Some(value), "{reply:?}");
         }

@@ -1,4 +1,4 @@
-//! The recipes, run as their readers would run them: with addresses of their own.
+//! Starts gateways with the recipes, in which only the addresses are replaced.
 
 use std::net::SocketAddr;
 
@@ -25,16 +25,16 @@ pub const CADDY: Recipe = Recipe {
 pub struct Recipe {
     runner: Runner,
     text: &'static str,
-    /// The status when latchkey cannot be reached.
+    /// Status when latchkey is unreachable.
     pub unreachable: u16,
-    /// The status when latchkey does not answer in time.
+    /// Status when latchkey does not respond in time.
     pub too_slow: u16,
 }
 
 impl Recipe {
-    /// `None`, with a word about it, where the program is not there.
-    pub fn if_installed(&self) -> Option<&Self> {
-        self.runner.if_installed().map(|_| self)
+    /// Returns `None`, and reports the test as skipped, if the gateway is not installed.
+    pub fn path_if_installed(&self) -> Option<&Self> {
+        self.runner.path_if_installed().map(|_| self)
     }
 
     pub fn start(&self, latchkey: SocketAddr, application: SocketAddr) -> Gateway {

@@ -1,4 +1,4 @@
-//! Who gets in, with latchkey itself behind the gateway.
+//! Access through a gateway with latchkey itself behind it.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,20 +8,20 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    answers::headers,
     gateway::{Gateway, Recipe},
+    responses::headers,
     server::Server,
     support::{Client, Program, path_of, program::QUICK, skip},
 };
 
 behind_each_gateway! {
-    without_a_good_key_it_is_401,
-    a_good_key_gets_in_and_is_introduced,
-    a_key_without_scopes_has_none_whatever_the_client_says,
-    a_missing_scope_is_403,
-    a_key_is_good_only_from_its_networks,
-    a_revoked_key_is_refused_by_the_very_next_request,
-    a_key_that_is_used_too_often_is_told_when_to_come_again,
+    request_without_a_valid_key_gets_401,
+    valid_key_is_accepted_and_identified,
+    key_without_scopes_ignores_identity_headers_of_the_client,
+    key_with_a_missing_scope_gets_403,
+    key_is_accepted_only_from_its_allowlist,
+    revoked_key_is_rejected_on_the_next_request,
+    rate_limited_key_gets_429_with_retry_after,
 }
 
 struct Guarded {
@@ -46,12 +46,12 @@ impl Guarded {
         }
     }
 
-    /// Somebody with an account at latchkey.
+    /// Signs up the user Ada at latchkey.
     fn ada(&self) -> Client {
         self.latchkey.client().sign_up("ada@example.com")
     }
 
-    /// Whoever uses this key, through the gateway.
+    /// Returns a client that uses this key through the gateway.
     fn caller(&self, key: &Value) -> Client {
         self.gateway.client().with_key(secret(key))
     }
@@ -61,7 +61,7 @@ fn secret(key: &Value) -> &str {
     key["api_key"].as_str().expect("a key")
 }
 
-fn without_a_good_key_it_is_401(recipe: &Recipe) {
+fn request_without_a_valid_key_gets_401(recipe: &Recipe) {
     let guarded = Guarded::by(recipe);
     let client = guarded.gateway.client();
     for client in [
@@ -84,7 +84,7 @@ fn without_a_good_key_it_is_401(recipe: &Recipe) {
     assert_eq!(guarded.application.requests().len(), 0);
 }
 
-fn a_good_key_gets_in_and_is_introduced(recipe: &Recipe) {
+fn valid_key_is_accepted_and_identified(recipe: &Recipe) {
     let guarded = Guarded::by(recipe);
     let ada = guarded.ada();
     let key = ada.create_key_with(&json!({"scopes": ["invoices:read", "orders:*"]}));
@@ -106,7 +106,7 @@ fn a_good_key_gets_in_and_is_introduced(recipe: &Recipe) {
     }
 }
 
-fn a_key_without_scopes_has_none_whatever_the_client_says(recipe: &Recipe) {
+fn key_without_scopes_ignores_identity_headers_of_the_client(recipe: &Recipe) {
     let guarded = Guarded::by(recipe);
     let ada = guarded.ada();
     let key = ada.create_key();
@@ -122,7 +122,7 @@ fn a_key_without_scopes_has_none_whatever_the_client_says(recipe: &Recipe) {
     assert!(*scopes == Value::Null || *scopes == json!([""]), "{scopes}");
 }
 
-fn a_missing_scope_is_403(recipe: &Recipe) {
+fn key_with_a_missing_scope_gets_403(recipe: &Recipe) {
     let guarded = Guarded::by(recipe);
     let ada = guarded.ada();
     for (scopes, status) in [
@@ -139,7 +139,7 @@ fn a_missing_scope_is_403(recipe: &Recipe) {
     }
 }
 
-fn a_key_is_good_only_from_its_networks(recipe: &Recipe) {
+fn key_is_accepted_only_from_its_allowlist(recipe: &Recipe) {
     let guarded = Guarded::by(recipe);
     let ada = guarded.ada();
     let key_for = |network| ada.create_key_with(&json!({"ip_allowlist": [network]}));
@@ -153,17 +153,17 @@ fn a_key_is_good_only_from_its_networks(recipe: &Recipe) {
         let forger = guarded.caller(&there).with(name, value);
         assert_eq!(forger.get("/").status, 403, "{name}");
     }
-    // It is the client's address that counts, and not the gateway's, which the first client shares.
+    // The allowlist applies to the client's address, not to the gateway's, which the first client shares.
     let from_there = |key| status_from("127.0.0.2:0", guarded.gateway.address(), secret(key));
     let Some(status) = from_there(&there) else {
-        return skip("networks: this machine has one address only");
+        return skip("networks: this machine has only one address");
     };
     assert_eq!(status, "200");
     assert_eq!(from_there(&here).as_deref(), Some("403"));
     assert_eq!(guarded.application.requests().len(), 2);
 }
 
-/// The status for a request from this address. `None` if the machine does not have it.
+/// Returns the status of a request from this address, or `None` if the machine does not have the address.
 fn status_from(own: &str, gateway: SocketAddr, key: &str) -> Option<String> {
     let own: SocketAddr = own.parse().unwrap();
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -181,7 +181,7 @@ fn status_from(own: &str, gateway: SocketAddr, key: &str) -> Option<String> {
     reply.split(' ').nth(1).map(str::to_owned)
 }
 
-fn a_revoked_key_is_refused_by_the_very_next_request(recipe: &Recipe) {
+fn revoked_key_is_rejected_on_the_next_request(recipe: &Recipe) {
     let guarded = Guarded::by(recipe);
     let ada = guarded.ada();
     let key = ada.create_key();
@@ -192,7 +192,7 @@ fn a_revoked_key_is_refused_by_the_very_next_request(recipe: &Recipe) {
     assert_eq!(guarded.application.requests().len(), 1);
 }
 
-fn a_key_that_is_used_too_often_is_told_when_to_come_again(recipe: &Recipe) {
+fn rate_limited_key_gets_429_with_retry_after(recipe: &Recipe) {
     let guarded = Guarded::by(recipe);
     let limits = json!({"rate_limit": {"limit": 2, "window_seconds": 86_400}});
     let caller = guarded.caller(&guarded.ada().create_key_with(&limits));

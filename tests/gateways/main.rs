@@ -1,21 +1,21 @@
-//! The recipes in `examples/gateways`, each run in a real gateway.
+//! Tests of the recipes in `examples/gateways`, each run in the real gateway.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
-#![expect(unreachable_pub, reason = "nobody but these tests sees it")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![expect(unreachable_pub, reason = "only these tests use it")]
 
-#[expect(dead_code, unused_imports, reason = "other tests use the rest")]
+#[expect(dead_code, unused_imports, reason = "other test binaries use the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 
 #[path = "../support/gateway.rs"]
 mod runner;
 
-/// Makes two tests of each of these functions, behind nginx and behind Caddy.
+/// Generates two tests from each of these functions: one behind nginx, one behind Caddy.
 macro_rules! behind_each_gateway {
     ($($name:ident),+ $(,)?) => {
         mod nginx {
             $(#[test] fn $name() {
-                if let Some(recipe) = crate::gateway::NGINX.if_installed() {
+                if let Some(recipe) = crate::gateway::NGINX.path_if_installed() {
                     super::$name(recipe);
                 }
             })+
@@ -23,7 +23,7 @@ macro_rules! behind_each_gateway {
 
         mod caddy {
             $(#[test] fn $name() {
-                if let Some(recipe) = crate::gateway::CADDY.if_installed() {
+                if let Some(recipe) = crate::gateway::CADDY.path_if_installed() {
                     super::$name(recipe);
                 }
             })+
@@ -31,9 +31,9 @@ macro_rules! behind_each_gateway {
     };
 }
 
-mod answers;
 mod caddy;
 mod gateway;
 mod keys;
 mod nginx;
+mod responses;
 mod server;

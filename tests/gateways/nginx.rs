@@ -1,34 +1,34 @@
-//! What nginx does that others do not: it loses the body of latchkey's answer, and writes one itself.
+//! Behaviour of the nginx recipe alone: nginx discards the body of latchkey's rejection, and writes its own.
 
 use crate::{
-    answers::{Guarded, answer, yes},
     gateway::NGINX,
-    server::Answer,
+    responses::{Guarded, allow, response},
+    server::Response,
 };
 
 const CHALLENGE: (&str, &str) = ("www-authenticate", r#"Bearer realm="latchkey""#);
 
-fn guarded_by(answer: Answer) -> Option<Guarded> {
+fn guarded_by(response: Response) -> Option<Guarded> {
     NGINX
-        .if_installed()
-        .map(|recipe| Guarded::by(recipe, answer))
+        .path_if_installed()
+        .map(|recipe| Guarded::by(recipe, response))
 }
 
 #[test]
-fn a_refusal_is_a_problem_with_the_id_that_latchkey_knows() {
-    for (told, status) in [
-        (answer(401, &[CHALLENGE]), 401),
-        (answer(403, &[]), 403),
-        (answer(400, &[]), 400),
-        (answer(429, &[("retry-after", "12")]), 429),
-        (answer(503, &[("retry-after", "7")]), 503),
-        (answer(500, &[]), 500),
-        (answer(422, &[]), 500),
+fn nginx_rejection_is_a_problem_with_the_request_id_of_latchkey() {
+    for (rejection, status) in [
+        (response(401, &[CHALLENGE]), 401),
+        (response(403, &[]), 403),
+        (response(400, &[]), 400),
+        (response(429, &[("retry-after", "12")]), 429),
+        (response(503, &[("retry-after", "7")]), 503),
+        (response(500, &[]), 500),
+        (response(422, &[]), 500),
     ] {
-        let Some(guarded) = guarded_by(told) else {
+        let Some(guarded) = guarded_by(rejection) else {
             return;
         };
-        let reply = guarded.refusal();
+        let reply = guarded.rejection();
         assert_eq!(reply.status, status, "{reply:?}");
         assert_eq!(
             reply.header("content-type"),
@@ -37,18 +37,21 @@ fn a_refusal_is_a_problem_with_the_id_that_latchkey_knows() {
         let problem = reply.json();
         assert_eq!(problem["status"], status);
         assert_eq!(problem["request_id"].as_str(), reply.header("x-request-id"));
-        let asked = guarded.latchkey.requests().pop().expect("a question");
-        assert_eq!(asked.header("x-request-id"), reply.header("x-request-id"));
+        let forwarded = guarded.latchkey.requests().pop().expect("a request");
+        assert_eq!(
+            forwarded.header("x-request-id"),
+            reply.header("x-request-id")
+        );
         let challenge = (status == 401).then_some(CHALLENGE.1);
         assert_eq!(reply.header("www-authenticate"), challenge);
-        let waits = matches!(status, 429 | 503);
-        assert_eq!(reply.header("retry-after").is_some(), waits, "{reply:?}");
+        let has_wait = matches!(status, 429 | 503);
+        assert_eq!(reply.header("retry-after").is_some(), has_wait, "{reply:?}");
     }
 }
 
 #[test]
-fn clients_cannot_ask_latchkey_through_it() {
-    let Some(guarded) = guarded_by(yes("")) else {
+fn internal_nginx_locations_are_unreachable_for_clients() {
+    let Some(guarded) = guarded_by(allow("")) else {
         return;
     };
     let client = guarded.gateway.client().with_key("sk");

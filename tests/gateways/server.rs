@@ -1,4 +1,4 @@
-//! A small HTTP server inside a test: the application behind a gateway, or a stand-in for latchkey.
+//! Minimal HTTP server inside a test: the application behind a gateway, or a stand-in for latchkey.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-/// What came, names of headers in small letters.
+/// Request as it was received, with header names in lower case.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
@@ -23,59 +23,59 @@ pub struct Request {
 }
 
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub body: String,
 }
 
-/// It ends when this is dropped.
+/// Server that stops when it is dropped.
 pub struct Server {
     pub address: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
-    ending: Arc<AtomicBool>,
+    recorded: Arc<Mutex<Recorded>>,
+    shutdown: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Recorded {
     connections: usize,
     requests: Vec<Request>,
 }
 
 impl Server {
-    pub fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn start(respond: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let seen: Arc<Mutex<Seen>> = Arc::default();
-        let ending: Arc<AtomicBool> = Arc::default();
-        let (answer, kept, end) = (Arc::new(answer), seen.clone(), ending.clone());
+        let recorded: Arc<Mutex<Recorded>> = Arc::default();
+        let shutdown: Arc<AtomicBool> = Arc::default();
+        let (respond, received, stopping) = (Arc::new(respond), recorded.clone(), shutdown.clone());
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                if end.load(Ordering::Relaxed) {
+                if stopping.load(Ordering::Relaxed) {
                     return;
                 }
-                kept.lock().expect("what was seen").connections += 1;
-                let (answer, kept) = (answer.clone(), kept.clone());
-                thread::spawn(move || serve(&stream, &*answer, &kept));
+                received.lock().expect("the received requests").connections += 1;
+                let (respond, received) = (respond.clone(), received.clone());
+                thread::spawn(move || serve(&stream, &*respond, &received));
             }
         });
         Self {
             address,
-            seen,
-            ending,
+            recorded,
+            shutdown,
         }
     }
 
-    /// Always answers the same.
-    pub fn always(answer: Answer) -> Self {
-        Self::start(move |_| answer.clone())
+    /// Starts a server that always sends this response.
+    pub fn always(response: Response) -> Self {
+        Self::start(move |_| response.clone())
     }
 
-    /// An application that tells what it was sent. `/status/500` is answered with that status.
+    /// Starts an application that returns the request that it received. `/status/500` gets that status.
     pub fn application() -> Self {
         Self::start(|request| {
             let status = request.target.strip_prefix("/status/");
-            Answer {
+            Response {
                 status: status.map_or(200, |status| status.parse().expect("a status")),
                 headers: vec![
                     ("content-type", "application/json".to_owned()),
@@ -87,43 +87,57 @@ impl Server {
     }
 
     pub fn requests(&self) -> Vec<Request> {
-        self.seen.lock().expect("what was seen").requests.clone()
+        self.recorded
+            .lock()
+            .expect("the received requests")
+            .requests
+            .clone()
     }
 
     pub fn connections(&self) -> usize {
-        self.seen.lock().expect("what was seen").connections
+        self.recorded
+            .lock()
+            .expect("the received requests")
+            .connections
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.ending.store(true, Ordering::Relaxed);
+        self.shutdown.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect(self.address);
     }
 }
 
-fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> Answer, seen: &Mutex<Seen>) {
-    let time = Some(Duration::from_secs(60));
-    stream.set_read_timeout(time).expect("a time limit");
+fn serve(stream: &TcpStream, respond: &dyn Fn(&Request) -> Response, recorded: &Mutex<Recorded>) {
+    let timeout = Some(Duration::from_secs(60));
+    stream.set_read_timeout(timeout).expect("a timeout");
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
-        let answer = answer(&request);
+        let response = respond(&request);
         let is_head = request.method == "HEAD";
-        seen.lock().expect("what was seen").requests.push(request);
-        let mut head = format!("HTTP/1.1 {} As Told\r\n", answer.status);
-        for (name, value) in &answer.headers {
-            head += &format!("{name}: {value}\r\n");
+        recorded
+            .lock()
+            .expect("the received requests")
+            .requests
+            .push(request);
+        let mut header_section = format!("HTTP/1.1 {} Scripted\r\n", response.status);
+        for (name, value) in &response.headers {
+            header_section += &format!("{name}: {value}\r\n");
         }
-        head += &format!("content-length: {}\r\n\r\n", answer.body.len());
-        let body = if is_head { "" } else { &answer.body };
+        header_section += &format!("content-length: {}\r\n\r\n", response.body.len());
+        let body = if is_head { "" } else { &response.body };
         let mut writer = stream;
-        if writer.write_all((head + body).as_bytes()).is_err() {
+        if writer
+            .write_all((header_section + body).as_bytes())
+            .is_err()
+        {
             return;
         }
     }
 }
 
-/// `None` at the end of the connection.
+/// Reads the next request. Returns `None` at the end of the connection.
 fn read(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     let mut line = || {
         let mut line = String::new();
@@ -163,7 +177,7 @@ impl Request {
         header.map(|header| header.1.as_str())
     }
 
-    /// Each header is a list: it may have come several times.
+    /// Returns the request as JSON. Each header is a list, as it may occur several times.
     fn as_json(&self) -> Value {
         let mut headers: Map<String, Value> = Map::new();
         for (name, value) in &self.headers {

@@ -1,7 +1,7 @@
-//! `take.lua`, in a real Redis and at moments of the tests' choice, beside the bucket that it has to be.
+//! Property tests of `take.lua` in a real Redis, at times that the tests choose, against the bucket in Rust.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
-#![expect(unreachable_pub, reason = "nobody but these tests sees it")]
+#![expect(unreachable_pub, reason = "only these tests see it")]
 
 #[expect(dead_code, unused_imports, reason = "made for tests/api as well")]
 #[path = "../support/mod.rs"]
@@ -10,9 +10,9 @@ mod support;
 #[path = "../support/repetitions.rs"]
 mod repetitions;
 
-mod any;
 mod script;
+mod strategies;
 
-mod hands;
-mod loss;
+mod prefetch;
+mod redis_loss;
 mod same_bucket;

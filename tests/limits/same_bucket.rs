@@ -1,17 +1,17 @@
-//! In memory and in Redis the same history meets the same bucket.
+//! The bucket in Redis equals the bucket in memory after the same history.
 
 use latchkey::{domain::limit::RateLimit, verification::limits::bucket::Bucket};
 use proptest::prelude::*;
 
 use crate::{
-    any::{self, Amount, MOST, Pause},
-    script::{Draw, check},
+    script::{Request, check},
+    strategies::{self, Amount, MAX_LIMIT, Pause},
 };
 
 #[derive(Debug, Clone)]
 enum Step {
     Wait(Pause),
-    /// Somebody sets the clock, by milliseconds.
+    /// Sets the clock, by milliseconds.
     SetClock(i64),
     Take(Amount),
     SetLimit(RateLimit),
@@ -19,17 +19,17 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => any::pause().prop_map(Step::Wait),
+        8 => strategies::pause().prop_map(Step::Wait),
         1 => (-1_000_000..1_000_000_i64).prop_map(Step::SetClock),
-        12 => any::amount().prop_map(Step::Take),
-        1 => any::limit().prop_map(Step::SetLimit),
+        12 => strategies::amount().prop_map(Step::Take),
+        1 => strategies::limit().prop_map(Step::SetLimit),
     ]
 }
 
 #[test]
-fn in_memory_and_in_redis_the_same_is_taken_and_leaks() {
+fn bucket_in_redis_equals_bucket_in_memory_after_any_history() {
     let history = (
-        any::limit(),
+        strategies::limit(),
         0..2_000_000_000_000_i64,
         prop::collection::vec(step(), 1..80),
     );
@@ -41,12 +41,12 @@ fn in_memory_and_in_redis_the_same_is_taken_and_leaks() {
                 Step::SetClock(by) => now += by,
                 Step::SetLimit(other) => limit = other,
                 Step::Take(amount) => {
-                    let units = amount.of(limit).min(MOST);
+                    let tokens = amount.of(limit).min(MAX_LIMIT);
                     bucket.set_limit(limit, now);
-                    let taken = if bucket.take(units, now) { units } else { 0 };
-                    let drawn = buckets.draw("bucket", Draw::exactly(units, limit), now);
-                    let there = Bucket::new(limit, drawn.used, drawn.leaked, now);
-                    prop_assert_eq!((drawn.taken, there), (taken, bucket));
+                    let taken = if bucket.take(tokens, now) { tokens } else { 0 };
+                    let grant = buckets.take("bucket", Request::exactly(tokens, limit), now);
+                    let in_redis = Bucket::new(limit, grant.used, grant.leaked, now);
+                    prop_assert_eq!((grant.tokens, in_redis), (taken, bucket));
                 }
             }
         }

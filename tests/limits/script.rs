@@ -1,4 +1,4 @@
-//! The script, run at moments of a test's choice.
+//! Runs the script in Redis at times that a test chooses.
 
 use std::cell::RefCell;
 
@@ -11,63 +11,63 @@ use redis::{Connection, Script};
 
 use crate::{repetitions::repetitions, support};
 
-const TAKE: &str = include_str!("../../src/verification/limits/take.lua");
-/// What stands before it here, and after it: time is the test's, and Redis's ends nothing.
+const SCRIPT: &str = include_str!("../../src/redis/take.lua");
+/// Text before and after the script: the test sets the time, and the key does not expire by the time of Redis.
 const BEFORE: &str = "local now = tonumber(ARGV[11])
 local function take()
 ";
 const AFTER: &str = "
 end
-local answer = take()
+local response = take()
 redis.call('PERSIST', KEYS[1])
-return answer
+return response
 ";
 
-/// What the script is asked for, in the order of its arguments.
+/// Arguments of the script, in their order.
 #[derive(Debug, Clone, Copy)]
-pub struct Draw {
+pub struct Request {
     pub limit: RateLimit,
     pub minimum: u64,
     pub waiting: u64,
     pub prefetch: u64,
     /// In milliseconds.
-    pub lease: i64,
+    pub lifetime: i64,
     pub floor: u64,
-    pub untold: u64,
+    pub unreported: u64,
     pub raises: bool,
 }
 
-impl Draw {
-    /// Takes units, all of them or none, and nothing prefetch.
-    pub fn exactly(units: u64, limit: RateLimit) -> Self {
+impl Request {
+    /// Creates a request for tokens, all of them or none, without prefetching.
+    pub fn exactly(tokens: u64, limit: RateLimit) -> Self {
         Self {
             limit,
-            minimum: units,
-            waiting: units,
+            minimum: tokens,
+            waiting: tokens,
             prefetch: 0,
-            lease: lease_of(limit),
+            lifetime: lifetime_of(limit),
             floor: 0,
-            untold: 0,
+            unreported: 0,
             raises: false,
         }
     }
 }
 
-/// What it answers.
+/// Result of the script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drawn {
-    pub taken: u64,
+pub struct Grant {
+    pub tokens: u64,
     pub used: u64,
-    /// In parts of which a window's milliseconds make one unit.
+    /// Leaked part of the next token, in fractions whose denominator is the window in milliseconds.
     pub leaked: u64,
 }
 
-/// As an instance has it, in milliseconds: without what the store adds to it.
-pub fn lease_of(limit: RateLimit) -> i64 {
+/// Returns the lifetime of prefetched tokens on an instance, in milliseconds. Redis is given a longer one.
+pub fn lifetime_of(limit: RateLimit) -> i64 {
     (i64::from(limit.window_seconds()) * 1000 / 50).clamp(100, 1000)
 }
 
-/// Buckets in Redis.
+/// Buckets in Redis, accessed by the script.
 pub struct Buckets {
     script: Script,
     connection: RefCell<Connection>,
@@ -79,35 +79,35 @@ impl Buckets {
         redis::cmd("FLUSHDB").exec(&mut *connection).unwrap();
     }
 
-    pub fn draw(&self, name: &str, draw: Draw, now: i64) -> Drawn {
-        let answer = self
+    pub fn take(&self, name: &str, request: Request, now: i64) -> Grant {
+        let response = self
             .script
             .key(name)
-            .arg(draw.limit.limit())
-            .arg(draw.limit.window_seconds() * 1000)
-            .arg(draw.minimum)
-            .arg(draw.waiting)
-            .arg(draw.prefetch)
+            .arg(request.limit.limit())
+            .arg(request.limit.window_seconds() * 1000)
+            .arg(request.minimum)
+            .arg(request.waiting)
+            .arg(request.prefetch)
             .arg(PREFETCH_FRACTION)
-            .arg(draw.lease)
-            .arg(draw.floor)
-            .arg(draw.untold)
-            .arg(u8::from(draw.raises))
+            .arg(request.lifetime)
+            .arg(request.floor)
+            .arg(request.unreported)
+            .arg(u8::from(request.raises))
             .arg(now)
             .invoke(&mut *self.connection.borrow_mut());
-        let (taken, used, leaked) = answer.unwrap();
-        Drawn {
-            taken,
+        let (tokens, used, leaked) = response.unwrap();
+        Grant {
+            tokens,
             used,
             leaked,
         }
     }
 }
 
-/// Runs a property for so many cases, ten times as many in a full run, each with buckets that nobody has used.
+/// Checks a property for so many cases, ten times as many in a full run. Each case starts with empty buckets.
 pub fn check<S: Strategy>(
     cases: u32,
-    any: &S,
+    strategy: &S,
     property: impl Fn(&Buckets, S::Value) -> Result<(), TestCaseError>,
 ) {
     let Some(redis) = support::redis::empty() else {
@@ -115,7 +115,7 @@ pub fn check<S: Strategy>(
     };
     let client = redis::Client::open(redis.url.as_str()).unwrap();
     let buckets = Buckets {
-        script: Script::new(&[BEFORE, TAKE, AFTER].concat()),
+        script: Script::new(&[BEFORE, SCRIPT, AFTER].concat()),
         connection: RefCell::new(client.get_connection().unwrap()),
     };
     let config = Config {
@@ -126,7 +126,7 @@ pub fn check<S: Strategy>(
         buckets.empty();
         property(&buckets, case)
     };
-    if let Err(failure) = TestRunner::new(config).run(any, run) {
+    if let Err(failure) = TestRunner::new(config).run(strategy, run) {
         panic!("{failure}");
     }
 }

@@ -1,14 +1,17 @@
-//! The cache's guard against filling in what is no longer so, under every order in which threads can
-//! take its steps: the same file as in the crate, with loom's locks in the place of the standard
-//! library's.
+//! Model check of the cache with loom: an evicted value is never inserted again by a concurrent lookup, in any order of
+//! the threads' steps. It compiles the crate's `cache.rs` with loom's locks instead of the standard library's.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-#[expect(dead_code, unreachable_pub, reason = "it is written for the crate")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the crate, which uses all of it"
+)]
 #[path = "../../src/verification/cache.rs"]
 mod cache;
 
-/// What the cache asks for.
+/// Locks and atomics that `cache.rs` imports.
 mod sync {
     pub(super) use std::sync::PoisonError;
 
@@ -34,15 +37,15 @@ const GOOD: u32 = 0;
 const REVOKED: u32 = 1;
 
 struct Instance {
-    /// What the database says of the key.
-    truth: AtomicU32,
+    /// State of the key in the database.
+    database_state: AtomicU32,
     cache: Cache<u32, u32>,
 }
 
 impl Instance {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            truth: AtomicU32::new(GOOD),
+            database_state: AtomicU32::new(GOOD),
             cache: Cache::new(Bounds {
                 entries: 2,
                 weight: 16,
@@ -50,12 +53,12 @@ impl Instance {
         })
     }
 
-    /// As a request does.
+    /// Looks the key up as a request does: in the cache, then in the database.
     fn look_up(&self) -> u32 {
         match self.cache.get(&KEY) {
             Ok(found) => found,
             Err(ticket) => {
-                let read = self.truth.load(Ordering::SeqCst);
+                let read = self.database_state.load(Ordering::SeqCst);
                 self.cache.insert(ticket, KEY, read, 1);
                 read
             }
@@ -63,12 +66,12 @@ impl Instance {
     }
 }
 
-/// Two requests beside a change, which evicts in this way.
-fn no_order_leaves_what_was_before(
+/// Runs two requests concurrently with a change that revokes the key and calls `evict`.
+fn assert_no_order_leaves_the_old_value(
     evict: impl Fn(&Cache<u32, u32>) + Send + Sync + Copy + 'static,
 ) {
     let mut model = loom::model::Builder::new();
-    // Threads take turns at any point, but no more often than this: every order would take a minute.
+    // Limits how often threads preempt one another: all orders would take a minute.
     model.preemption_bound = Some(3);
     model.check(move || {
         let instance = Instance::new();
@@ -78,9 +81,9 @@ fn no_order_leaves_what_was_before(
                 thread::spawn(move || instance.look_up())
             })
             .collect();
-        instance.truth.store(REVOKED, Ordering::SeqCst);
+        instance.database_state.store(REVOKED, Ordering::SeqCst);
         evict(&instance.cache);
-        // The change has answered.
+        // The change has responded.
         assert_eq!(instance.look_up(), REVOKED);
         requests
             .into_iter()
@@ -90,41 +93,41 @@ fn no_order_leaves_what_was_before(
 }
 
 #[test]
-fn no_order_leaves_a_key_that_was_evicted() {
-    no_order_leaves_what_was_before(|cache| cache.evict(&KEY));
+fn evicted_key_stays_evicted_in_every_order() {
+    assert_no_order_leaves_the_old_value(|cache| cache.evict(&KEY));
 }
 
 #[test]
-fn no_order_leaves_a_key_of_a_user_that_was_evicted() {
-    no_order_leaves_what_was_before(|cache| cache.evict_where(|value| *value == GOOD));
+fn key_evicted_by_value_stays_evicted_in_every_order() {
+    assert_no_order_leaves_the_old_value(|cache| cache.evict_where(|value| *value == GOOD));
 }
 
 #[test]
-fn no_order_leaves_a_key_when_everything_was_forgotten() {
-    no_order_leaves_what_was_before(Cache::clear);
+fn cleared_cache_stays_without_old_values_in_every_order() {
+    assert_no_order_leaves_the_old_value(Cache::clear);
 }
 
-/// The model sees what it should: with a ticket from after the lookup, there is such an order.
+/// Proves that the model detects the fault: with a ticket from after the lookup, some order keeps the old value.
 #[test]
 #[should_panic(expected = "left == right")]
-fn with_a_late_ticket_some_order_leaves_it() {
+fn ticket_taken_after_the_lookup_leaves_the_old_value_in_some_order() {
     loom::model(|| {
         let instance = Instance::new();
         let late = instance.clone();
         let request = thread::spawn(move || {
-            let read = late.truth.load(Ordering::SeqCst);
+            let read = late.database_state.load(Ordering::SeqCst);
             late.cache.insert(late.cache.ticket(&KEY), KEY, read, 1);
         });
-        instance.truth.store(REVOKED, Ordering::SeqCst);
+        instance.database_state.store(REVOKED, Ordering::SeqCst);
         instance.cache.evict(&KEY);
         request.join().unwrap();
         assert_eq!(instance.look_up(), REVOKED);
     });
 }
 
-/// Room is made for others while somebody looks.
+/// Evicts entries for new keys during a lookup.
 #[test]
-fn no_order_finds_one_key_under_another() {
+fn lookup_never_returns_the_value_of_another_key() {
     loom::model(|| {
         let instance = Instance::new();
         let filler = instance.clone();

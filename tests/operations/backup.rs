@@ -1,4 +1,4 @@
-//! `latchkey backup`, beside a server that is at work.
+//! `latchkey backup`, while the service runs and without it.
 
 use std::{
     fs,
@@ -13,14 +13,14 @@ use std::{
 
 use crate::support::{
     Client, Program,
-    program::{QUICK, assert_refused, run_in},
+    program::{QUICK, assert_fails_with_one_line, run_in},
     server::query,
 };
 
 const SECRET: (&str, &str) = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
 
 #[test]
-fn a_backup_under_load_holds_all_that_was_acknowledged_before_it_began() {
+fn backup_under_load_contains_everything_acknowledged_before_it_began() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = QUICK.to_vec();
     settings.push(SECRET);
@@ -31,7 +31,7 @@ fn a_backup_under_load_holds_all_that_was_acknowledged_before_it_began() {
     let await_more = |than: usize| {
         let deadline = Instant::now() + Duration::from_secs(60);
         while acknowledged.lock().unwrap().len() <= than {
-            assert!(Instant::now() < deadline, "no keys are made");
+            assert!(Instant::now() < deadline, "no keys are created");
             thread::sleep(Duration::from_millis(2));
         }
     };
@@ -51,8 +51,8 @@ fn a_backup_under_load_holds_all_that_was_acknowledged_before_it_began() {
             let during = acknowledged.lock().unwrap().len() - before.len();
             assert!(output.status.success(), "{output:?}");
             let printed = String::from_utf8(output.stdout).unwrap();
-            assert!(printed.contains("is whole"), "{printed}");
-            // Whoever writes was not held up, and goes on.
+            assert!(printed.contains("is complete"), "{printed}");
+            // Writers did not wait for the backup, and continue.
             await_more(before.len() + during + 10);
             (file, before, during)
         });
@@ -88,14 +88,14 @@ fn a_backup_under_load_holds_all_that_was_acknowledged_before_it_began() {
             assert_eq!(caller.get("/protected").status, 200, "{key} is lost");
         }
         let token = ada.header("authorization");
-        let there = Client::new(&program.base).with("authorization", &token);
-        assert_eq!(there.get("/auth/me").status, 200);
-        there.create_key();
+        let owner = Client::new(&program.base).with("authorization", &token);
+        assert_eq!(owner.get("/auth/me").status, 200);
+        owner.create_key();
     }
 }
 
 #[test]
-fn the_secret_beside_the_database_is_told_of_and_left_out() {
+fn backup_omits_the_jwt_secret_and_prints_its_path() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path(), &QUICK);
     program.client().sign_up("ada@example.com");
@@ -107,39 +107,42 @@ fn the_secret_beside_the_database_is_told_of_and_left_out() {
 }
 
 #[test]
-fn nothing_is_overwritten_and_nothing_half_is_left() {
+fn failed_backup_overwrites_nothing_and_leaves_no_partial_file() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = run_in(folder.path(), &["backup", "copy.db"], &[]);
-    assert_refused(&refused, 1, &["data/latchkey.db", "DATABASE_URL"]);
-    assert!(!folder.path().join("data").exists(), "it is not made");
+    let output = run_in(folder.path(), &["backup", "copy.db"], &[]);
+    assert_fails_with_one_line(&output, 1, &["data/latchkey.db", "DATABASE_URL"]);
+    assert!(
+        !folder.path().join("data").exists(),
+        "the folder is not created"
+    );
 
     let migrated = run_in(folder.path(), &["migrate"], &[]);
     assert!(migrated.status.success());
     fs::write(folder.path().join("taken"), "mine").unwrap();
     std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
     for file in ["taken", "link", "data", "data/latchkey.db"] {
-        let refused = run_in(folder.path(), &["backup", file], &[]);
-        assert_refused(&refused, 1, &[file, "there already"]);
+        let output = run_in(folder.path(), &["backup", file], &[]);
+        assert_fails_with_one_line(&output, 1, &[file, "already exists"]);
     }
     assert_eq!(fs::read(folder.path().join("taken")).unwrap(), b"mine");
-    let refused = run_in(folder.path(), &["backup", "no/such/folder/copy.db"], &[]);
-    assert_refused(&refused, 1, &["no/such/folder/copy.db"]);
-    assert_refused(&run_in(folder.path(), &["backup"], &[]), 2, &["FILE"]);
+    let output = run_in(folder.path(), &["backup", "no/such/folder/copy.db"], &[]);
+    assert_fails_with_one_line(&output, 1, &["no/such/folder/copy.db"]);
+    assert_fails_with_one_line(&run_in(folder.path(), &["backup"], &[]), 2, &["FILE"]);
 
-    // A name that SQLite would read as something else.
-    let odd = run_in(folder.path(), &["backup", "file:copy?mode=memory"], &[]);
-    assert!(odd.status.success(), "{odd:?}");
+    // A name that SQLite would interpret as a URI.
+    let uri_like = run_in(folder.path(), &["backup", "file:copy?mode=memory"], &[]);
+    assert!(uri_like.status.success(), "{uri_like:?}");
     assert!(folder.path().join("file:copy?mode=memory").exists());
 
     let garbage = folder.path().join("garbage.db");
     fs::write(&garbage, [b'x'; 8192]).unwrap();
     let url = format!("sqlite://{}", garbage.display());
-    let refused = run_in(
+    let output = run_in(
         folder.path(),
         &["backup", "x.db"],
         &[("DATABASE_URL", &url)],
     );
-    assert_refused(&refused, 1, &["not a database"]);
+    assert_fails_with_one_line(&output, 1, &["not a database"]);
     let left: Vec<_> = fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -149,10 +152,10 @@ fn nothing_is_overwritten_and_nothing_half_is_left() {
 }
 
 #[test]
-fn postgres_has_its_own() {
+fn backup_of_postgres_is_rejected_with_a_hint_to_pg_dump() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("DATABASE_URL", "postgres://app:hunter22@localhost/x")];
-    let refused = run_in(folder.path(), &["backup", "copy.db"], &settings);
-    assert_refused(&refused, 2, &["pg_dump", "DATABASE_URL"]);
-    assert!(!String::from_utf8_lossy(&refused.stderr).contains("hunter22"));
+    let output = run_in(folder.path(), &["backup", "copy.db"], &settings);
+    assert_fails_with_one_line(&output, 2, &["pg_dump", "DATABASE_URL"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hunter22"));
 }

@@ -1,4 +1,4 @@
-//! How many connections there may be.
+//! Limits of connections, in total and per address.
 
 use std::{
     io::Write as _,
@@ -11,7 +11,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    raw::{PATIENCE, address, assert_last_problem, connect, read_answer, read_to_end},
+    raw::{TIMEOUT, address, assert_last_problem, connect, read_response, read_to_end},
     support::{Program, program::QUICK},
 };
 
@@ -21,18 +21,18 @@ fn start(folder: &tempfile::TempDir, more: &[(&str, &str)]) -> Program {
     Program::start(folder.path(), &[&QUICK[..], more].concat())
 }
 
-/// Whether a request on it is served; if not, it is told why not.
+/// Returns whether a request on the connection is served. Otherwise asserts that the response is a 503.
 fn is_served(stream: &mut TcpStream) -> bool {
     let _ = stream.write_all(LIVE);
-    match read_answer(stream) {
-        Ok(answer) if answer.starts_with("HTTP/1.1 200") => true,
-        Ok(answer) => {
-            assert_last_problem(&answer, 503, "unavailable");
-            assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+    match read_response(stream) {
+        Ok(response) if response.starts_with("HTTP/1.1 200") => true,
+        Ok(response) => {
+            assert_last_problem(&response, 503, "unavailable");
+            assert!(response.contains("\r\nretry-after: 1\r\n"), "{response}");
             assert_eq!(read_to_end(stream), "");
             false
         }
-        // Refused before the request was sent, which then resets the connection.
+        // The connection was rejected before the request was sent, and sending it has reset the connection.
         Err(_) => false,
     }
 }
@@ -43,32 +43,35 @@ fn connect_from(program: &Program, source: &str) -> TcpStream {
     let target: SocketAddr = address(program).parse().unwrap();
     socket.bind(&source.into()).unwrap();
     socket.connect(&target.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket.into()
 }
 
 #[test]
-fn one_address_has_so_many_connections_and_others_have_theirs() {
+fn connection_limit_of_one_address_does_not_affect_other_addresses() {
     let folder = tempfile::tempdir().unwrap();
     let program = start(&folder, &[("MAX_CONNECTIONS_PER_ADDRESS", "3")]);
     let mut open: Vec<_> = (0..3).map(|_| connect(&program)).collect();
     assert!(open.iter_mut().all(is_served));
-    // It is told without having asked, and before it is waited for.
-    let refused = read_to_end(&mut connect(&program));
-    assert_last_problem(&refused, 503, "unavailable");
+    // The rejection arrives without a request, and before the service waits for one.
+    let rejected = read_to_end(&mut connect(&program));
+    assert_last_problem(&rejected, 503, "unavailable");
     assert!(!is_served(&mut connect(&program)));
     assert!(is_served(&mut connect_from(&program, "127.0.0.2")));
     assert!(open.iter_mut().all(is_served));
     drop(open.pop());
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_served(&mut connect(&program)) {
-        assert!(Instant::now() < deadline, "its place is not given back");
+        assert!(
+            Instant::now() < deadline,
+            "the closed connection is still counted"
+        );
         thread::sleep(Duration::from_millis(10));
     }
 }
 
 #[test]
-fn a_trusted_proxy_has_as_many_as_there_are() {
+fn trusted_proxy_has_no_connection_limit_per_address() {
     let folder = tempfile::tempdir().unwrap();
     let program = start(
         &folder,
@@ -85,7 +88,7 @@ fn a_trusted_proxy_has_as_many_as_there_are() {
 }
 
 #[test]
-fn the_limit_of_open_files_is_raised_as_far_as_it_can_be_and_reckoned_with() {
+fn open_file_limit_is_raised_and_bounds_the_connections() {
     let folder = tempfile::tempdir().unwrap();
     let start = |limit: &str| {
         let mut shell = Command::new("sh");

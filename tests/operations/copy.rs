@@ -1,8 +1,8 @@
-//! `latchkey copy`: from SQLite to PostgreSQL and back, with every kind of row.
+//! `latchkey copy` from SQLite to PostgreSQL and back, with rows of every kind.
 
 use std::path::Path;
 
-use latchkey::db::copy::LEFT_OUT;
+use latchkey::db::copy::EXCLUDED_TABLES;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -13,8 +13,8 @@ use crate::support::{
 
 const SECRET: (&str, &str) = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
 
-/// What is copied. A table that a migration adds is copied as well, unless it is left out on purpose; say here
-/// which.
+/// Tables that are copied. Add the tables of new migrations here, unless they are left out on purpose
+/// ([`EXCLUDED_TABLES`]).
 pub const COPIED: [&str; 8] = [
     "api_keys",
     "audit_log",
@@ -55,7 +55,7 @@ pub fn copy(from: &str, to: &str) -> std::process::Output {
     run(&["copy", "--from", from, "--to", to], &[])
 }
 
-/// The lines about tables that a copy prints.
+/// Runs a copy, and returns the lines about tables that it prints.
 #[track_caller]
 pub fn copied(from: &str, to: &str) -> Vec<String> {
     let output = copy(from, to);
@@ -75,8 +75,8 @@ pub fn tables(lines: &[String]) -> Vec<&str> {
     words.map(|mut words| words.nth(1).unwrap()).collect()
 }
 
-/// What people and keys were given before a copy, and are still good for after it.
-struct Given {
+/// Accounts and keys that are created before a copy, and must work after it.
+struct Fixture {
     ada: Client,
     key: Value,
     revoked: Value,
@@ -88,8 +88,8 @@ struct Given {
 
 const NAME: &str = "Nächtlicher Bericht – 夜間レポート 🔑";
 
-impl Given {
-    fn by(program: &Program, folder: &Path, url: &str) -> Self {
+impl Fixture {
+    fn create(program: &Program, folder: &Path, url: &str) -> Self {
         let ada = program
             .client()
             .sign_up("ada.lovelace+läuft@bücher.example");
@@ -114,7 +114,7 @@ impl Given {
             "metadata": {"größe": "ñ".repeat(500), "null": null},
             "rate_limit": {"limit": 9_007_199_254_740_992u64, "window_seconds": 86400},
         }));
-        // Its changes leave large details in the audit log.
+        // The changes write large details to the audit log.
         for round in 0..20 {
             let metadata = json!({"metadata": {"round": round, "text": "é".repeat(1500)}});
             assert_eq!(ada.patch_json(&path_of(&key), &metadata).status, 200);
@@ -145,7 +145,7 @@ impl Given {
         }
     }
 
-    fn are_good_for(&self, program: &Program, quota_left: usize) {
+    fn assert_work_at(&self, program: &Program, quota_left: usize) {
         let with = |key: &Value| program.client().with_key(key["api_key"].as_str().unwrap());
         for good in [&self.key, &self.rotated, &self.successor] {
             assert_eq!(with(good).get("/protected").status, 200);
@@ -179,7 +179,7 @@ impl Given {
     }
 }
 
-/// Rows at the edges of what columns hold, of tables that nothing has been written to by now.
+/// Rows with extreme values, for tables without rows so far.
 const EDGES: [&str; 4] = [
     "INSERT INTO usage_hours VALUES
          (BLOB(00), -9223372036854775808, 'valid', 9223372036854775807),
@@ -191,11 +191,12 @@ const EDGES: [&str; 4] = [
      VALUES (BLOB(01), -1, 'strange', 'nothing', '')",
 ];
 
-/// Bytes as either database writes them.
+/// Returns [`EDGES`] with byte literals in the syntax of the database.
 fn edges(url: &str) -> Vec<String> {
-    let (start, end) = match url.starts_with("sqlite://") {
-        true => ("x'", "'"),
-        false => ("'\\x", "'::bytea"),
+    let (start, end) = if url.starts_with("sqlite://") {
+        ("x'", "'")
+    } else {
+        ("'\\x", "'::bytea")
     };
     let bytes = |part: &str| match part.split_once(')') {
         Some((hex, rest)) => format!("{start}{hex}{end}{rest}"),
@@ -210,7 +211,7 @@ fn edges(url: &str) -> Vec<String> {
 }
 
 #[test]
-fn everything_goes_from_sqlite_to_postgres_and_back() {
+fn copy_from_sqlite_to_postgres_and_back_preserves_every_row() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
@@ -220,12 +221,12 @@ fn everything_goes_from_sqlite_to_postgres_and_back() {
         embedded(folder.path(), "2/2.db"),
     );
     let program = start(folder.path(), &first);
-    let given = Given::by(&program, folder.path(), &first);
+    let fixture = Fixture::create(&program, folder.path(), &first);
     program.stop();
     for statement in edges(&first) {
         execute(&first, &[&statement]);
     }
-    // One that was made on a machine whose clock was behind: it comes before the one it refers to.
+    // A key that was created by an instance with a slow clock: it sorts before the key it refers to.
     execute(
         &first,
         &["INSERT INTO api_keys (id, user_id, environment, prefix, digest, created_at, rotated_from, lineage_id)
@@ -233,20 +234,21 @@ fn everything_goes_from_sqlite_to_postgres_and_back() {
            FROM api_keys WHERE revoked_at IS NOT NULL LIMIT 1"],
     );
 
-    // In a database that it shares.
-    let theirs = "CREATE TABLE of_somebody_else (id SERIAL PRIMARY KEY, self INT REFERENCES of_somebody_else)";
+    // The database also contains a table of another application.
+    let foreign_table =
+        "CREATE TABLE other_app (id SERIAL PRIMARY KEY, self INT REFERENCES other_app)";
     execute(
         &database.url,
-        &[theirs, "INSERT INTO of_somebody_else VALUES (7, 7)"],
+        &[foreign_table, "INSERT INTO other_app VALUES (7, 7)"],
     );
-    let there = copied(&first, &database.url);
-    assert_eq!(tables(&there), COPIED);
+    let forward = copied(&first, &database.url);
+    assert_eq!(tables(&forward), COPIED);
     let back = copied(&database.url, &second);
-    assert_eq!(there, back);
+    assert_eq!(forward, back);
     for (url, quota_left) in [(&database.url, 2), (&second, 2)] {
         let program = start(folder.path(), url);
-        given.are_good_for(&program, quota_left);
-        // Foreign keys are what they were.
+        fixture.assert_work_at(&program, quota_left);
+        // Foreign keys are enforced as before.
         program.client().sign_up("dora@example.com").create_key();
         program.stop();
     }
@@ -256,7 +258,7 @@ fn everything_goes_from_sqlite_to_postgres_and_back() {
 }
 
 #[test]
-fn everything_goes_from_postgres_to_sqlite_and_back() {
+fn copy_from_postgres_to_sqlite_and_back_preserves_every_row() {
     let (Some(source), Some(target)) = (postgres::fresh_database(), postgres::fresh_database())
     else {
         return;
@@ -264,23 +266,23 @@ fn everything_goes_from_postgres_to_sqlite_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let between = embedded(folder.path(), "between.db");
     let program = start(folder.path(), &source.url);
-    let given = Given::by(&program, folder.path(), &source.url);
+    let fixture = Fixture::create(&program, folder.path(), &source.url);
     program.stop();
     for statement in edges(&source.url) {
         execute(&source.url, &[&statement]);
     }
-    let there = copied(&source.url, &between);
-    assert_eq!(there, copied(&between, &target.url));
-    assert_eq!(tables(&there), COPIED);
+    let forward = copied(&source.url, &between);
+    assert_eq!(forward, copied(&between, &target.url));
+    assert_eq!(tables(&forward), COPIED);
     for url in [&between, &target.url] {
         let program = start(folder.path(), url);
-        given.are_good_for(&program, 2);
+        fixture.assert_work_at(&program, 2);
         program.stop();
     }
 }
 
 #[test]
-fn every_table_is_copied_or_left_out_on_purpose() {
+fn every_table_is_listed_as_copied_or_left_out() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
@@ -290,7 +292,7 @@ fn every_table_is_copied_or_left_out_on_purpose() {
                WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace";
     let mut all = query(&database.url, all);
     all.sort();
-    let mut decided = [&COPIED[..], &LEFT_OUT[..]].concat();
+    let mut decided = [&COPIED[..], &EXCLUDED_TABLES[..]].concat();
     decided.sort_unstable();
     assert_eq!(all, decided);
 

@@ -1,4 +1,4 @@
-//! PostgreSQL is stopped under load, in order or not, and started again some time later.
+//! PostgreSQL shuts down or crashes under load, and is started again later.
 
 use std::{
     sync::{Arc, Mutex},
@@ -7,26 +7,26 @@ use std::{
 };
 
 use crate::{
-    keys::{Changes, await_ready, text_of},
+    keys::{Changes, await_ready, full_key},
     load::Load,
     support::{Program, postgres, postgres::End, program::QUICK},
-    wire::Answer,
+    wire::Response,
 };
 
-/// `CACHE_LEASE_SECONDS` where nothing is said.
+/// Default of `CACHE_LEASE_SECONDS`.
 const LEASE: Duration = Duration::from_secs(2);
-/// What a machine with other things to do may take.
+/// Additional time that a busy machine may take.
 const SLACK: Duration = Duration::from_secs(2);
 
 struct Seen {
     sent: Instant,
     answered: Instant,
-    answer: Answer,
+    response: Response,
 }
 
 #[test]
-fn remembered_keys_work_for_a_lease_and_everything_comes_back_by_itself() {
-    let Some(mut database) = postgres::own_server() else {
+fn cached_keys_are_accepted_for_one_lease_and_service_resumes_after_a_database_restart() {
+    let Some(mut database) = postgres::private_server() else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -36,28 +36,28 @@ fn remembered_keys_work_for_a_lease_and_everything_comes_back_by_itself() {
     let programs = [(); 2].map(|()| Program::start(folder.path(), &settings));
     let key = programs[0].client().sign_up("ada@example.com").create_key();
     let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-    let (noted, text) = (seen.clone(), text_of(&key).to_owned());
+    let (recorder, text) = (seen.clone(), full_key(&key).to_owned());
     let bases = programs.each_ref().map(|program| program.base.clone());
     let load = Load::on(&bases, move |_, wire| {
         let sent = Instant::now();
-        let answer = wire.ask(&text).expect("an answer");
+        let response = wire.use_key(&text).expect("a response");
         let answered = Instant::now();
-        noted.lock().unwrap().push(Seen {
+        recorder.lock().unwrap().push(Seen {
             sent,
             answered,
-            answer,
+            response,
         });
         thread::sleep(Duration::from_millis(5));
     });
     let await_status = |since: Instant, status: u16| {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let is_such = |seen: &Seen| seen.sent > since && seen.answer.status == status;
-        while !seen.lock().unwrap().iter().any(is_such) {
+        let matches = |seen: &Seen| seen.sent > since && seen.response.status == status;
+        while !seen.lock().unwrap().iter().any(matches) {
             assert!(Instant::now() < deadline, "no {status}");
             thread::sleep(Duration::from_millis(10));
         }
     };
-    for end in [End::InOrder, End::AtOnce] {
+    for end in [End::Shutdown, End::Crash] {
         let changes = Changes::at(&programs[0].client(), 3);
         while changes.count() < 30 {
             thread::sleep(Duration::from_millis(10));
@@ -91,7 +91,7 @@ fn remembered_keys_work_for_a_lease_and_everything_comes_back_by_itself() {
             await_ready(&program.client());
         }
         eprintln!(
-            "{end:?}: {} made, {} revoked",
+            "{end:?}: {} created, {} revoked",
             changed.good.len(),
             changed.revoked.len()
         );
@@ -101,14 +101,14 @@ fn remembered_keys_work_for_a_lease_and_everything_comes_back_by_itself() {
 
 fn check(seen: &Seen, stopped: Instant, started: Instant) {
     let late = seen.sent.saturating_duration_since(stopped);
-    match seen.answer.status {
-        200 if seen.answered < started => assert!(late < LEASE + SLACK, "good after {late:?}"),
+    match seen.response.status {
+        200 if seen.answered < started => assert!(late < LEASE + SLACK, "accepted after {late:?}"),
         200 => {}
         503 => assert!(
-            seen.answer.header("retry-after").is_some(),
+            seen.response.header("retry-after").is_some(),
             "{:?}",
-            seen.answer
+            seen.response
         ),
-        _ => panic!("{:?}", seen.answer),
+        _ => panic!("{:?}", seen.response),
     }
 }

@@ -1,4 +1,4 @@
-//! The file of the embedded database disappears or is replaced under the running service.
+//! Loss of the file of the embedded database while the service runs: it is deleted, moved or unmounted.
 
 use std::{
     fs,
@@ -11,24 +11,24 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    keys::{Changes, await_ready, text_of},
+    keys::{Changes, await_ready, full_key},
     support::{
         Client, Program, path_of,
-        program::{QUICK, assert_refused, run_in},
+        program::{QUICK, assert_fails_with_one_line, run_in},
         server::query,
     },
     volume::Volume,
 };
 
-/// The time within which the service has to notice it.
-const NOTICED_WITHIN: Duration = Duration::from_secs(1);
-/// Longer than any test, so that only the loss of the file can end it.
+/// Time within which the service has to detect the loss.
+const DETECTED_WITHIN: Duration = Duration::from_secs(1);
+/// Lease longer than any test, so that only the loss of the file can end it.
 const LONG_LEASE: (&str, &str) = ("CACHE_LEASE_SECONDS", "60");
 const INTEGRITY: &str = "SELECT integrity_check AS text FROM pragma_integrity_check";
 
 /// A service on a database in a folder of its own.
 pub struct Service {
-    /// The program's working directory, which no test takes away.
+    /// Working directory of the program, which no test removes.
     pub home: tempfile::TempDir,
     pub folder: PathBuf,
     url: String,
@@ -83,16 +83,19 @@ impl Cached {
     pub fn at(program: &Program) -> Self {
         let owner = program.client().sign_up("ada@example.com");
         let key = owner.create_key();
-        let caller = program.client().with_key(text_of(&key));
+        let caller = program.client().with_key(full_key(&key));
         assert_eq!(caller.get("/protected").status, 200);
         Self { owner, key, caller }
     }
 
-    /// Waits until nothing is served any more, and answers what is missing.
+    /// Waits until nothing is served any more, and returns the reason.
     #[track_caller]
     pub fn await_loss(&self, since: Instant) -> String {
         while self.caller.get("/protected").status == 200 {
-            assert!(since.elapsed() < NOTICED_WITHIN, "it is not noticed");
+            assert!(
+                since.elapsed() < DETECTED_WITHIN,
+                "the loss is not detected"
+            );
             thread::sleep(Duration::from_millis(10));
         }
         self.assert_nothing_served()
@@ -127,12 +130,12 @@ impl Cached {
     }
 }
 
-/// That it said so once, with the file and the remedy, and stops in order.
+/// Shuts the service down, and asserts that it has logged the loss once, with all of `parts`.
 #[track_caller]
-pub fn assert_said_once(program: Program, parts: &[&str]) {
-    let said = program.stop();
+pub fn assert_logged_once(program: Program, parts: &[&str]) {
+    let log = program.stop();
     let is_error = |line: &&str| line.contains("ERROR") && line.contains("the database:");
-    let errors: Vec<_> = said.lines().filter(is_error).collect();
+    let errors: Vec<_> = log.lines().filter(is_error).collect();
     assert_eq!(errors.len(), 1, "{errors:#?}");
     for part in parts {
         assert!(errors[0].contains(part), "no {part} in: {}", errors[0]);
@@ -147,7 +150,7 @@ pub fn names_in(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn deleted_file_ends_the_service_and_nothing_is_created_in_its_place() {
+fn deleted_database_file_stops_service_and_is_not_recreated() {
     let service = Service::new();
     let program = service.start();
     let cached = Cached::at(&program);
@@ -156,7 +159,7 @@ fn deleted_file_ends_the_service_and_nothing_is_created_in_its_place() {
     assert_eq!(cached.owner.post("/api-keys").status, 503);
     let missing = cached.await_loss(since);
     assert!(missing.contains("the database file is gone"), "{missing}");
-    // ConnectionCounters that are opened later create none either.
+    // Connections that are opened later create no file either.
     thread::scope(|scope| {
         for _ in 0..30 {
             scope.spawn(|| {
@@ -167,12 +170,12 @@ fn deleted_file_ends_the_service_and_nothing_is_created_in_its_place() {
         }
     });
     assert!(!service.file("").exists());
-    assert_said_once(program, &["latchkey.db", "restart"]);
+    assert_logged_once(program, &["latchkey.db", "restart"]);
     assert!(!service.file("").exists());
 }
 
 #[test]
-fn change_that_is_acknowledged_is_in_the_file_at_the_path() {
+fn acknowledged_change_is_in_the_database_file_at_the_configured_path() {
     for _ in 0..5 {
         let service = Service::new();
         let program = service.start();
@@ -182,26 +185,26 @@ fn change_that_is_acknowledged_is_in_the_file_at_the_path() {
         }
         let away = service.home.path().join("away.db");
         fs::rename(service.file(""), &away).unwrap();
-        // Those under way are answered by now.
+        // Changes in progress have their responses now.
         thread::sleep(Duration::from_millis(300));
-        let noted = changes.stop();
+        let acknowledged = changes.stop();
         drop(program);
-        // With its log it is all that was acknowledged.
+        // File and log together contain every acknowledged change.
         fs::rename(&away, service.file("")).unwrap();
         let program = service.start();
-        noted.assert_holds(&program.client());
+        acknowledged.assert_holds(&program.client());
     }
 }
 
 #[test]
-fn file_that_comes_back_is_served_again_without_a_restart() {
+fn returned_database_file_is_served_again_without_a_restart() {
     let service = Service::new();
     let program = service.start();
     let cached = Cached::at(&program);
     for name in ["", "away.db"] {
         let away = service.home.path().join("away").join(name);
         let (from, to) = match name {
-            // The whole folder, and the file alone.
+            // The whole folder; the other case is the file alone.
             "" => (service.folder.clone(), service.home.path().join("moved")),
             _ => {
                 fs::create_dir_all(away.parent().unwrap()).unwrap();
@@ -219,7 +222,7 @@ fn file_that_comes_back_is_served_again_without_a_restart() {
 }
 
 #[test]
-fn file_that_comes_back_changed_is_served_after_a_restart() {
+fn returned_database_file_with_changes_is_served_after_a_restart() {
     let service = Service::new();
     let program = service.start();
     let cached = Cached::at(&program);
@@ -243,7 +246,7 @@ fn file_that_comes_back_changed_is_served_after_a_restart() {
     program.stop();
     let program = service.start();
     let status = |key| {
-        let caller = program.client().with_key(text_of(key));
+        let caller = program.client().with_key(full_key(key));
         caller.get("/protected").status
     };
     assert_eq!(status(&cached.key), 401);
@@ -255,39 +258,39 @@ fn file_that_comes_back_changed_is_served_after_a_restart() {
 }
 
 #[test]
-fn unmounted_volume_ends_the_service_until_it_is_mounted_again() {
+fn unmounted_volume_stops_service_until_it_is_mounted_again() {
     let Some(volume) = Volume::of(8) else {
         return;
     };
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("data");
     fs::create_dir(&folder).unwrap();
-    volume.also_at(&folder);
+    volume.mount_at(&folder);
     let service = Service::at(home, folder);
     let program = service.start();
     let cached = Cached::at(&program);
-    Volume::no_longer_at(&service.folder);
+    Volume::unmount_at(&service.folder);
     cached.await_loss(Instant::now());
     assert!(names_in(&service.folder).is_empty());
-    volume.also_at(&service.folder);
+    volume.mount_at(&service.folder);
     cached.await_service();
-    // At any moment of what the service does by itself.
+    // Unmounts at different phases of the background tasks of the service.
     for wait in 0..10 {
         thread::sleep(Duration::from_millis(37 * wait));
-        Volume::no_longer_at(&service.folder);
+        Volume::unmount_at(&service.folder);
         cached.await_loss(Instant::now());
         assert_eq!(names_in(&service.folder), [""; 0]);
-        volume.also_at(&service.folder);
+        volume.mount_at(&service.folder);
         cached.await_service();
     }
-    Volume::no_longer_at(&service.folder);
+    Volume::unmount_at(&service.folder);
     cached.await_loss(Instant::now());
     program.stop();
     assert_eq!(names_in(&service.folder), [""; 0]);
 }
 
 #[test]
-fn lost_log_ends_the_service_and_loses_nothing() {
+fn deleted_write_ahead_log_stops_service_and_loses_no_change() {
     for end in ["-wal", "-shm"] {
         let service = Service::new();
         let program = service.start();
@@ -298,12 +301,12 @@ fn lost_log_ends_the_service_and_loses_nothing() {
         assert!(missing.contains(end), "{missing}");
         assert!(!service.file(end).exists());
         program.await_line("ERROR");
-        // Everything is in the database's file by then.
+        // All changes are in the database file then.
         program.await_line("are in");
         drop(program);
         let program = service.start();
         for key in &keys {
-            let caller = program.client().with_key(text_of(key));
+            let caller = program.client().with_key(full_key(key));
             assert_eq!(caller.get("/protected").status, 200);
         }
         program.stop();
@@ -312,7 +315,7 @@ fn lost_log_ends_the_service_and_loses_nothing() {
 }
 
 #[test]
-fn log_without_its_database_is_not_given_to_a_new_one() {
+fn write_ahead_log_without_its_database_prevents_the_start() {
     let service = Service::new();
     let program = service.start();
     let cached = Cached::at(&program);
@@ -320,16 +323,16 @@ fn log_without_its_database_is_not_given_to_a_new_one() {
     let away = service.home.path().join("away.db");
     fs::rename(service.file(""), &away).unwrap();
     let output = run_in(service.home.path(), &[], &service.settings());
-    assert_refused(&output, 1, &["latchkey.db-wal"]);
+    assert_fails_with_one_line(&output, 1, &["latchkey.db-wal"]);
     assert!(!service.file("").exists());
     fs::rename(&away, service.file("")).unwrap();
     let program = service.start();
-    let caller = program.client().with_key(text_of(&cached.key));
+    let caller = program.client().with_key(full_key(&cached.key));
     assert_eq!(caller.get("/protected").status, 200);
 }
 
 #[test]
-fn file_whose_name_has_characters_with_a_meaning_in_uris_is_served() {
+fn database_file_name_with_uri_characters_is_served() {
     let home = tempfile::tempdir().unwrap();
     let name = "a 50%off&d=é;:'\"";
     let url = format!("sqlite://{name}/latch&mode=memory%.db");

@@ -1,9 +1,9 @@
-//! `Expect: 100-continue` (RFC 9110 section 10.1.1): a client is told to send its body only where it is wanted.
+//! `Expect: 100-continue` (RFC 9110 section 10.1.1): the service requests the body only if the headers are acceptable.
 
 use std::io::{Read as _, Write as _};
 
 use crate::{
-    raw::{connect, read_answer, read_to_end},
+    raw::{connect, read_response, read_to_end},
     support::{PASSWORD, Program, program::QUICK},
 };
 
@@ -15,7 +15,7 @@ fn start(folder: &tempfile::TempDir) -> Program {
 }
 
 #[test]
-fn body_that_the_header_section_decides_against_is_not_asked_for() {
+fn body_of_a_request_rejected_by_its_headers_is_not_requested() {
     let folder = tempfile::tempdir().unwrap();
     let program = start(&folder);
     for (request, status) in [
@@ -51,22 +51,22 @@ fn body_that_the_header_section_decides_against_is_not_asked_for() {
     ] {
         let mut stream = connect(&program);
         write!(stream, "{request}host: x\r\nexpect: 100-continue\r\n\r\n").unwrap();
-        let answer = read_answer(&mut stream).unwrap();
+        let response = read_response(&mut stream).unwrap();
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{request}: {answer}"
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {response}"
         );
-        // The client may send the body all the same: nobody could say where the next request begins.
+        // The client may send the body anyway. Then it would be unclear where the next request begins.
         assert!(
-            answer.contains("\r\nconnection: close\r\n"),
-            "{request}: {answer}"
+            response.contains("\r\nconnection: close\r\n"),
+            "{request}: {response}"
         );
         assert_eq!(read_to_end(&mut stream), "", "{request}");
     }
 }
 
 #[test]
-fn wrong_media_type_of_an_optional_body_is_rejected_without_asking_for_it() {
+fn optional_body_with_a_wrong_media_type_is_rejected_without_100_continue() {
     let folder = tempfile::tempdir().unwrap();
     let program = start(&folder);
     let token = program.client().sign_up("ada@example.com");
@@ -78,12 +78,12 @@ fn wrong_media_type_of_an_optional_body_is_rejected_without_asking_for_it() {
          content-length: 10\r\nexpect: 100-continue\r\n\r\n"
     )
     .unwrap();
-    let answer = read_answer(&mut stream).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+    let response = read_response(&mut stream).unwrap();
+    assert!(response.starts_with("HTTP/1.1 415 "), "{response}");
 }
 
 #[test]
-fn body_that_is_wanted_is_asked_for_and_the_connection_persists() {
+fn accepted_body_is_requested_with_100_continue_and_the_connection_persists() {
     let folder = tempfile::tempdir().unwrap();
     let program = start(&folder);
     let mut stream = connect(&program);
@@ -106,14 +106,14 @@ fn body_that_is_wanted_is_asked_for_and_the_connection_persists() {
         stream.read_exact(&mut interim).unwrap();
         assert_eq!(String::from_utf8_lossy(&interim), CONTINUE);
         stream.write_all(body.as_bytes()).unwrap();
-        let answer = read_answer(&mut stream).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
-        assert!(!answer.contains("connection: close"), "{answer}");
+        let response = read_response(&mut stream).unwrap();
+        assert!(response.starts_with("HTTP/1.1 201 "), "{response}");
+        assert!(!response.contains("connection: close"), "{response}");
     }
 }
 
 #[test]
-fn request_without_a_body_or_with_it_at_hand_or_of_http_1_0_gets_no_100() {
+fn request_without_a_pending_body_or_over_http_1_0_gets_no_100_continue() {
     let folder = tempfile::tempdir().unwrap();
     let program = start(&folder);
     for request in [
@@ -124,7 +124,7 @@ fn request_without_a_body_or_with_it_at_hand_or_of_http_1_0_gets_no_100() {
     ] {
         let mut stream = connect(&program);
         stream.write_all(request.as_bytes()).unwrap();
-        let answer = read_answer(&mut stream).unwrap();
-        assert!(!answer.contains(" 100 Continue"), "{request}: {answer}");
+        let response = read_response(&mut stream).unwrap();
+        assert!(!response.contains(" 100 Continue"), "{request}: {response}");
     }
 }

@@ -1,5 +1,5 @@
-//! A reader of Prometheus's text format, version 0.0.4, which takes nothing that the format does not
-//! have, nor names against the conventions.
+//! Strict parser of the text format of Prometheus, version 0.0.4. It rejects text that violates the format, and names
+//! that violate the naming conventions.
 //!
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>,
 //! <https://prometheus.io/docs/practices/naming/>
@@ -13,7 +13,7 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Family {
     pub kind: String,
     pub help: String,
-    /// By name, which has a suffix for histograms, and labels.
+    /// Name (with a suffix for histograms), labels and value of each series.
     pub samples: Vec<(String, Labels, f64)>,
 }
 
@@ -25,7 +25,7 @@ pub struct Scrape {
 impl Scrape {
     #[track_caller]
     pub fn parse(text: &str) -> Self {
-        assert!(text.ends_with('\n'), "the last line has no end");
+        assert!(text.ends_with('\n'), "the last line has no line feed");
         let mut families: BTreeMap<String, Family> = BTreeMap::new();
         let mut current: Option<(String, Option<String>)> = None;
         let mut seen = BTreeSet::new();
@@ -64,13 +64,13 @@ impl Scrape {
         scrape
     }
 
-    /// How many series there are.
+    /// Returns the number of series.
     pub fn series(&self) -> usize {
         let families = self.families.values();
         families.map(|family| family.samples.len()).sum()
     }
 
-    /// Every name that a query may ask for.
+    /// Returns every name that a query can use.
     pub fn names(&self) -> BTreeSet<String> {
         let of = |(name, family): (&String, &Family)| match family.kind.as_str() {
             "histogram" => ["_bucket", "_sum", "_count"]
@@ -81,15 +81,15 @@ impl Scrape {
         self.families.iter().flat_map(of).collect()
     }
 
-    /// The sum of the series with this name and these labels among theirs.
+    /// Returns the sum of the series with this name that have these labels, among others.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let samples = self.families.values().flat_map(|family| &family.samples);
-        let fits = |of: &Labels| {
+        let matches = |of: &Labels| {
             let has = |(label, value): &(&str, &str)| of.get(*label).is_some_and(|v| v == value);
             labels.iter().all(has)
         };
-        let fitting = samples.filter(|(sample, of, _)| sample == name && fits(of));
-        fitting.map(|(_, _, value)| value).sum()
+        let matching = samples.filter(|(sample, of, _)| sample == name && matches(of));
+        matching.map(|(_, _, value)| value).sum()
     }
 }
 
@@ -122,7 +122,7 @@ fn sample(line: &str) -> (String, Labels, f64) {
     (name.to_owned(), labels, value)
 }
 
-/// What stands before the closing quote, and what follows it.
+/// Returns the text before the closing quote, unescaped, and the text after it.
 fn quoted(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -132,12 +132,12 @@ fn quoted(text: &str) -> (String, &str) {
             '\\' => match chars.next() {
                 Some((_, 'n')) => value.push('\n'),
                 Some((_, char @ ('\\' | '"'))) => value.push(char),
-                other => panic!("an escape that is none: {other:?}"),
+                other => panic!("an invalid escape: {other:?}"),
             },
             char => value.push(char),
         }
     }
-    panic!("no end: {text}")
+    panic!("no closing quote: {text}")
 }
 
 fn is_name(name: &str) -> bool {
@@ -175,7 +175,7 @@ fn check(name: &str, family: &Family) {
     }
 }
 
-/// The samples of one series, the buckets with their bounds.
+/// Samples of one histogram; buckets as pairs of bound and count.
 #[derive(Default)]
 struct Histogram {
     buckets: Vec<(f64, f64)>,
@@ -221,9 +221,9 @@ fn check_histogram(name: &str, family: &Family) {
     }
 }
 
-/// A reader that takes everything would prove nothing.
+/// Proves that the parser is strict: a parser that accepts everything would prove nothing.
 #[test]
-fn what_is_not_the_format_is_not_taken() {
+fn invalid_exposition_is_rejected_by_the_parser() {
     let good =
         "# HELP a_total An a.\n# TYPE a_total counter\na_total{b=\"c\\\"\",d=\"\"} 1\na_total 2\n";
     let scrape = Scrape::parse(good);
@@ -248,7 +248,7 @@ fn what_is_not_the_format_is_not_taken() {
         (histogram, "a_seconds_sum 3\n", ""),
     ] {
         let bad = text.replacen(from, to, 1);
-        let taken = std::panic::catch_unwind(|| Scrape::parse(&bad));
-        assert!(taken.is_err(), "{bad}");
+        let parsed = std::panic::catch_unwind(|| Scrape::parse(&bad));
+        assert!(parsed.is_err(), "{bad}");
     }
 }

@@ -1,12 +1,11 @@
-//! The table of faults in docs/faults.md: each row names a test that exists, and lines of the log that the
-//! service writes.
+//! Drift test of the tables in docs/faults.md: each row cites tests that exist, and log lines that the service writes.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The cells of each row but the headings.
+/// Returns the cells of each row, without the headings.
 fn rows() -> Vec<Vec<String>> {
     let page = fs::read_to_string("docs/faults.md").unwrap();
     let rows = page
@@ -36,7 +35,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn each_fault_in_the_table_has_a_test_that_exists() {
+fn fault_table_cites_existing_tests() {
     let rows = rows();
     assert!(rows.len() > 50, "{}", rows.len());
     for row in &rows {
@@ -45,9 +44,9 @@ fn each_fault_in_the_table_has_a_test_that_exists() {
         for test in quoted(&row[4]) {
             let (file, name) = test.split_once("::").expect(test);
             let source = fs::read_to_string(file).unwrap_or_else(|_| panic!("no {file}"));
-            let is_there = [format!("fn {name}("), format!("macro_rules! {name} ")];
+            let definitions = [format!("fn {name}("), format!("macro_rules! {name} ")];
             assert!(
-                is_there.iter().any(|text| source.contains(text)),
+                definitions.iter().any(|text| source.contains(text)),
                 "no {name} in {file}"
             );
             tests += 1;
@@ -57,16 +56,16 @@ fn each_fault_in_the_table_has_a_test_that_exists() {
 }
 
 #[test]
-fn each_log_line_in_the_table_is_written_by_the_service() {
+fn fault_table_cites_existing_log_lines() {
     let mut files = Vec::new();
     sources(Path::new("src"), &mut files);
     let texts = files.iter().map(|file| fs::read_to_string(file).unwrap());
-    // A name within a line is filled in when it is written.
+    // The service inserts the name of the signal into the line.
     let source: String = texts.collect::<String>().replace("{name}", "SIGUSR1");
     let mut lines = 0;
     for row in rows() {
         for line in quoted(&row[3]) {
-            assert!(source.contains(line), "nothing writes {line}");
+            assert!(source.contains(line), "no log line contains {line}");
             lines += 1;
         }
     }

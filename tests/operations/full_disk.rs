@@ -1,5 +1,5 @@
-//! The embedded database's disk is full: what is known goes on, changes are refused, and with space again all
-//! is well without a restart.
+//! Full disk of the embedded database: keys are checked, changes are rejected, and the service recovers without a
+//! restart when there is space.
 
 use std::{
     thread,
@@ -7,17 +7,17 @@ use std::{
 };
 
 use crate::{
-    keys::text_of,
+    keys::full_key,
     support::{
         Client, Program,
-        program::{QUICK, assert_refused, run_in},
+        program::{QUICK, assert_fails_with_one_line, run_in},
         server::query,
     },
     volume::Volume,
 };
 
 #[test]
-fn on_a_full_disk_keys_are_checked_and_changes_wait_for_space() {
+fn full_disk_allows_key_checks_and_rejects_changes_until_there_is_space() {
     let Some(volume) = Volume::of(4) else {
         return;
     };
@@ -27,28 +27,28 @@ fn on_a_full_disk_keys_are_checked_and_changes_wait_for_space() {
     let program = Program::start(folder.path(), &settings);
     let ada = program.client().sign_up("ada@example.com");
     let (used, unused) = (ada.create_key(), ada.create_key());
-    let caller = |key: &serde_json::Value| program.client().with_key(text_of(key));
+    let caller = |key: &serde_json::Value| program.client().with_key(full_key(key));
     assert_eq!(caller(&used).get("/protected").status, 200);
     let mut good = vec![used.clone(), unused.clone()];
     for _ in 0..3 {
         volume.fill();
-        // What the log of the database has room for already may still be written.
-        let refused = until_refused(&ada, &mut good);
-        refused.assert_problem(503, "unavailable");
-        let asked = Instant::now();
+        // Changes that fit into the preallocated write-ahead log may still succeed.
+        let rejected = create_keys_until_rejected(&ada, &mut good);
+        rejected.assert_problem(503, "unavailable");
+        let started = Instant::now();
         ada.post("/api-keys").assert_problem(503, "unavailable");
         assert!(
-            asked.elapsed() < Duration::from_secs(6),
+            started.elapsed() < Duration::from_secs(6),
             "{:?}",
-            asked.elapsed()
+            started.elapsed()
         );
-        // Those that are remembered, and one that is not.
+        // A cached key, and one that is not cached.
         for key in [&used, &unused] {
             assert_eq!(caller(key).get("/protected").status, 200);
         }
         assert_eq!(ada.get("/auth/me").status, 200);
         assert_eq!(program.client().get("/health/live").status, 200);
-        // It has notes to write of who used what.
+        // The service has usage counts to write meanwhile.
         thread::sleep(Duration::from_millis(1500));
 
         volume.empty();
@@ -59,7 +59,10 @@ fn on_a_full_disk_keys_are_checked_and_changes_wait_for_space() {
                 good.push(reply.json());
                 break;
             }
-            assert!(Instant::now() < deadline, "it does not recover: {reply:?}");
+            assert!(
+                Instant::now() < deadline,
+                "the service does not recover: {reply:?}"
+            );
             thread::sleep(Duration::from_millis(50));
         }
         let revoked = good.pop().unwrap();
@@ -74,7 +77,10 @@ fn on_a_full_disk_keys_are_checked_and_changes_wait_for_space() {
     assert_eq!(query(&url, integrity), ["ok"]);
 }
 
-fn until_refused(ada: &Client, good: &mut Vec<serde_json::Value>) -> crate::support::Reply {
+fn create_keys_until_rejected(
+    ada: &Client,
+    good: &mut Vec<serde_json::Value>,
+) -> crate::support::Reply {
     for _ in 0..1000 {
         let reply = ada.post("/api-keys");
         if reply.status != 201 {
@@ -86,7 +92,7 @@ fn until_refused(ada: &Client, good: &mut Vec<serde_json::Value>) -> crate::supp
 }
 
 #[test]
-fn a_start_on_a_full_disk_is_refused_with_a_line_that_names_the_file() {
+fn start_on_a_full_disk_fails_with_one_line_that_names_the_file() {
     let Some(volume) = Volume::of(1) else {
         return;
     };
@@ -94,5 +100,5 @@ fn a_start_on_a_full_disk_is_refused_with_a_line_that_names_the_file() {
     let url = format!("sqlite://{}/latchkey.db", volume.path().display());
     let folder = tempfile::tempdir().unwrap();
     let settings = [&QUICK[..], &[("DATABASE_URL", &url)]].concat();
-    assert_refused(&run_in(folder.path(), &[], &settings), 1, &["latchkey.db"]);
+    assert_fails_with_one_line(&run_in(folder.path(), &[], &settings), 1, &["latchkey.db"]);
 }

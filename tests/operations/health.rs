@@ -1,4 +1,4 @@
-//! `latchkey health`, for containers that have no other HTTP client.
+//! `latchkey health`, the health check for containers, which have no other HTTP client.
 
 use std::{
     io::{Read as _, Write as _},
@@ -9,7 +9,7 @@ use std::{
 
 use crate::support::{
     Program,
-    program::{QUICK, assert_refused, run},
+    program::{QUICK, assert_fails_with_one_line, run},
 };
 
 fn port_of(program: &Program) -> String {
@@ -17,7 +17,7 @@ fn port_of(program: &Program) -> String {
 }
 
 #[test]
-fn a_server_that_is_well_is_said_to_be() {
+fn health_command_succeeds_for_a_ready_server() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = QUICK.to_vec();
     settings.push(("HOST", "0.0.0.0"));
@@ -30,7 +30,7 @@ fn a_server_that_is_well_is_said_to_be() {
         (vec!["health", "--live"], vec![("PORT", &*port)]),
         (vec!["health", "--port", &port], vec![]),
         (vec!["health", "--url", &url], vec![]),
-        // What else is in the server's environment is not its business.
+        // Other settings of the server are ignored.
         (
             vec!["health"],
             vec![("PORT", &*port), ("JWT_SECRET", "x"), ("LOG", "nonsense")],
@@ -40,16 +40,17 @@ fn a_server_that_is_well_is_said_to_be() {
         assert!(output.status.success(), "{output:?}");
         let printed = String::from_utf8(output.stdout).unwrap();
         assert_eq!(printed.lines().count(), 1, "{printed}");
-        assert!(printed.ends_with(" answers 200\n"), "{printed}");
+        assert!(printed.ends_with(" returned 200\n"), "{printed}");
     }
     program.stop();
     let output = run(&["health"], &[("PORT", &port)]);
-    assert_refused(&output, 1, &[&port, "does not answer"]);
+    assert_fails_with_one_line(&output, 1, &[&port, "did not respond"]);
 }
 
-/// Accepts one connection, reads its request and does this with it.
-fn one_answer(
-    answer: impl FnOnce(TcpStream) + Send + 'static,
+/// Starts a server that accepts one connection, reads the request and calls `respond`. Returns its port, and the
+/// request.
+fn respond_once(
+    respond: impl FnOnce(TcpStream) + Send + 'static,
 ) -> (String, thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
@@ -57,30 +58,26 @@ fn one_answer(
         let (mut stream, _) = listener.accept().unwrap();
         let mut bytes = [0; 1024];
         let read = stream.read(&mut bytes).unwrap();
-        answer(stream);
+        respond(stream);
         String::from_utf8_lossy(&bytes[..read]).into_owned()
     });
     (port, served)
 }
 
 #[test]
-fn any_other_answer_is_a_failure() {
-    for (answer, said) in [
+fn health_command_fails_for_any_response_but_200() {
+    for (response, message) in [
         ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "503"),
         ("HTTP/1.1 307 Temporary Redirect\r\n\r\n", "307"),
-        ("HTTP/1.1 200", "200"),
-        ("SSH-2.0-OpenSSH_9.2\r\n", "not HTTP"),
-        ("", "not HTTP"),
+        ("HTTP/1.1 200", "did not respond"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", "did not respond"),
+        ("", "did not respond"),
     ] {
-        let (port, served) = one_answer(move |mut stream| {
-            stream.write_all(answer.as_bytes()).unwrap();
+        let (port, served) = respond_once(move |mut stream| {
+            stream.write_all(response.as_bytes()).unwrap();
         });
         let output = run(&["health"], &[("PORT", &port)]);
-        if answer.ends_with("200") {
-            assert!(output.status.success(), "{output:?}");
-        } else {
-            assert_refused(&output, 1, &[said]);
-        }
+        assert_fails_with_one_line(&output, 1, &[message]);
         let request = served.join().unwrap();
         assert!(request.starts_with("GET /health/ready HTTP/1.1\r\n"));
         assert!(request.contains(&format!("host: 127.0.0.1:{port}\r\n")));
@@ -88,9 +85,9 @@ fn any_other_answer_is_a_failure() {
 }
 
 #[test]
-fn who_does_not_answer_in_time_has_failed() {
+fn health_command_fails_when_the_response_times_out() {
     let hangs = |mut stream: TcpStream| {
-        // Until the other side gives up.
+        // Returns when the client closes the connection.
         let _ = stream.read(&mut [0; 1]);
     };
     let drips = |mut stream: TcpStream| {
@@ -98,10 +95,10 @@ fn who_does_not_answer_in_time_has_failed() {
             thread::sleep(Duration::from_millis(50));
         }
     };
-    for port in [one_answer(hangs).0, one_answer(drips).0] {
+    for port in [respond_once(hangs).0, respond_once(drips).0] {
         let began = Instant::now();
         let arguments = ["health", "--timeout-seconds", "1"];
-        assert_refused(
+        assert_fails_with_one_line(
             &run(&arguments, &[("PORT", &port)]),
             1,
             &[&port, "timed out"],
@@ -111,14 +108,14 @@ fn who_does_not_answer_in_time_has_failed() {
 }
 
 #[test]
-fn a_bad_setting_is_said_in_one_line() {
-    assert_refused(
+fn health_command_rejects_a_bad_setting_with_one_line() {
+    assert_fails_with_one_line(
         &run(&["health", "--url", "x"], &[]),
         2,
         &["--url", "http://"],
     );
-    assert_refused(&run(&["health"], &[("PORT", "0")]), 2, &["PORT", "--url"]);
-    assert_refused(&run(&["health"], &[("PORT", "x")]), 2, &["PORT"]);
+    assert_fails_with_one_line(&run(&["health"], &[("PORT", "0")]), 2, &["PORT", "--url"]);
+    assert_fails_with_one_line(&run(&["health"], &[("PORT", "x")]), 2, &["PORT"]);
     let too_long = ["health", "--timeout-seconds", "301"];
-    assert_refused(&run(&too_long, &[]), 2, &["--timeout-seconds", "300"]);
+    assert_fails_with_one_line(&run(&too_long, &[]), 2, &["--timeout-seconds", "300"]);
 }

@@ -1,4 +1,4 @@
-//! Somebody who makes and revokes keys without pause, and remembers what was acknowledged.
+//! Continuous changes: clients create and revoke keys, and record the changes that were acknowledged.
 
 use std::{
     sync::{
@@ -13,27 +13,33 @@ use serde_json::Value;
 
 use super::support::{Client, path_of};
 
-/// What is certain by what was answered. What was not answered may have happened or not, and is not here.
+/// Acknowledged changes. A change without a response may have been made or not, and is not recorded.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
-    /// Made, and never asked to be revoked.
+    /// Keys that were created, and for which no revocation was sent.
     pub good: Vec<Value>,
+    /// Keys that were revoked.
     pub revoked: Vec<Value>,
 }
 
 impl Acknowledged {
-    /// Asserts that all of it holds.
+    /// Asserts that the server accepts and rejects the keys accordingly.
     #[track_caller]
     pub fn assert_holds(&self, server: &Client) {
         let status = |key: &Value| {
-            let caller = server.with_key(text_of(key));
+            let caller = server.with_key(full_key(key));
             caller.get("/protected").status
         };
         for key in &self.good {
-            assert_eq!(status(key), 200, "made and lost: {}", key["id"]);
+            assert_eq!(status(key), 200, "created and lost: {}", key["id"]);
         }
         for key in &self.revoked {
-            assert_eq!(status(key), 401, "revoked and good again: {}", key["id"]);
+            assert_eq!(
+                status(key),
+                401,
+                "revoked and accepted again: {}",
+                key["id"]
+            );
         }
     }
 
@@ -43,80 +49,83 @@ impl Acknowledged {
     }
 }
 
-/// Waits until the server says that it can do its work.
+/// Waits until the server is ready.
 #[track_caller]
 pub fn await_ready(server: &Client) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while server.get("/health/ready").status != 200 {
-        assert!(Instant::now() < deadline, "it does not become ready");
+        assert!(
+            Instant::now() < deadline,
+            "the server does not become ready"
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// The whole key, as its creation answered it.
-pub fn text_of(key: &Value) -> &str {
+/// Returns the full key from the response that created it.
+pub fn full_key(key: &Value) -> &str {
     key["api_key"].as_str().expect("a new key")
 }
 
-/// Threads that do this until it is told to stop.
+/// Threads that make changes until they are stopped.
 pub struct Changes {
     stop: Arc<AtomicBool>,
-    noted: Arc<Mutex<Acknowledged>>,
+    acknowledged: Arc<Mutex<Acknowledged>>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Changes {
-    /// So many, each with an account of their own at this server.
-    pub fn at(server: &Client, people: usize) -> Self {
-        let (stop, noted) = (Arc::<AtomicBool>::default(), Arc::<Mutex<_>>::default());
+    /// Starts threads with an account each at this server.
+    pub fn at(server: &Client, threads: usize) -> Self {
+        let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<Mutex<_>>::default());
         let start = |_| {
             let email = format!("{}@example.com", uuid::Uuid::new_v4().simple());
             let person = server.sign_up(&email);
-            let (stop, noted) = (stop.clone(), noted.clone());
+            let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
             thread::spawn(move || {
                 while !stop.load(SeqCst) {
-                    change(&person, &noted);
+                    change(&person, &acknowledged);
                 }
             })
         };
-        let threads = (0..people).map(start).collect();
+        let threads = (0..threads).map(start).collect();
         Self {
             stop,
-            noted,
+            acknowledged,
             threads,
         }
     }
 
-    /// How many changes were acknowledged by now.
+    /// Returns the number of changes that have been acknowledged.
     pub fn count(&self) -> usize {
-        let noted = self.noted.lock().unwrap();
-        noted.good.len() + 2 * noted.revoked.len()
+        let acknowledged = self.acknowledged.lock().unwrap();
+        acknowledged.good.len() + 2 * acknowledged.revoked.len()
     }
 
     pub fn stop(mut self) -> Acknowledged {
         self.stop.store(true, SeqCst);
         for thread in self.threads.drain(..) {
-            thread.join().expect("one who gave up");
+            thread.join().expect("a thread without a panic");
         }
-        std::mem::take(&mut *self.noted.lock().unwrap())
+        std::mem::take(&mut *self.acknowledged.lock().unwrap())
     }
 }
 
-/// Makes two keys and revokes one of them.
-fn change(person: &Client, noted: &Mutex<Acknowledged>) {
-    let make = || {
+/// Creates two keys and revokes one of them.
+fn change(person: &Client, acknowledged: &Mutex<Acknowledged>) {
+    let create = || {
         let reply = person.try_send("POST", "/api-keys", "")?;
         (reply.status == 201).then(|| reply.json())
     };
-    if let Some(key) = make() {
-        noted.lock().unwrap().good.push(key);
+    if let Some(key) = create() {
+        acknowledged.lock().unwrap().good.push(key);
     }
-    let Some(key) = make() else {
+    let Some(key) = create() else {
         thread::sleep(Duration::from_millis(20));
         return;
     };
     let reply = person.try_send("DELETE", &path_of(&key), "");
     if reply.is_some_and(|reply| reply.status == 200) {
-        noted.lock().unwrap().revoked.push(key);
+        acknowledged.lock().unwrap().revoked.push(key);
     }
 }

@@ -1,4 +1,4 @@
-//! Killed amid changes (`kill -9`, out of memory), the service starts again, and all holds that it had
+//! Kill during changes (`kill -9`, out of memory): the service starts again with every change that it had
 //! acknowledged.
 
 use std::{
@@ -13,11 +13,11 @@ use crate::{
     support::{Program, postgres, program::QUICK, server::query},
 };
 
-fn survives_being_killed(settings: &[(&str, &str)], folder: &Path) -> Acknowledged {
+fn assert_acknowledged_changes_survive(settings: &[(&str, &str)], folder: &Path) -> Acknowledged {
     let mut all = Acknowledged::default();
     for _ in 0..repetitions(5, 50) {
         let mut program = Program::start(folder, settings);
-        // Of all rounds before.
+        // Includes the changes of all previous rounds.
         all.assert_holds(&program.client());
         let changes = Changes::at(&program.client(), 4);
         let goal = changes.count() + 60;
@@ -33,17 +33,17 @@ fn survives_being_killed(settings: &[(&str, &str)], folder: &Path) -> Acknowledg
     let program = Program::start(folder, settings);
     all.assert_holds(&program.client());
     await_ready(&program.client());
-    eprintln!("{} made, {} revoked", all.good.len(), all.revoked.len());
+    eprintln!("{} created, {} revoked", all.good.len(), all.revoked.len());
     drop(program.stop());
     all
 }
 
 #[test]
-fn killed_on_sqlite_it_starts_again_and_has_lost_nothing_that_it_acknowledged() {
+fn acknowledged_changes_survive_a_kill_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/latchkey.db", folder.path().display());
     let settings = [&QUICK[..], &[("DATABASE_URL", &url)]].concat();
-    survives_being_killed(&settings, folder.path());
+    assert_acknowledged_changes_survive(&settings, folder.path());
     assert_eq!(
         query(
             &url,
@@ -56,12 +56,12 @@ fn killed_on_sqlite_it_starts_again_and_has_lost_nothing_that_it_acknowledged() 
 }
 
 #[test]
-fn killed_on_postgres_it_starts_again_and_has_lost_nothing_that_it_acknowledged() {
+fn acknowledged_changes_survive_a_kill_on_postgres() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
     let settings = [&QUICK[..], &[("DATABASE_URL", &database.url), secret]].concat();
-    survives_being_killed(&settings, folder.path());
+    assert_acknowledged_changes_survive(&settings, folder.path());
 }

@@ -1,4 +1,4 @@
-//! The embedded database's log (`-wal`) shrinks when nobody needs it any more.
+//! Size of the write-ahead log (`-wal`) of the embedded database: it shrinks when no reader needs it any more.
 
 use std::{
     fs, thread,
@@ -8,16 +8,16 @@ use std::{
 use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 
 use crate::{
-    keys::text_of,
+    keys::full_key,
     support::{Program, program::QUICK},
 };
 
 const MEGABYTE: u64 = 1024 * 1024;
-/// As docs/operations.md has it.
+/// Limit that docs/operations.md states.
 const LIMIT: u64 = 16 * MEGABYTE;
 
 #[test]
-fn log_shrinks_by_itself_after_a_long_reader_has_ended() {
+fn write_ahead_log_shrinks_after_a_long_read_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path(), &QUICK);
     let ada = program.client().sign_up("ada@example.com");
@@ -40,7 +40,7 @@ fn log_shrinks_by_itself_after_a_long_reader_has_ended() {
             });
         }
     });
-    // What the reader may need stays.
+    // The part that the reader may need is kept.
     thread::sleep(Duration::from_secs(2));
     let before = size();
     assert!(before >= 2 * LIMIT, "{before}");
@@ -51,15 +51,15 @@ fn log_shrinks_by_itself_after_a_long_reader_has_ended() {
         thread::sleep(Duration::from_millis(20));
     }
     eprintln!(
-        "the log: {} MiB, {} MiB {:?} after the reader's end",
+        "the log: {} MiB, {} MiB {:?} after the end of the reader",
         before / MEGABYTE,
         size() / MEGABYTE,
         ended.elapsed()
     );
     let key = ada.create_key();
-    let caller = program.client().with_key(text_of(&key));
+    let caller = program.client().with_key(full_key(&key));
     assert_eq!(caller.get("/protected").status, 200);
-    // Stopped in order, the database is whole without it.
+    // After a shutdown, the database is complete without the log.
     drop(reader);
     program.stop();
     assert_eq!(fs::metadata(&log).map_or(0, |log| log.len()), 0);

@@ -1,10 +1,10 @@
-//! Black box, on real processes: what whoever runs the service relies on, under load and while the world
-//! around it goes wrong. A file per fault or promise.
+//! Black-box tests on real processes for operators of the service: behavior under load and under faults. One file per
+//! fault or guarantee.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
-#![expect(unreachable_pub, reason = "nobody but these tests sees it")]
+#![expect(unreachable_pub, reason = "only these tests use it")]
 
-#[expect(dead_code, unused_imports, reason = "made for tests/api as well")]
+#[expect(dead_code, unused_imports, reason = "tests/api uses the rest")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -15,10 +15,10 @@ mod repetitions;
 mod runner;
 
 #[expect(dead_code, reason = "tests/cluster uses the rest")]
-#[path = "../cluster/load.rs"]
+#[path = "../support/load.rs"]
 mod load;
 #[expect(dead_code, reason = "tests/cluster uses the rest")]
-#[path = "../cluster/wire.rs"]
+#[path = "../support/wire.rs"]
 mod wire;
 
 mod exposition;
@@ -30,7 +30,7 @@ mod volume;
 mod backup;
 mod connection_limits;
 mod copy;
-mod copy_refusals;
+mod copy_rejections;
 mod database_restarted;
 mod deployment;
 mod embedded_file;
@@ -50,14 +50,14 @@ mod postgres_settings;
 mod read_only;
 mod readiness;
 mod readiness_for;
+mod repeated_signals;
 mod request_framing;
 mod reserve;
 mod restored_file;
+mod shutdown_under_load;
+mod shutdown_without_database;
 mod slow_clients;
-mod starts_and_stops;
-mod stops_told_twice;
-mod stops_under_load;
-mod stops_without_database;
+mod startup_and_shutdown;
 mod tls;
 mod tls_requests;
 mod topology;

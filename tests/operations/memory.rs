@@ -1,4 +1,4 @@
-//! The memory of the process, in a peak and after it.
+//! Memory of the process, during and after a peak of connections.
 
 use std::{
     fs,
@@ -10,11 +10,11 @@ use std::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{
-    raw::{PATIENCE, connect, read_answer},
+    raw::{TIMEOUT, connect, read_response},
     support::{Program, program::QUICK},
 };
 
-/// The resident memory of the program, in KiB.
+/// Returns the resident memory of the program, in KiB.
 pub fn resident(program: &Program) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -23,7 +23,7 @@ pub fn resident(program: &Program) -> u64 {
 }
 
 #[test]
-fn memory_of_connections_that_are_gone_is_given_back() {
+fn memory_of_closed_connections_is_returned_to_the_system() {
     const CONNECTIONS: usize = 3000;
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
@@ -36,18 +36,18 @@ fn memory_of_connections_that_are_gone_is_given_back() {
         for stream in &mut streams {
             let live = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
             stream.write_all(live).unwrap();
-            assert!(read_answer(stream).unwrap().starts_with("HTTP/1.1 200"));
+            assert!(read_response(stream).unwrap().starts_with("HTTP/1.1 200"));
         }
         resident(&program)
     };
     let before = resident(&program);
     let peak = use_many();
-    // Of each, the two buffers of the HTTP library at least.
+    // Each connection uses at least the two buffers of the HTTP library.
     assert!(
         peak > before + 10 * CONNECTIONS as u64,
         "{before} {peak} KiB"
     );
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let after = resident(&program);
         if after < before + (peak - before) / 3 {

@@ -1,4 +1,4 @@
-//! What Prometheus is told, of work that was done.
+//! Metrics of a service that has done work of every kind.
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,7 +12,7 @@ use crate::support::{Client, PASSWORD, Program, Reply, path_of, postgres, progra
 
 const SECRET: &str = "a-secret-for-tests-and-only-for-tests";
 
-/// A service that tells metrics.
+/// A running service with metrics.
 pub struct Watched {
     pub program: Program,
     metrics: Client,
@@ -22,8 +22,8 @@ pub struct Watched {
 impl Watched {
     pub fn start(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let own = [("METRICS_ADDR", "127.0.0.1:0"), ("JWT_SECRET", SECRET)];
-        let settings = [&QUICK[..], &own, settings].concat();
+        let defaults = [("METRICS_ADDR", "127.0.0.1:0"), ("JWT_SECRET", SECRET)];
+        let settings = [&QUICK[..], &defaults, settings].concat();
         let program = Program::start(folder.path(), &settings);
         let address = program.said_after("metrics on ");
         Self {
@@ -51,11 +51,11 @@ impl Watched {
     }
 }
 
-/// Some of everything, and what must not be seen of it.
+/// Does work of every kind, and returns the texts that must not appear in the metrics.
 pub fn work(client: &Client) -> Vec<String> {
     let ada = client.sign_up("ada@example.com");
     let limits = json!({
-        "name": "a name that nobody is told",
+        "name": "a secret name",
         "rate_limit": {"limit": 1000, "window_seconds": 60},
         "quota": {"limit": 1000, "period": "day"},
         "scopes": ["orders:read"],
@@ -84,9 +84,9 @@ pub fn work(client: &Client) -> Vec<String> {
         .with_key("sk_live_mistyped")
         .get("/protected")
         .assert_problem(401, "invalid_api_key");
-    // Of the right form, with its checksum, and nobody's.
-    let nobodys = client.with_key("sk_live_0000000000000000000000000000000000000000");
-    nobodys
+    // A well-formed key with a valid checksum that does not exist.
+    let unknown = client.with_key("sk_live_0000000000000000000000000000000000000000");
+    unknown
         .get("/protected")
         .assert_problem(401, "invalid_api_key");
     ada.get(&path_of(&limited));
@@ -98,7 +98,7 @@ pub fn work(client: &Client) -> Vec<String> {
         SECRET.to_owned(),
         ada.header("authorization"),
         "ada@example.com".to_owned(),
-        "a name that nobody is told".to_owned(),
+        "a secret name".to_owned(),
         limited["id"].as_str().unwrap().to_owned(),
         "sk_live_".to_owned(),
         "/no/such/path".to_owned(),
@@ -107,7 +107,7 @@ pub fn work(client: &Client) -> Vec<String> {
     ]
 }
 
-fn assert_that_it_tells(watched: &Watched) {
+fn assert_metrics_after_work(watched: &Watched) {
     let secrets = work(&watched.client());
     let text = watched.get("/metrics").body;
     for secret in secrets {
@@ -118,7 +118,7 @@ fn assert_that_it_tells(watched: &Watched) {
         let labels = [("outcome", outcome), ("source", source)];
         scrape.sum("latchkey_verifications_total", &labels)
     };
-    // Each key is looked up once and then remembered, unless its lookup came while something was forgotten.
+    // Each key is looked up once and then cached, unless an eviction happened during the lookup.
     let valid = checks("valid", "cache") + checks("valid", "database");
     assert_eq!(valid, 11.0);
     assert!(
@@ -188,9 +188,9 @@ fn assert_that_it_tells(watched: &Watched) {
 }
 
 #[test]
-fn on_an_embedded_database_it_tells_what_was_done() {
+fn metrics_report_the_work_done_on_sqlite() {
     let watched = Watched::start(&[]);
-    assert_that_it_tells(&watched);
+    assert_metrics_after_work(&watched);
     assert!(
         watched.scrape().families["latchkey_redis_up"]
             .samples
@@ -199,12 +199,12 @@ fn on_an_embedded_database_it_tells_what_was_done() {
 }
 
 #[test]
-fn on_postgres_and_redis_it_tells_what_was_done() {
+fn metrics_report_the_work_done_on_postgres_and_redis() {
     let (Some(database), Some(redis)) = (postgres::fresh_database(), redis::empty()) else {
         return;
     };
     let watched = Watched::start(&[("DATABASE_URL", &database.url), ("REDIS_URL", &redis.url)]);
-    assert_that_it_tells(&watched);
+    assert_metrics_after_work(&watched);
     let scrape = watched.scrape();
     assert_eq!(scrape.sum("latchkey_redis_up", &[]), 1.0);
     assert!(scrape.sum("latchkey_rate_leases_total", &[]) >= 1.0);
@@ -214,21 +214,21 @@ fn on_postgres_and_redis_it_tells_what_was_done() {
     );
 }
 
-/// With any method.
+/// Sends a request with any method, and asserts that it is rejected.
 fn send(base: &str, method: &str, path: &str) {
     let mut stream = TcpStream::connect(base.trim_start_matches("http://")).unwrap();
-    let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let headers = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(headers.as_bytes()).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
     assert!(
-        answer.starts_with("HTTP/1.1 4"),
-        "{method} {path}: {answer}"
+        response.starts_with("HTTP/1.1 4"),
+        "{method} {path}: {response}"
     );
 }
 
 #[test]
-fn what_clients_send_makes_no_series() {
+fn client_input_creates_no_new_series() {
     let watched = Watched::start(&[]);
     let client = watched.client();
     let junk = |round: &str| {

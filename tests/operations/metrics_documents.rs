@@ -1,4 +1,4 @@
-//! What is written of metrics, beside what is told: the table in `docs/metrics.md`, and the dashboard.
+//! Drift test of the documentation of metrics: the table in `docs/metrics.md`, and the dashboard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::support::redis;
 
-/// Of a service that has some of everything.
+/// Scrapes a service that has done work of every kind.
 fn scrape() -> Scrape {
     let redis = redis::empty();
     let url = redis
@@ -25,7 +25,7 @@ fn scrape() -> Scrape {
 }
 
 #[test]
-fn the_table_lists_every_metric_with_its_type_and_labels() {
+fn metrics_page_lists_every_metric_with_its_type_and_labels() {
     let table = fs::read_to_string("docs/metrics.md").unwrap();
     let rows = table
         .lines()
@@ -52,16 +52,16 @@ fn the_table_lists_every_metric_with_its_type_and_labels() {
             .cloned()
             .collect::<BTreeSet<_>>()
     };
-    let told: BTreeMap<_, _> = scrape
+    let exported: BTreeMap<_, _> = scrape
         .families
         .iter()
         .map(|(name, family)| (name.clone(), (family.kind.clone(), labels(family))))
         .collect();
-    assert_eq!(listed, told);
+    assert_eq!(listed, exported);
 }
 
 #[test]
-fn the_dashboard_asks_for_nothing_that_does_not_exist() {
+fn dashboard_queries_every_metric_and_no_unknown_one() {
     let dashboard = fs::read_to_string("docs/grafana/latchkey.json").unwrap();
     let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
     let mut queries = Vec::new();
@@ -69,24 +69,24 @@ fn the_dashboard_asks_for_nothing_that_does_not_exist() {
     assert!(queries.len() > 30, "{queries:?}");
     let scrape = scrape();
     let names = scrape.names();
-    let mut asked = BTreeSet::new();
+    let mut queried = BTreeSet::new();
     for query in &queries {
         let of_query: Vec<_> = metric_names(query);
         assert!(!of_query.is_empty(), "{query}");
         for name in of_query {
             assert!(names.contains(name), "{name} in {query}");
-            asked.insert(name.to_owned());
+            queried.insert(name.to_owned());
         }
     }
-    // And it leaves out none.
+    // The dashboard queries every metric.
     for (name, family) in &scrape.families {
-        let is_asked = match family.kind.as_str() {
-            "histogram" => asked.contains(&format!("{name}_bucket")),
-            _ => asked.contains(name) || name == "process_virtual_memory_bytes",
+        let is_queried = match family.kind.as_str() {
+            "histogram" => queried.contains(&format!("{name}_bucket")),
+            _ => queried.contains(name) || name == "process_virtual_memory_bytes",
         };
-        assert!(is_asked, "{name} is nowhere");
+        assert!(is_queried, "no query uses {name}");
     }
-    // A name in it that does not exist would be found.
+    // Proves that an unknown name in a query would be found.
     assert_eq!(
         metric_names(
             "sum by (le) (rate(latchkey_no_such_total{a=~\"latchkey_x\"}[5m])) / process_x"
@@ -95,7 +95,7 @@ fn the_dashboard_asks_for_nothing_that_does_not_exist() {
     );
 }
 
-/// Of panels and of variables.
+/// Collects the queries of panels and variables.
 fn find_queries(value: &Value, queries: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
@@ -111,7 +111,7 @@ fn find_queries(value: &Value, queries: &mut Vec<String>) {
     }
 }
 
-/// The names of ours outside of strings.
+/// Returns the names of the service's metrics, outside of string literals.
 fn metric_names(query: &str) -> Vec<&str> {
     let outside = query.split('"').step_by(2);
     let words =

@@ -1,4 +1,4 @@
-//! The listener that Prometheus asks.
+//! The listener of the metrics.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,11 +8,11 @@ use std::{
 use super::metrics::Watched;
 use crate::support::{
     PASSWORD,
-    program::{QUICK, assert_refused, run},
+    program::{QUICK, assert_fails_with_one_line, run},
 };
 
 #[test]
-fn it_answers_at_one_path_and_the_service_does_not() {
+fn metrics_are_served_at_one_path_of_their_listener_only() {
     let watched = Watched::start(&[]);
     for path in ["/", "/metrics/", "/metrics/x", "/protected", "/health/live"] {
         assert_eq!(watched.get(path).status, 404, "{path}");
@@ -21,19 +21,19 @@ fn it_answers_at_one_path_and_the_service_does_not() {
 }
 
 #[test]
-fn an_address_that_is_taken_stops_the_start() {
+fn metrics_address_in_use_stops_the_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let settings = [&QUICK[..], &[("METRICS_ADDR", &address)]].concat();
-    assert_refused(&run(&[], &settings), 1, &["METRICS_ADDR", &address]);
+    assert_fails_with_one_line(&run(&[], &settings), 1, &["METRICS_ADDR", &address]);
 }
 
 #[test]
-fn it_goes_on_while_the_service_stops() {
+fn metrics_are_served_during_shutdown() {
     let mut watched = Watched::start(&[]);
     let body = format!(r#"{{"email":"ada@example.com","password":"{PASSWORD}"}}"#);
     let length = body.len();
-    let head = format!(
+    let headers = format!(
         "POST /auth/signup HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
          content-length: {length}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n"
     );
@@ -43,10 +43,10 @@ fn it_goes_on_while_the_service_stops() {
         .trim_start_matches("http://")
         .to_owned();
     let mut stream = TcpStream::connect(&address).unwrap();
-    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(headers.as_bytes()).unwrap();
     stream.read_exact(&mut [0; 25]).unwrap();
     watched.program.signal("TERM");
-    watched.program.await_line("stopping");
+    watched.program.await_line("shutting down");
     watched.scrape();
     stream.write_all(body.as_bytes()).unwrap();
     let mut reply = String::new();

@@ -1,4 +1,4 @@
-//! A collector that takes OTLP over HTTP, and keeps what it is sent.
+//! OpenTelemetry collector that receives OTLP over HTTP and keeps the spans.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 
-/// A span, with what is asked of it.
+/// A span, with the fields that the tests check.
 #[derive(Debug, Clone)]
 pub struct Span {
     pub name: String,
@@ -26,7 +26,7 @@ pub struct Span {
     pub kind: v1::span::SpanKind,
     pub is_error: bool,
     pub attributes: HashMap<String, String>,
-    /// Of the process.
+    /// Attributes of the process.
     pub resource: HashMap<String, String>,
 }
 
@@ -38,7 +38,7 @@ pub struct Collector {
 #[derive(Default)]
 struct Received {
     spans: Vec<Span>,
-    heads: Vec<String>,
+    header_sections: Vec<String>,
 }
 
 impl Collector {
@@ -56,22 +56,22 @@ impl Collector {
         Self { url, received }
     }
 
-    /// All so far.
+    /// Returns all spans received so far.
     pub fn spans(&self) -> Vec<Span> {
         self.received.lock().unwrap().spans.clone()
     }
 
-    /// The heads of the requests so far.
-    pub fn heads(&self) -> Vec<String> {
-        self.received.lock().unwrap().heads.clone()
+    /// Returns the header sections of the requests received so far, in lower case.
+    pub fn header_sections(&self) -> Vec<String> {
+        self.received.lock().unwrap().header_sections.clone()
     }
 
-    /// Waits for one like this.
+    /// Waits for a span that matches, and returns it.
     #[track_caller]
-    pub fn await_span(&self, is_it: impl Fn(&Span) -> bool) -> Span {
+    pub fn await_span(&self, matches: impl Fn(&Span) -> bool) -> Span {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            if let Some(span) = self.spans().into_iter().find(&is_it) {
+            if let Some(span) = self.spans().into_iter().find(&matches) {
                 return span;
             }
             assert!(Instant::now() < deadline, "not among {:?}", self.spans());
@@ -83,27 +83,27 @@ impl Collector {
 fn serve(stream: &TcpStream, received: &Mutex<Received>) {
     let mut reader = BufReader::new(stream);
     loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).unwrap_or(0) == 0 {
+        let mut headers = String::new();
+        while !headers.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut headers).unwrap_or(0) == 0 {
                 return;
             }
         }
-        let head = head.to_lowercase();
-        let length = head.split("content-length: ").nth(1).unwrap();
+        let headers = headers.to_lowercase();
+        let length = headers.split("content-length: ").nth(1).unwrap();
         let length = length.lines().next().unwrap().parse().unwrap();
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         let sent = ExportTraceServiceRequest::decode(&body[..]).expect("OTLP");
         {
             let mut received = received.lock().unwrap();
-            received.heads.push(head);
+            received.header_sections.push(headers);
             received.spans.extend(spans(sent));
         }
         let mut stream = stream;
-        let answer =
+        let response =
             "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
-        if stream.write_all(answer.as_bytes()).is_err() {
+        if stream.write_all(response.as_bytes()).is_err() {
             return;
         }
     }

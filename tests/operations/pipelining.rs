@@ -1,5 +1,5 @@
-//! Requests that a client sends without waiting for the responses: each is answered in its order, none behind
-//! the last one, and responses that are not taken are not piled up.
+//! Pipelined requests: responses come in order, requests after the last one are not executed, and unread responses do
+//! not accumulate.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     memory::resident,
-    raw::{PATIENCE, address, connect, read_to_end},
+    raw::{TIMEOUT, address, connect, read_to_end},
     support::{Program, program::QUICK},
 };
 
@@ -22,7 +22,7 @@ fn start(folder: &tempfile::TempDir, more: &[(&str, &str)]) -> Program {
 }
 
 #[test]
-fn request_behind_the_last_one_of_a_connection_is_not_carried_out() {
+fn request_after_the_last_one_of_a_connection_is_not_executed() {
     let folder = tempfile::tempdir().unwrap();
     let program = start(&folder, &[]);
     let user = program.client().sign_up("ada@example.com");
@@ -34,14 +34,14 @@ fn request_behind_the_last_one_of_a_connection_is_not_carried_out() {
         "GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(),
         "GET /health/live HTTP/1.1\r\nhost: x\r\nConnection: foo, Close\r\n\r\n".into(),
         "GET /health/live HTTP/1.0\r\nhost: x\r\n\r\n".into(),
-        // With a body, and with one of which nobody reads the rest.
+        // With a body, and with a body of which the service does not read the rest.
         format!(
             "POST /auth/login HTTP/1.1\r\nhost: x\r\n{JSON}connection: close\r\ncontent-length: 2\r\n\r\n{{}}"
         ),
         "GET /health/live HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab".into(),
         "NO HTTP\r\n\r\n".into(),
     ] {
-        // In one piece, and in two.
+        // In one write, and in two.
         for cut in [0, last.len()] {
             let mut stream = connect(&program);
             let all = format!("{last}{create}");
@@ -57,7 +57,7 @@ fn request_behind_the_last_one_of_a_connection_is_not_carried_out() {
             assert_eq!(user.get("/api-keys").body, "[]", "{last}");
         }
     }
-    // It is one that creates a key where it stands alone.
+    // Proves that the request creates a key if it is sent alone.
     let mut stream = connect(&program);
     stream.write_all(create.as_bytes()).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -66,7 +66,7 @@ fn request_behind_the_last_one_of_a_connection_is_not_carried_out() {
 }
 
 #[test]
-fn pipelined_requests_with_bodies_are_answered_in_their_order_however_they_are_cut() {
+fn pipelined_requests_get_responses_in_order_however_the_bytes_are_split() {
     let folder = tempfile::tempdir().unwrap();
     let program = start(&folder, &[]);
     let login = format!("POST /auth/login HTTP/1.1\r\nhost: x\r\n{JSON}");
@@ -74,7 +74,7 @@ fn pipelined_requests_with_bodies_are_answered_in_their_order_however_they_are_c
         format!("{login}content-length: 2\r\n\r\n{{}}"),
         "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
         format!("{login}transfer-encoding: chunked\r\n\r\n1;x=\"y\"\r\n{{\r\n1\r\n}}\r\n0\r\nx: y\r\n\r\n"),
-        // Its body is at hand, and nobody reads it.
+        // The body has arrived, and the service does not read it.
         format!("POST /nothing HTTP/1.1\r\nhost: x\r\n{JSON}content-length: 2\r\n\r\n{{}}"),
         "\r\nDELETE /health/live HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
         format!("{login}content-length: 5\r\n\r\n{{\"a\"}}"),
@@ -94,7 +94,7 @@ fn pipelined_requests_with_bodies_are_answered_in_their_order_however_they_are_c
             .map(|(at, _)| &replies[at + 9..at + 12])
             .collect();
         let expected = ["422", "200", "422", "404", "405", "400", "200"];
-        // Byte by byte, the response to what nobody reads comes before its body has: then it is the last.
+        // Byte by byte, the response to the unread body is sent before the body has arrived, and is the last one.
         let expected = match statuses.len() {
             4 if piece < whole => &expected[..4],
             _ => &expected[..],
@@ -103,20 +103,20 @@ fn pipelined_requests_with_bodies_are_answered_in_their_order_however_they_are_c
     }
 }
 
-/// A connection to the program that has taken nothing that it was sent, though something has come.
-fn not_reading(program: &Program, sent: &[u8]) -> TcpStream {
+/// Opens a connection with a small receive buffer, sends the requests, and does not read the responses.
+fn connect_without_reading(program: &Program, sent: &[u8]) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
     let target: SocketAddr = address(program).parse().unwrap();
     socket.connect(&target.into()).unwrap();
     let mut stream: TcpStream = socket.into();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(sent).unwrap();
     stream
 }
 
 #[test]
-fn responses_that_are_not_taken_are_not_piled_up_and_others_are_served_meanwhile() {
+fn unread_responses_do_not_accumulate_and_other_clients_are_served() {
     const CONNECTIONS: usize = 100;
     const REQUESTS: usize = 500;
     let folder = tempfile::tempdir().unwrap();
@@ -128,26 +128,26 @@ fn responses_that_are_not_taken_are_not_piled_up_and_others_are_served_meanwhile
         ("/docs", "307"),
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
-        // So that what is made once is there.
+        // Warms up: documents are created once.
         connect(&program).write_all(request.as_bytes()).unwrap();
         assert_eq!(client.get(path).status.to_string(), status);
         let before = resident(&program);
         let last = request.replace("host", "connection: close\r\nhost");
         let sent = [request.repeat(REQUESTS - 1), last].concat();
         let mut streams: Vec<_> = (0..CONNECTIONS)
-            .map(|_| not_reading(&program, sent.as_bytes()))
+            .map(|_| connect_without_reading(&program, sent.as_bytes()))
             .collect();
-        // Each has had a part of a response, and so the worker has had its requests.
+        // Each connection has received a part of a response, so the worker has read its requests.
         for stream in &streams {
             assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
         }
         for _ in 0..20 {
-            let asked = Instant::now();
+            let started = Instant::now();
             assert_eq!(client.get("/health/live").status, 200);
-            assert!(asked.elapsed() < PATIENCE / 10);
+            assert!(started.elapsed() < TIMEOUT / 10);
         }
         let grown = resident(&program).saturating_sub(before);
-        // Some 64 KiB that are not sent, the same of requests, and what a connection takes.
+        // About 64 KiB of unsent responses, as much of requests, and the connection itself.
         assert!(grown < 160 * CONNECTIONS as u64, "{path}: {grown} KiB");
         // Nothing is lost.
         let mut replies = Vec::new();

@@ -1,5 +1,5 @@
-//! PgBouncer between the service and PostgreSQL: in transaction mode it is named at the start, in session
-//! mode all is well.
+//! PgBouncer between the service and PostgreSQL: in transaction mode the start fails, in session mode the service
+//! works.
 
 use std::{
     fs,
@@ -13,13 +13,13 @@ use std::{
 
 use super::support::{
     Program, postgres,
-    program::{self, QUICK, assert_refused, run_in},
+    program::{self, QUICK, assert_fails_with_one_line, run_in},
     skip,
 };
 
 const SECRET: (&str, &str) = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
 
-/// A PgBouncer, which ends when this is dropped.
+/// A running PgBouncer. It ends when this value is dropped.
 struct Pooler {
     url: String,
     child: Child,
@@ -27,18 +27,18 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// In front of the database at this URL, with a few sessions to it.
+    /// Starts PgBouncer in front of the database at this URL. Returns `None` if it is not installed.
     fn start(database_url: &str, mode: &str) -> Option<Self> {
         let found = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"];
         let Some(found) = found.into_iter().find(|path| Path::new(path).exists()) else {
-            skip("PgBouncer: pgbouncer is not there");
+            skip("PgBouncer: the program pgbouncer is not installed");
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let (url, target) = postgres::by_way_of(database_url, address);
+        let (url, target) = postgres::via_address(database_url, address);
         let (host, port) = target.rsplit_once(':').unwrap();
         let settings = folder.path().join("pgbouncer.ini");
         let users = folder.path().join("users.txt");
@@ -59,7 +59,7 @@ impl Pooler {
             .args(["-q", settings.to_str().unwrap()])
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        // It refuses to run as root.
+        // PgBouncer does not run as root.
         if let Some((uid, gid)) = postgres::unprivileged_user() {
             for path in [folder.path(), &settings, &users] {
                 chown(path, Some(uid), Some(gid)).unwrap();
@@ -89,7 +89,7 @@ impl Drop for Pooler {
 }
 
 #[test]
-fn pooler_that_shares_sessions_is_named_at_every_start() {
+fn pooler_in_transaction_or_statement_mode_stops_the_start_with_its_name() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
@@ -104,21 +104,21 @@ fn pooler_that_shares_sessions_is_named_at_every_start() {
             &["admin", "grant", "a@example.com"],
         ] {
             let output = program::run(command, &settings);
-            assert_refused(
+            assert_fails_with_one_line(
                 &output,
                 2,
                 &["DATABASE_URL", "transaction mode", "session mode"],
             );
         }
     }
-    // Nothing is left locked.
+    // No lock is left behind.
     let direct = [("DATABASE_URL", database.url.as_str())];
     let output = program::run(&["migrate"], &direct);
     assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
-fn pooler_in_session_mode_is_as_good_as_none() {
+fn pooler_in_session_mode_is_supported() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Settings of PostgreSQL, its databases and its URLs that the service must cope with or name.
+//! Settings of PostgreSQL, its databases and its URLs that the service must support, or reject by name.
 
 use std::{thread, time::Duration};
 
@@ -6,12 +6,12 @@ use diesel::{Connection as _, PgConnection, connection::SimpleConnection as _};
 
 use super::support::{
     Program, path_of, postgres,
-    program::{self, QUICK, assert_refused, run_in},
+    program::{self, QUICK, assert_fails_with_one_line, run_in},
 };
 
 const SECRET: (&str, &str) = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
 
-/// Sets what holds for new sessions, and ends those that there are.
+/// Changes a setting for new sessions of the database, and ends the existing sessions.
 fn set(database: &postgres::Database, setting: &str) {
     let name = database.url.rsplit('/').next().unwrap();
     let name = name.split('?').next().unwrap();
@@ -30,25 +30,25 @@ fn set(database: &postgres::Database, setting: &str) {
 }
 
 #[test]
-fn read_only_database_serves_checks_and_reads_and_is_503_for_changes() {
+fn read_only_database_allows_checks_and_reads_and_rejects_changes() {
     for lease in ["2", "0"] {
         let Some(database) = postgres::fresh_database() else {
             return;
         };
         let folder = tempfile::tempdir().unwrap();
-        let own = [
+        let settings = [
             SECRET,
             ("DATABASE_URL", database.url.as_str()),
             ("CACHE_LEASE_SECONDS", lease),
         ];
-        let program = Program::start(folder.path(), &[&QUICK[..], &own].concat());
+        let program = Program::start(folder.path(), &[&QUICK[..], &settings].concat());
         let ada = program.client().sign_up("ada@example.com");
         let key = ada.create_key();
         let caller = program.client().with_key(key["api_key"].as_str().unwrap());
         assert_eq!(caller.get("/protected").status, 200);
 
         set(&database, "SET default_transaction_read_only = on");
-        // Longer than a lease: checks are answered from the database then.
+        // Longer than a lease: after that, each check queries the database.
         for _ in 0..30 {
             assert_eq!(caller.get("/protected").status, 200);
             assert_eq!(ada.get("/api-keys").status, 200);
@@ -60,32 +60,32 @@ fn read_only_database_serves_checks_and_reads_and_is_503_for_changes() {
         assert_eq!(caller.get("/protected").status, 200);
 
         set(&database, "RESET default_transaction_read_only");
-        let made = (0..100).any(|_| {
+        let created = (0..100).any(|_| {
             thread::sleep(Duration::from_millis(50));
             ada.post("/api-keys").status == 201
         });
-        assert!(made);
+        assert!(created);
         assert_eq!(ada.delete(&path_of(&key)).status, 200);
         assert_eq!(caller.get("/protected").status, 401);
     }
 }
 
 #[test]
-fn database_with_backslash_escapes_in_texts_is_migrated_and_served() {
+fn database_without_standard_conforming_strings_is_migrated_and_served() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
     set(&database, "SET standard_conforming_strings = off");
     let folder = tempfile::tempdir().unwrap();
-    let own = [SECRET, ("DATABASE_URL", database.url.as_str())];
-    let program = Program::start(folder.path(), &[&QUICK[..], &own].concat());
+    let settings = [SECRET, ("DATABASE_URL", database.url.as_str())];
+    let program = Program::start(folder.path(), &[&QUICK[..], &settings].concat());
     let ada = program.client().sign_up("ada@example.com");
     ada.create_key();
     assert_eq!(ada.get("/api-keys").json().as_array().unwrap().len(), 1);
 }
 
 #[test]
-fn parameter_that_postgresqls_library_does_not_know_is_named() {
+fn unknown_connection_parameter_is_named_in_the_error() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
@@ -99,19 +99,19 @@ fn parameter_that_postgresqls_library_does_not_know_is_named() {
         let settings = [&QUICK[..], &[SECRET, ("DATABASE_URL", &url)]].concat();
         for command in [&["serve"][..], &["migrate"]] {
             let output = program::run(command, &settings);
-            assert_refused(&output, 2, &["DATABASE_URL", named, "leave it out"]);
+            assert_fails_with_one_line(&output, 2, &["DATABASE_URL", named, "leave it out"]);
         }
     }
-    // What follows an ampersand in a password is not named.
+    // The text after an ampersand in a password is not printed.
     let url = "postgres://localhost/x?password=hunt&er22=x";
     let output = program::run(&["migrate"], &[("DATABASE_URL", url)]);
-    assert_refused(&output, 2, &["DATABASE_URL"]);
+    assert_fails_with_one_line(&output, 2, &["DATABASE_URL"]);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("er22"));
 }
 
 #[test]
-fn start_that_waits_for_anothers_migrations_says_so() {
-    // Longer than a wait is silent.
+fn start_that_waits_for_the_migrations_of_another_process_logs_it() {
+    // Longer than the time after which a wait is logged.
     let wait = Duration::from_millis(2500);
     let folder = tempfile::tempdir().unwrap();
     let sqlite = [("DATABASE_URL", "sqlite://latchkey.db")];
@@ -124,10 +124,10 @@ fn start_that_waits_for_anothers_migrations_says_so() {
         migrating.join().unwrap()
     });
     assert!(output.status.success(), "{output:?}");
-    let said = String::from_utf8(output.stdout).unwrap();
+    let log = String::from_utf8(output.stdout).unwrap();
     assert!(
-        said.contains("still waiting for another process to release"),
-        "{said}"
+        log.contains("still waiting for another process to release"),
+        "{log}"
     );
 
     let Some(database) = postgres::fresh_database() else {
@@ -145,9 +145,9 @@ fn start_that_waits_for_anothers_migrations_says_so() {
         migrating.join().unwrap()
     });
     assert!(output.status.success(), "{output:?}");
-    let said = String::from_utf8(output.stdout).unwrap();
+    let log = String::from_utf8(output.stdout).unwrap();
     assert!(
-        said.contains("still waiting for another instance to finish"),
-        "{said}"
+        log.contains("still waiting for another instance to finish"),
+        "{log}"
     );
 }

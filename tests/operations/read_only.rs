@@ -1,4 +1,4 @@
-//! A database that may not be written is no database to serve: the start says which file, and what to do.
+//! Read-only folder, file or file system of the embedded database: the start fails with the file and the remedy.
 
 use std::{
     fs::{self, Permissions},
@@ -11,18 +11,18 @@ use std::{
 };
 
 use crate::{
-    keys::text_of,
+    keys::full_key,
     support::{
         Program,
         postgres::unprivileged_user,
-        program::{QUICK, assert_refused, run_in, to_its_end},
+        program::{QUICK, assert_fails_with_one_line, run_in, run_to_completion},
     },
     volume::Volume,
 };
 
-const REMEDY: &str = "let the user that runs it write";
+const REMEDY: &str = "grant write access to the user that runs latchkey";
 
-/// The program, and a folder for it, of somebody for whom modes hold: of root they say nothing.
+/// A copy of the program and a folder that belong to an unprivileged user: file modes do not restrict root.
 struct Unprivileged {
     folder: tempfile::TempDir,
     program: PathBuf,
@@ -33,7 +33,7 @@ impl Unprivileged {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("latchkey");
-        // Where it was built, somebody else may not look.
+        // The unprivileged user may have no access to the build folder.
         let built = env!("CARGO_BIN_EXE_latchkey");
         if fs::hard_link(built, &program).is_err() {
             fs::copy(built, &program).unwrap();
@@ -46,7 +46,7 @@ impl Unprivileged {
             user,
         };
         fs::create_dir(this.data()).unwrap();
-        this.give_away(&this.data());
+        this.give_to_user(&this.data());
         this
     }
 
@@ -54,7 +54,7 @@ impl Unprivileged {
         self.folder.path().join("data")
     }
 
-    fn give_away(&self, path: &Path) {
+    fn give_to_user(&self, path: &Path) {
         if let Some((uid, gid)) = self.user {
             chown(path, Some(uid), Some(gid)).unwrap();
         }
@@ -73,7 +73,7 @@ impl Unprivileged {
     }
 
     fn run(&self) -> Output {
-        to_its_end(&mut self.command())
+        run_to_completion(&mut self.command())
     }
 
     fn set_mode(&self, name: &str, mode: u32) {
@@ -83,48 +83,48 @@ impl Unprivileged {
 }
 
 #[test]
-fn in_a_folder_that_may_not_be_written_it_does_not_start() {
+fn read_only_folder_stops_the_start() {
     let here = Unprivileged::new();
     here.set_mode("", 0o555);
-    assert_refused(&here.run(), 1, &["data/latchkey.db", REMEDY]);
+    assert_fails_with_one_line(&here.run(), 1, &["data/latchkey.db", REMEDY]);
 }
 
 #[test]
-fn on_a_database_that_may_not_be_written_it_does_not_start() {
+fn read_only_database_file_stops_the_start() {
     let here = Unprivileged::new();
     Program::listening(&mut here.command()).stop();
     here.set_mode("latchkey.db", 0o444);
-    assert_refused(&here.run(), 1, &["data/latchkey.db", REMEDY]);
+    assert_fails_with_one_line(&here.run(), 1, &["data/latchkey.db", REMEDY]);
     here.set_mode("latchkey.db", 0o000);
-    assert_refused(&here.run(), 1, &["data/latchkey.db", REMEDY]);
+    assert_fails_with_one_line(&here.run(), 1, &["data/latchkey.db", REMEDY]);
     here.set_mode("latchkey.db", 0o600);
     Program::listening(&mut here.command()).stop();
 }
 
 #[test]
-fn a_folder_that_becomes_read_only_stops_no_key_and_the_next_start_says_so() {
+fn folder_made_read_only_allows_key_checks_and_stops_the_next_start() {
     let here = Unprivileged::new();
     let program = Program::listening(&mut here.command());
     let ada = program.client().sign_up("ada@example.com");
     let key = ada.create_key();
     here.set_mode("", 0o555);
-    // Its files are open.
-    let caller = program.client().with_key(text_of(&key));
+    // The files are open already.
+    let caller = program.client().with_key(full_key(&key));
     for _ in 0..20 {
         assert_eq!(caller.get("/protected").status, 200);
-        let made = ada.post("/api-keys");
-        assert!(matches!(made.status, 201 | 503), "{made:?}");
+        let reply = ada.post("/api-keys");
+        assert!(matches!(reply.status, 201 | 503), "{reply:?}");
     }
     program.stop();
-    assert_refused(&here.run(), 1, &["data/latchkey.db", REMEDY]);
+    assert_fails_with_one_line(&here.run(), 1, &["data/latchkey.db", REMEDY]);
     here.set_mode("", 0o755);
     let program = Program::listening(&mut here.command());
-    let caller = program.client().with_key(text_of(&key));
+    let caller = program.client().with_key(full_key(&key));
     assert_eq!(caller.get("/protected").status, 200);
 }
 
 #[test]
-fn on_a_read_only_file_system_it_does_not_start() {
+fn read_only_file_system_stops_the_start() {
     let Some(volume) = Volume::of(8) else {
         return;
     };
@@ -133,7 +133,7 @@ fn on_a_read_only_file_system_it_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
     Program::start(folder.path(), &settings).stop();
     assert!(volume.make_read_only());
-    assert_refused(
+    assert_fails_with_one_line(
         &run_in(folder.path(), &[], &settings),
         1,
         &["latchkey.db", "Read-only file system", REMEDY],

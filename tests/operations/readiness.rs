@@ -1,4 +1,4 @@
-//! Whether an instance is ready, and what it says if it is not.
+//! Readiness of an instance, and the details of the response if it is not ready.
 
 use std::{
     io::Write as _,
@@ -15,10 +15,10 @@ use crate::support::{
 };
 
 #[track_caller]
-fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
+fn await_that(condition: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
+        assert!(Instant::now() < deadline, "{condition}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -27,7 +27,7 @@ fn is_ready(client: &Client) -> bool {
     client.get("/health/ready").status == 200
 }
 
-/// What is missing.
+/// Returns the detail of a 503, which names condition is missing.
 #[track_caller]
 fn missing(client: &Client) -> String {
     let problem = client
@@ -37,7 +37,7 @@ fn missing(client: &Client) -> String {
 }
 
 #[test]
-fn it_is_ready_as_soon_as_it_listens() {
+fn instance_is_ready_as_soon_as_it_listens() {
     let watched = Watched::start(&[]);
     let reply = watched.client().get("/health/ready");
     assert_eq!(
@@ -47,7 +47,7 @@ fn it_is_ready_as_soon_as_it_listens() {
 }
 
 #[test]
-fn it_names_the_database_or_the_lease_and_comes_back() {
+fn readiness_names_the_missing_database_or_lease_and_recovers() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
@@ -56,15 +56,15 @@ fn it_names_the_database_or_the_lease_and_comes_back() {
     let client = watched.client();
     assert!(is_ready(&client));
 
-    // The lease alone: the table that it is renewed in is not there.
+    // Only the lease is missing: its table does not exist.
     server::execute_on(&database.url, "ALTER TABLE instances RENAME TO elsewhere");
-    await_that("it misses the lease", || !is_ready(&client));
-    let said = missing(&client);
+    await_that("the lease is missing", || !is_ready(&client));
+    let detail = missing(&client);
     assert!(
-        said.contains("the lease on what is remembered is missing"),
-        "{said}"
+        detail.contains("this instance has no lease on its cache"),
+        "{detail}"
     );
-    assert!(!said.contains("database"), "{said}");
+    assert!(!detail.contains("database"), "{detail}");
     assert_eq!(
         watched
             .scrape()
@@ -72,54 +72,54 @@ fn it_names_the_database_or_the_lease_and_comes_back() {
         0.0
     );
     server::execute_on(&database.url, "ALTER TABLE elsewhere RENAME TO instances");
-    await_that("it is ready again", || is_ready(&client));
+    await_that("the instance is ready again", || is_ready(&client));
 
     proxy.set(Mode::Cut);
-    await_that("it misses the database", || !is_ready(&client));
-    await_that("it misses both", || {
-        let said = missing(&client);
-        said.contains("the database is out of reach") && said.contains("the lease")
+    await_that("the database is missing", || !is_ready(&client));
+    await_that("database and lease are missing", || {
+        let detail = missing(&client);
+        detail.contains("the database is unreachable") && detail.contains("no lease")
     });
-    // It lives.
+    // The process is live.
     assert_eq!(client.get("/health/live").status, 200);
     proxy.set(Mode::Open);
-    await_that("it is ready again", || is_ready(&client));
+    await_that("the instance is ready again", || is_ready(&client));
 }
 
 #[test]
-fn however_many_ask_the_database_is_asked_by_one() {
+fn concurrent_readiness_probes_share_one_database_query() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
     let proxy = Proxy::to(&database.url);
-    // Without a lease nothing else asks it.
+    // Without a lease, nothing else queries the database.
     let watched = Watched::start(&[("DATABASE_URL", &proxy.url), ("CACHE_LEASE_SECONDS", "0")]);
     assert!(is_ready(&watched.client()));
     thread::sleep(Duration::from_secs(1));
     proxy.set(Mode::Stuck);
     thread::scope(|scope| {
-        let asking: Vec<_> = (0..40)
+        let probes: Vec<_> = (0..40)
             .map(|_| {
                 let client = watched.client();
                 scope.spawn(move || client.get("/health/ready").status)
             })
             .collect();
         let mut most = 0.0_f64;
-        while asking.iter().any(|asking| !asking.is_finished()) {
+        while probes.iter().any(|probe| !probe.is_finished()) {
             let scrape = watched.scrape();
             let in_use = scrape.sum("latchkey_database_connections", &[("state", "in_use")]);
             let waiting = scrape.sum("latchkey_database_waiting", &[]);
             most = most.max(in_use + waiting);
         }
         assert!((1.0..=2.0).contains(&most), "{most}");
-        for asking in asking {
-            assert_eq!(asking.join().unwrap(), 503);
+        for probe in probes {
+            assert_eq!(probe.join().unwrap(), 503);
         }
     });
 }
 
 #[test]
-fn a_database_that_many_wait_for_is_not_out_of_reach() {
+fn busy_database_does_not_make_the_instance_unready() {
     let settings = [
         ("DATABASE_POOL_SIZE", "1"),
         ("MAX_CONNECTIONS_PER_ADDRESS", "3000"),
@@ -130,12 +130,12 @@ fn a_database_that_many_wait_for_is_not_out_of_reach() {
     for _ in 0..50 {
         ada.create_key();
     }
-    // From then on those changes prove nothing.
+    // After one second, these changes do not prove any more that changes are possible.
     thread::sleep(Duration::from_millis(1100));
     let address = client.base().trim_start_matches("http://");
     let token = ada.header("authorization");
     let request = format!("GET /api-keys HTTP/1.1\r\nhost: x\r\nauthorization: {token}\r\n\r\n");
-    // More than may wait.
+    // More requests than the wait queue admits.
     let mut waiting: Vec<_> = (0..1300)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
@@ -146,6 +146,6 @@ fn a_database_that_many_wait_for_is_not_out_of_reach() {
     while began.elapsed() < Duration::from_secs(2) {
         assert!(is_ready(&client), "{}", missing(&client));
     }
-    let refused = watched.scrape().sum("latchkey_database_refused_total", &[]);
-    assert!(refused > 0.0, "there was room for all");
+    let rejected = watched.scrape().sum("latchkey_database_refused_total", &[]);
+    assert!(rejected > 0.0, "the wait queue was never full");
 }

@@ -1,4 +1,4 @@
-//! Readiness proves that changes can be made, and for `?for=checks` that keys can be checked.
+//! Readiness proves that changes are possible, and with `?for=checks` that keys can be checked.
 
 use std::{
     process::Command,
@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    keys::{await_ready, text_of},
+    keys::{await_ready, full_key},
     support::{
         Client, Program, TestServer, path_of, postgres,
         program::{QUICK, run},
@@ -32,21 +32,21 @@ fn missing(client: &Client) -> String {
 fn await_not_ready(client: &Client) -> String {
     let deadline = Instant::now() + Duration::from_secs(5);
     while client.get("/health/ready").status == 200 {
-        assert!(Instant::now() < deadline, "it stays ready");
+        assert!(Instant::now() < deadline, "the instance stays ready");
         thread::sleep(Duration::from_millis(20));
     }
     missing(client)
 }
 
-fn checked(client: &Client, key: &Value) -> u16 {
-    client.with_key(text_of(key)).get("/protected").status
+fn status_of(client: &Client, key: &Value) -> u16 {
+    client.with_key(full_key(key)).get("/protected").status
 }
 
 fn assert_read_only_postgres_is_not_ready(lease: &str) {
-    let Some(database) = postgres::own_server() else {
+    let Some(database) = postgres::private_server() else {
         return;
     };
-    // A connection that only reads is no reason to look for another primary.
+    // With this attribute, libpq does not reject a read-only primary.
     let url = format!("{}?target_session_attrs=primary", database.url);
     let folder = tempfile::tempdir().unwrap();
     let settings = [
@@ -58,7 +58,7 @@ fn assert_read_only_postgres_is_not_ready(lease: &str) {
     let client = program.client();
     let ada = client.sign_up("ada@example.com");
     let (cached, other) = (ada.create_key(), ada.create_key());
-    assert_eq!(checked(&client, &cached), 200);
+    assert_eq!(status_of(&client, &cached), 200);
     await_ready(&client);
 
     let configure = |on: &str| {
@@ -69,21 +69,21 @@ fn assert_read_only_postgres_is_not_ready(lease: &str) {
         execute_on(&database.url, "SELECT pg_reload_conf()");
     };
     configure("on");
-    let said = await_not_ready(&client);
-    assert!(said.contains("takes no changes"), "{said}");
-    assert!(said.contains("read-only"), "{said}");
+    let detail = await_not_ready(&client);
+    assert!(detail.contains("rejects writes"), "{detail}");
+    assert!(detail.contains("read-only"), "{detail}");
     ada.delete(&path_of(&cached))
         .assert_problem(503, "unavailable");
-    // Longer than the lease.
+    // Longer than one lease.
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(4) {
         assert_eq!(client.get(CHECKS).status, 200);
-        assert_eq!(checked(&client, &cached), 200);
-        assert_eq!(checked(&client, &other), 200);
+        assert_eq!(status_of(&client, &cached), 200);
+        assert_eq!(status_of(&client, &other), 200);
         assert!(missing(&client).contains("read-only"));
         thread::sleep(Duration::from_millis(100));
     }
-    // The session would begin with a transaction that only reads.
+    // Without the option, the session would start read-only and could not change the setting.
     execute_on(
         &format!(
             "{}?options=-cdefault_transaction_read_only%3Doff",
@@ -100,7 +100,7 @@ fn assert_read_only_postgres_is_not_ready(lease: &str) {
         since.elapsed()
     );
     assert_eq!(ada.delete(&path_of(&cached)).status, 200);
-    assert_eq!(checked(&client, &cached), 401);
+    assert_eq!(status_of(&client, &cached), 401);
 }
 
 #[test]
@@ -114,14 +114,14 @@ fn read_only_postgres_is_ready_for_checks_alone_without_a_lease() {
 }
 
 #[test]
-fn disk_that_fails_writes_while_the_service_runs_is_not_ready() {
+fn instance_is_not_ready_while_the_disk_fails_writes() {
     if Command::new("prlimit").arg("--version").output().is_err() {
-        skip("prlimit, of util-linux, is not there");
+        skip("prlimit, of util-linux, is not installed");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new("sh");
-    // A write past the limit fails, and does not end the process.
+    // With XFSZ ignored, a write past the limit fails and does not end the process.
     command
         .args(["-c", r#"trap "" XFSZ; exec "$0""#])
         .arg(env!("CARGO_BIN_EXE_latchkey"))
@@ -141,11 +141,11 @@ fn disk_that_fails_writes_while_the_service_runs_is_not_ready() {
         assert!(limited.is_ok_and(|limited| limited.success()));
     };
     limit("0");
-    let said = await_not_ready(&client);
-    assert!(said.contains("takes no changes"), "{said}");
+    let detail = await_not_ready(&client);
+    assert!(detail.contains("rejects writes"), "{detail}");
     ada.post("/api-keys").assert_problem(503, "unavailable");
     assert_eq!(client.get(CHECKS).status, 200);
-    assert_eq!(checked(&client, &key), 200);
+    assert_eq!(status_of(&client, &key), 200);
     limit("unlimited");
     let since = Instant::now();
     await_ready(&client);
@@ -177,7 +177,7 @@ fn readiness_for_something_unknown_is_a_validation_error() {
 }
 
 #[test]
-fn probes_write_at_most_once_a_second() {
+fn readiness_probes_write_at_most_once_per_second() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [&QUICK[..], &[("CACHE_LEASE_SECONDS", "0")]].concat();
     let program = Program::start(folder.path(), &settings);
@@ -195,13 +195,13 @@ fn probes_write_at_most_once_a_second() {
             });
         }
     });
-    // A commit writes a few pages of 4 KiB.
+    // One commit writes a few pages of 4 KiB.
     let written = size() - before;
     assert!((3 * 4096..5 * 4 * 4200).contains(&written), "{written}");
 }
 
 #[test]
-fn health_command_can_ask_for_checks_alone() {
+fn health_command_accepts_for_checks() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path(), &QUICK);
     let port = program.base.rsplit(':').next().unwrap();

@@ -1,9 +1,9 @@
-//! Where a request ends: bodies of HTTP/1.0, chunk extensions and trailers, and requests of which it is uncertain.
+//! Request framing: bodies over HTTP/1.0, chunk extensions and trailers, and requests with an ambiguous length.
 
 use std::io::Write as _;
 
 use crate::{
-    raw::{assert_last_problem, connect, read_answer, read_to_end},
+    raw::{assert_last_problem, connect, read_response, read_to_end},
     support::{Program, program::QUICK},
 };
 
@@ -19,15 +19,15 @@ fn chunked(path: &str, rest: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: x\r\n{JSON}transfer-encoding: chunked\r\n\r\n{rest}")
 }
 
-/// Sends it and reads until the connection ends. The service may end it before all is sent.
-fn sent(program: &Program, request: &str) -> String {
+/// Sends a request and reads until the connection ends. The service may close it before everything is sent.
+fn send_to_end(program: &Program, request: &str) -> String {
     let mut stream = connect(program);
     let _ = stream.write_all(request.as_bytes());
     read_to_end(&mut stream)
 }
 
 #[test]
-fn post_of_http_1_0_without_a_length_has_an_empty_body() {
+fn http_1_0_post_without_a_length_has_an_empty_body() {
     with_program(|program| {
         let user = program.client().sign_up("ada@example.com");
         let token = user.header("authorization");
@@ -35,26 +35,26 @@ fn post_of_http_1_0_without_a_length_has_an_empty_body() {
             let request = format!(
                 "POST /api-keys HTTP/{version}\r\nhost: x\r\nconnection: close\r\nauthorization: {token}\r\n\r\n"
             );
-            let reply = sent(program, &request);
+            let reply = send_to_end(program, &request);
             assert!(reply.contains(" 201 Created"), "{reply}");
         }
-        let reply = sent(program, &format!("POST /auth/login HTTP/1.0\r\n{JSON}\r\n"));
+        let reply = send_to_end(program, &format!("POST /auth/login HTTP/1.0\r\n{JSON}\r\n"));
         assert!(reply.starts_with("HTTP/1.0 400 "), "{reply}");
         assert!(reply.contains("invalid_json"), "{reply}");
-        // A proxy that keeps its connections.
+        // A proxy with keep-alive connections.
         let mut stream = connect(program);
         for _ in 0..3 {
             let request = "POST /auth/logout HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
             stream.write_all(request.as_bytes()).unwrap();
-            let answer = read_answer(&mut stream).unwrap();
-            assert!(answer.starts_with("HTTP/1.0 401 "), "{answer}");
-            assert!(answer.contains("connection: keep-alive"), "{answer}");
+            let response = read_response(&mut stream).unwrap();
+            assert!(response.starts_with("HTTP/1.0 401 "), "{response}");
+            assert!(response.contains("connection: keep-alive"), "{response}");
         }
     });
 }
 
 #[test]
-fn chunk_extensions_trailers_and_sizes_count_towards_the_limit_of_a_body() {
+fn chunk_extensions_trailers_and_sizes_count_towards_the_body_limit() {
     with_program(|program| {
         for rest in [
             format!("2;{}\r\n{{}}\r\n0\r\n\r\n", "x".repeat(70_000)),
@@ -66,10 +66,10 @@ fn chunk_extensions_trailers_and_sizes_count_towards_the_limit_of_a_body() {
                 format!("1;{}\r\n \r\n", "x".repeat(10)).repeat(10_000)
             ),
         ] {
-            let reply = sent(program, &chunked("/auth/login", &rest));
+            let reply = send_to_end(program, &chunked("/auth/login", &rest));
             assert_last_part(&reply, 413, "payload_too_large");
         }
-        // What a client may well send: some of each, and 10,000 chunks of a byte.
+        // Legitimate use: some of each, and 10,000 chunks of one byte.
         let rest = format!(
             "2;a=\"b\"\r\n{{}}\r\n{}0\r\nx: y\r\n\r\n",
             "1\r\n \r\n".repeat(10_000)
@@ -78,18 +78,18 @@ fn chunk_extensions_trailers_and_sizes_count_towards_the_limit_of_a_body() {
         stream
             .write_all(chunked("/auth/login", &rest).as_bytes())
             .unwrap();
-        let answer = read_answer(&mut stream).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 422 "), "{answer}");
+        let response = read_response(&mut stream).unwrap();
+        assert!(response.starts_with("HTTP/1.1 422 "), "{response}");
         stream.write_all(LIVE.as_bytes()).unwrap();
         assert!(
-            read_answer(&mut stream)
+            read_response(&mut stream)
                 .unwrap()
                 .starts_with("HTTP/1.1 200 ")
         );
     });
 }
 
-/// Asserts that it is one problem, after which the connection ends.
+/// Asserts that the reply is exactly one problem response that announces the end of the connection.
 #[track_caller]
 fn assert_last_part(reply: &str, status: u16, code: &str) {
     assert_eq!(reply.matches("\r\ndate: ").count(), 1, "{reply}");
@@ -97,7 +97,7 @@ fn assert_last_part(reply: &str, status: u16, code: &str) {
 }
 
 #[test]
-fn body_that_is_not_chunked_as_it_says_is_rejected_and_nothing_behind_it_is_carried_out() {
+fn malformed_chunked_body_is_rejected_and_later_requests_are_not_executed() {
     with_program(|program| {
         for rest in [
             "zz\r\n{}\r\n0\r\n\r\n",
@@ -107,18 +107,18 @@ fn body_that_is_not_chunked_as_it_says_is_rejected_and_nothing_behind_it_is_carr
             "-2\r\n{}\r\n0\r\n\r\n",
             "fffffffffffffffff\r\n{}\r\n0\r\n\r\n",
             "2;a\nb\r\n{}\r\n0\r\n\r\n",
-            // A lone line feed in a trailer: others might take what follows for the next request.
+            // A lone line feed in a trailer: other servers might take the following bytes for the next request.
             "2\r\n{}\r\n0\r\nx: y\n\n",
             "2\r\n{}\r\n0\r\n\n",
         ] {
-            let reply = sent(program, &format!("{}{LIVE}", chunked("/auth/login", rest)));
+            let reply = send_to_end(program, &format!("{}{LIVE}", chunked("/auth/login", rest)));
             assert_last_part(&reply, 400, "invalid_request");
         }
     });
 }
 
 #[test]
-fn request_of_which_the_end_is_uncertain_is_rejected_and_nothing_behind_it_is_carried_out() {
+fn request_with_ambiguous_framing_is_rejected_and_later_requests_are_not_executed() {
     with_program(|program| {
         for fields in [
             "content-length: 2\r\ntransfer-encoding: chunked\r\n",
@@ -140,16 +140,16 @@ fn request_of_which_the_end_is_uncertain_is_rejected_and_nothing_behind_it_is_ca
         ] {
             let request =
                 format!("POST /auth/login HTTP/1.1\r\nhost: x\r\n{JSON}{fields}\r\n{{}}{LIVE}");
-            assert_last_part(&sent(program, &request), 400, "invalid_request");
+            assert_last_part(&send_to_end(program, &request), 400, "invalid_request");
         }
         let old =
             format!("POST /auth/login HTTP/1.0\r\n{JSON}transfer-encoding: chunked\r\n\r\n{LIVE}");
-        assert_last_part(&sent(program, &old), 400, "invalid_request");
+        assert_last_part(&send_to_end(program, &old), 400, "invalid_request");
     });
 }
 
 #[test]
-fn host_that_is_missing_or_no_host_is_rejected() {
+fn missing_or_invalid_host_header_is_rejected() {
     with_program(|program| {
         for host in [
             "",
@@ -159,7 +159,7 @@ fn host_that_is_missing_or_no_host_is_rejected() {
             "host: \"a\"\r\n",
             "host: ä\r\n",
         ] {
-            let reply = sent(
+            let reply = send_to_end(
                 program,
                 &format!("GET /health/live HTTP/1.1\r\n{host}\r\n{LIVE}"),
             );
@@ -174,18 +174,18 @@ fn host_that_is_missing_or_no_host_is_rejected() {
         ] {
             let request =
                 format!("GET /health/live HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-            let reply = sent(program, &request);
+            let reply = send_to_end(program, &request);
             assert!(reply.starts_with("HTTP/1.1 200 "), "{host}: {reply}");
         }
         // The target names the host; RFC 9112 section 3.2.2.
         let absolute =
             "GET http://other.example/health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-        assert!(sent(program, absolute).starts_with("HTTP/1.1 200 "));
+        assert!(send_to_end(program, absolute).starts_with("HTTP/1.1 200 "));
     });
 }
 
 #[test]
-fn method_that_a_path_has_not_is_405_with_those_that_it_has() {
+fn unsupported_method_is_405_with_an_allow_header() {
     with_program(|program| {
         for (path, allow) in [
             ("/health/live", "GET, HEAD"),
@@ -199,7 +199,7 @@ fn method_that_a_path_has_not_is_405_with_those_that_it_has() {
             for method in ["TRACE", "PROPFIND", "OPTIONS", "PATCH"] {
                 let request =
                     format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-                let reply = sent(program, &request);
+                let reply = send_to_end(program, &request);
                 assert!(reply.starts_with("HTTP/1.1 405 "), "{reply}");
                 assert!(reply.contains("\"method_not_allowed\""), "{reply}");
                 assert!(
@@ -208,8 +208,8 @@ fn method_that_a_path_has_not_is_405_with_those_that_it_has() {
                 );
             }
         }
-        // A gateway asks with the client's own method.
+        // Gateways forward the method of the client to /forward-auth.
         let request = "TRACE /forward-auth HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-        assert_last_part(&sent(program, request), 401, "missing_credentials");
+        assert_last_part(&send_to_end(program, request), 401, "missing_credentials");
     });
 }

@@ -1,4 +1,4 @@
-//! The embedded database's disk is full: what closes a door is done all the same, in space that is kept for it.
+//! Reserve file of the embedded database: space for changes that withdraw access when the disk is full.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    keys::{await_ready, text_of},
+    keys::{await_ready, full_key},
     support::{
         Client, PASSWORD, Program, path_of,
         program::{QUICK, run_in},
@@ -20,16 +20,17 @@ use crate::{
     volume::Volume,
 };
 
-/// As docs/operations.md has it.
+/// Size that docs/operations.md states.
 const RESERVE: u64 = 1024 * 1024;
 
-struct ConnectionRejection {
+/// A service on a small volume that can be filled.
+struct FullDisk {
     volume: Volume,
     folder: tempfile::TempDir,
     url: String,
 }
 
-impl ConnectionRejection {
+impl FullDisk {
     fn on(volume: Volume) -> Self {
         let url = format!("sqlite://{}/latchkey.db", volume.path().display());
         Self {
@@ -60,7 +61,7 @@ impl ConnectionRejection {
         }
     }
 
-    /// Fills the disk, until nothing can be made any more.
+    /// Fills the disk until creating a key fails.
     fn fill(&self, owner: &Client) {
         self.volume.fill();
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -70,16 +71,16 @@ impl ConnectionRejection {
     }
 }
 
-fn checked(client: &Client, key: &Value) -> u16 {
-    client.with_key(text_of(key)).get("/protected").status
+fn status_of(client: &Client, key: &Value) -> u16 {
+    client.with_key(full_key(key)).get("/protected").status
 }
 
 #[test]
-fn full_disk_is_not_ready_but_for_checks_and_lets_doors_be_closed() {
+fn full_disk_is_ready_for_checks_only_and_allows_revocations_and_deactivations() {
     let Some(volume) = Volume::of(12) else {
         return;
     };
-    let full = ConnectionRejection::on(volume);
+    let full = FullDisk::on(volume);
     let program = full.start();
     let client = program.client();
     let ada = client.sign_up("ada@example.com");
@@ -92,9 +93,9 @@ fn full_disk_is_not_ready_but_for_checks_and_lets_doors_be_closed() {
     assert!(output.status.success(), "{output:?}");
     let keys = [(); 4].map(|()| ada.create_key());
     let [own, by_operator, disabled, good] = &keys;
-    let of_eve = eve.create_key();
-    for key in keys.iter().chain([&of_eve]) {
-        assert_eq!(checked(&client, key), 200);
+    let key_of_eve = eve.create_key();
+    for key in keys.iter().chain([&key_of_eve]) {
+        assert_eq!(status_of(&client, key), 200);
     }
     full.await_reserve();
     let mode = fs::metadata(full.reserve()).unwrap().mode();
@@ -106,29 +107,29 @@ fn full_disk_is_not_ready_but_for_checks_and_lets_doors_be_closed() {
         let problem = client
             .get("/health/ready")
             .assert_problem(503, "unavailable");
-        let said = problem["detail"].as_str().unwrap();
-        assert!(said.contains("disk is full"), "{said}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("disk is full"), "{detail}");
         assert_eq!(client.get("/health/ready?for=checks").status, 200);
-        assert_eq!(checked(&client, good), 200);
+        assert_eq!(status_of(&client, good), 200);
         thread::sleep(Duration::from_millis(50));
     }
 
     let revoked = ada.delete(&path_of(own));
     assert_eq!(revoked.status, 200, "{revoked:?}");
-    assert_eq!(checked(&client, own), 401);
+    assert_eq!(status_of(&client, own), 401);
     let path = format!("/admin{}", path_of(by_operator));
     assert_eq!(ada.delete(&path).status, 200);
-    assert_eq!(checked(&client, by_operator), 401);
+    assert_eq!(status_of(&client, by_operator), 401);
     let change = json!({"enabled": false});
     assert_eq!(ada.patch_json(&path_of(disabled), &change).status, 200);
-    assert_eq!(checked(&client, disabled), 401);
+    assert_eq!(status_of(&client, disabled), 401);
     let change = json!({"active": false});
     assert_eq!(ada.change_user(&eve.id(), &change).status, 200);
-    assert_eq!(checked(&client, &of_eve), 401);
+    assert_eq!(status_of(&client, &key_of_eve), 401);
     let bob = client.log_in("ada@example.com", PASSWORD);
     assert_eq!(bob.post("/auth/logout").status, 204);
     assert_eq!(bob.get("/auth/me").status, 401);
-    assert_eq!(checked(&client, good), 200);
+    assert_eq!(status_of(&client, good), 200);
 
     full.volume.empty();
     let since = Instant::now();
@@ -144,34 +145,34 @@ fn full_disk_is_not_ready_but_for_checks_and_lets_doors_be_closed() {
     drop(program);
     let program = full.start();
     let client = program.client();
-    for key in [own, by_operator, disabled, &of_eve] {
-        assert_eq!(checked(&client, key), 401);
+    for key in [own, by_operator, disabled, &key_of_eve] {
+        assert_eq!(status_of(&client, key), 401);
     }
-    assert_eq!(checked(&client, good), 200);
+    assert_eq!(status_of(&client, good), 200);
     program.stop();
     let integrity = "SELECT integrity_check AS text FROM pragma_integrity_check";
     assert_eq!(query(&full.url, integrity), ["ok"]);
 }
 
 #[test]
-fn full_disk_lets_at_least_eight_revocations_through() {
+fn full_disk_allows_at_least_eight_revocations() {
     let Some(volume) = Volume::of(12) else {
         return;
     };
-    let full = ConnectionRejection::on(volume);
+    let full = FullDisk::on(volume);
     let program = full.start();
     let ada = program.client().sign_up("ada@example.com");
     let keys = [(); 8].map(|()| ada.create_key());
     full.await_reserve();
     full.fill(&ada);
     for key in &keys {
-        // Others take what a revocation leaves of the space.
+        // Other changes use the space that a revocation has left.
         full.fill(&ada);
         let revoked = ada.delete(&path_of(key));
         assert_eq!(revoked.status, 200, "{revoked:?}");
-        assert_eq!(checked(&program.client(), key), 401);
+        assert_eq!(status_of(&program.client(), key), 401);
     }
-    // In the end there is nothing left of it.
+    // In the end the reserve is used up.
     full.fill(&ada);
     assert_eq!(fs::metadata(full.reserve()).unwrap().len(), 0);
     full.volume.empty();

@@ -1,4 +1,4 @@
-//! A backup is put in the place of the embedded database while it is served, or after a crash.
+//! A backup is moved into the place of the embedded database while it is served, or after a crash.
 
 use std::{
     fs,
@@ -8,15 +8,15 @@ use std::{
 };
 
 use crate::{
-    embedded_file::{Cached, Service, assert_said_once, names_in},
-    keys::{Acknowledged, Changes, text_of},
+    embedded_file::{Cached, Service, assert_logged_once, names_in},
+    keys::{Acknowledged, Changes, full_key},
     support::{
         Program,
-        program::{assert_refused, run_in},
+        program::{assert_fails_with_one_line, run_in},
     },
 };
 
-/// Makes a database to restore, serves it, changes it under load, and puts the old state in its place.
+/// Creates a backup, changes the database under load, moves the backup into its place, and then calls `end`.
 fn restore_under_load(end: impl Fn(Program, &Cached)) {
     let service = Service::new();
     let program = service.start();
@@ -37,14 +37,14 @@ fn restore_under_load(end: impl Fn(Program, &Cached)) {
     end(program, &cached);
     let since = changes.stop();
     assert!(!since.good.is_empty());
-    // Not a byte of it was written.
+    // The file was not modified.
     assert_eq!(fs::read(service.file("")).unwrap(), untouched);
     let program = service.start();
     before.assert_holds(&program.client());
-    let caller = program.client().with_key(text_of(&cached.key));
+    let caller = program.client().with_key(full_key(&cached.key));
     assert_eq!(caller.get("/protected").status, 200);
     for key in &since.good {
-        let caller = program.client().with_key(text_of(key));
+        let caller = program.client().with_key(full_key(key));
         assert_eq!(caller.get("/protected").status, 401);
     }
     program.stop();
@@ -52,24 +52,24 @@ fn restore_under_load(end: impl Fn(Program, &Cached)) {
 }
 
 #[test]
-fn backup_that_is_moved_into_place_under_the_service_keeps_its_own_content() {
+fn backup_moved_into_place_of_a_served_database_is_not_modified() {
     restore_under_load(|program, cached| {
         let missing = cached.await_loss(Instant::now());
         assert!(missing.contains("another file"), "{missing}");
-        // It stays so: connections and caches are of the other database.
+        // The state persists, because connections and caches belong to the other database.
         thread::sleep(Duration::from_secs(1));
         cached.assert_nothing_served();
-        assert_said_once(program, &["latchkey.db", "another file", "restart"]);
+        assert_logged_once(program, &["latchkey.db", "another file", "restart"]);
     });
 }
 
 #[test]
-fn backup_that_is_moved_into_place_just_before_a_kill_keeps_its_own_content() {
+fn backup_moved_into_place_before_a_kill_is_not_modified() {
     restore_under_load(|program, _| drop(program));
 }
 
 #[test]
-fn backup_that_is_moved_into_place_during_an_outage_keeps_its_own_content() {
+fn backup_moved_into_place_during_an_outage_ignores_the_old_log() {
     let service = Service::new();
     let program = service.start();
     let cached = Cached::at(&program);
@@ -78,7 +78,7 @@ fn backup_that_is_moved_into_place_during_an_outage_keeps_its_own_content() {
     drop(program);
     assert!(fs::metadata(service.file("-wal")).unwrap().size() > 0);
     fs::rename(&backup, service.file("")).unwrap();
-    // Whoever comes first.
+    // The first process to open the file sets the old log aside, here a command.
     let output = run_in(
         service.home.path(),
         &["admin", "grant", "ada@example.com"],
@@ -86,19 +86,19 @@ fn backup_that_is_moved_into_place_during_an_outage_keeps_its_own_content() {
     );
     assert!(output.status.success(), "{output:?}");
     let program = service.start();
-    let caller = program.client().with_key(text_of(&later));
+    let caller = program.client().with_key(full_key(&later));
     assert_eq!(caller.get("/protected").status, 401);
-    let caller = program.client().with_key(text_of(&cached.key));
+    let caller = program.client().with_key(full_key(&cached.key));
     assert_eq!(caller.get("/protected").status, 200);
     program.stop();
     service.assert_whole();
-    // What was set aside is not lost.
+    // The old log is kept under another name.
     let set_aside = |name: &String| name.contains("-wal.");
     assert!(names_in(&service.folder).iter().any(set_aside));
 }
 
 #[test]
-fn other_commands_leave_a_replaced_file_alone_while_it_is_served() {
+fn commands_reject_a_replaced_database_file_that_is_served() {
     let service = Service::new();
     let program = service.start();
     Cached::at(&program);
@@ -113,7 +113,7 @@ fn other_commands_leave_a_replaced_file_alone_while_it_is_served() {
             vec!["backup", other.to_str().unwrap()],
         ] {
             let output = run_in(service.home.path(), &arguments, &service.settings());
-            assert_refused(&output, 1, &["latchkey.db", "replaced", "stop"]);
+            assert_fails_with_one_line(&output, 1, &["latchkey.db", "replaced", "stop"]);
         }
     };
     assert_all_refused();

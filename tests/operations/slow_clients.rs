@@ -1,4 +1,4 @@
-//! Clients that take their time, and those that send too much: none is waited for for ever.
+//! Slow clients and oversized requests: each connection has time and size limits.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,12 +8,12 @@ use std::{
 };
 
 use crate::{
-    keys::text_of,
-    raw::{PATIENCE, assert_last_problem, connect, drip, read_answer, read_to_end},
+    keys::full_key,
+    raw::{TIMEOUT, assert_last_problem, connect, drip, read_response, read_to_end},
     support::{Client, Program},
 };
 
-const IMPATIENT: [(&str, &str); 6] = [
+const SHORT_TIMEOUTS: [(&str, &str); 6] = [
     ("PORT", "0"),
     ("BCRYPT_COST", "4"),
     ("HEAD_SECONDS", "1"),
@@ -26,15 +26,15 @@ const LIVE: &[u8] = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
 
 fn with_program(test: impl FnOnce(&Program)) {
     let folder = tempfile::tempdir().unwrap();
-    test(&Program::start(folder.path(), &IMPATIENT));
+    test(&Program::start(folder.path(), &SHORT_TIMEOUTS));
 }
 
-/// A connection that has had an answer.
-fn used(program: &Program) -> TcpStream {
+/// Opens a connection and completes one request on it.
+fn connect_and_use(program: &Program) -> TcpStream {
     let mut stream = connect(program);
     stream.write_all(LIVE).unwrap();
-    let answer = read_answer(&mut stream).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let response = read_response(&mut stream).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     stream
 }
 
@@ -45,9 +45,9 @@ fn signup(more: &str) -> String {
 }
 
 #[test]
-fn a_head_that_comes_byte_by_byte_is_cut_off_on_a_new_connection_and_on_one_that_was_used() {
+fn slow_request_headers_time_out_on_new_and_reused_connections() {
     with_program(|program| {
-        for open in [connect, used] {
+        for open in [connect, connect_and_use] {
             let reply = drip(open(program), b"GET /health/live HTTP/1.1\r\nx: ", b"y");
             assert_last_problem(&reply, 408, "request_timeout");
         }
@@ -57,7 +57,7 @@ fn a_head_that_comes_byte_by_byte_is_cut_off_on_a_new_connection_and_on_one_that
 }
 
 #[test]
-fn a_body_that_comes_byte_by_byte_is_cut_off() {
+fn slow_request_body_times_out() {
     with_program(|program| {
         let reply = drip(
             connect(program),
@@ -66,7 +66,7 @@ fn a_body_that_comes_byte_by_byte_is_cut_off() {
         );
         assert_last_problem(&reply, 408, "request_timeout");
         let reply = drip(
-            used(program),
+            connect_and_use(program),
             signup("transfer-encoding: chunked").as_bytes(),
             b"1\r\n \r\n",
         );
@@ -75,44 +75,48 @@ fn a_body_that_comes_byte_by_byte_is_cut_off() {
 }
 
 #[test]
-fn a_body_that_nobody_reads_and_that_does_not_end_is_cut_off() {
+fn endless_unread_body_is_cut_off() {
     with_program(|program| {
         for chunk in [
             &b"1\r\n \r\n"[..],
             &[b"ff00\r\n", &[b' '; 0xff00][..], b"\r\n"].concat(),
         ] {
             let chunk: &'static [u8] = Box::leak(chunk.into());
-            let head =
+            let headers =
                 b"GET /health/live HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
-            let reply = drip(connect(program), head, chunk);
+            let reply = drip(connect(program), headers, chunk);
             assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
             assert_eq!(reply.matches("HTTP/1.1").count(), 1, "{reply}");
         }
         let chunk = [b"ff00\r\n", &[b' '; 0xff00][..], b"\r\n"].concat();
-        let head = signup("transfer-encoding: chunked");
-        let reply = drip(connect(program), head.as_bytes(), Box::leak(chunk.into()));
+        let headers = signup("transfer-encoding: chunked");
+        let reply = drip(
+            connect(program),
+            headers.as_bytes(),
+            Box::leak(chunk.into()),
+        );
         assert!(reply.starts_with("HTTP/1.1 413"), "{reply}");
     });
 }
 
 #[test]
-fn whoever_sends_nothing_is_cut_off() {
+fn silent_connection_is_closed() {
     with_program(|program| {
         assert_eq!(read_to_end(&mut connect(program)), "");
-        assert_eq!(read_to_end(&mut used(program)), "");
+        assert_eq!(read_to_end(&mut connect_and_use(program)), "");
     });
 }
 
 #[test]
-fn whoever_takes_no_answers_is_cut_off() {
+fn connection_with_unread_responses_is_closed() {
     with_program(|program| {
         let mut stream = connect(program);
         let page = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n";
-        let deadline = Instant::now() + PATIENCE;
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        // More answers than all buffers on the way can hold; then the connection is gone.
+        let deadline = Instant::now() + TIMEOUT;
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
+        // More responses than all buffers on the way can hold. Then the service closes the connection.
         while stream.write_all(page).is_ok() {
-            assert!(Instant::now() < deadline, "it is still open");
+            assert!(Instant::now() < deadline, "the connection is still open");
             thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(program.client().get("/health/live").status, 200);
@@ -120,30 +124,30 @@ fn whoever_takes_no_answers_is_cut_off() {
 }
 
 #[test]
-fn a_head_that_is_too_large_or_no_http_is_answered_in_the_contracts_form() {
+fn oversized_or_malformed_request_headers_get_a_problem_response() {
     with_program(|program| {
         let large = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(33 * 1024));
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(200));
-        for (head, status, code) in [
+        for (headers, status, code) in [
             (&large, 431, "headers_too_large"),
             (&many, 431, "headers_too_large"),
             (&"SOMETHING ELSE\r\n\r\n".to_owned(), 400, "invalid_request"),
         ] {
-            for open in [connect, used] {
+            for open in [connect, connect_and_use] {
                 let mut stream = open(program);
-                stream.write_all(head.as_bytes()).unwrap();
+                stream.write_all(headers.as_bytes()).unwrap();
                 assert_last_problem(&read_to_end(&mut stream), status, code);
             }
         }
-        // What is allowed.
+        // A request within the limits.
         let mut stream = connect(program);
-        let head = format!(
+        let headers = format!(
             "GET /health/live HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
             "y".repeat(30 * 1024)
         );
-        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(headers.as_bytes()).unwrap();
         assert!(
-            read_answer(&mut stream)
+            read_response(&mut stream)
                 .unwrap()
                 .starts_with("HTTP/1.1 200")
         );
@@ -151,7 +155,7 @@ fn a_head_that_is_too_large_or_no_http_is_answered_in_the_contracts_form() {
 }
 
 #[test]
-fn requests_in_a_row_without_waiting_are_all_answered() {
+fn pipelined_requests_all_get_responses() {
     with_program(|program| {
         let mut stream = connect(program);
         stream.write_all(&LIVE.repeat(10)).unwrap();
@@ -162,12 +166,12 @@ fn requests_in_a_row_without_waiting_are_all_answered() {
     });
 }
 
-/// Uses a key, again and again. The longest that an answer took, which must be less than this.
-fn ask_in_a_row(caller: &Client, bound: Duration) -> Duration {
+/// Uses a key 300 times. Returns the longest response time, which must be below `bound`.
+fn check_repeatedly(caller: &Client, bound: Duration) -> Duration {
     let took = (0..300).map(|_| {
-        let asked = Instant::now();
+        let started = Instant::now();
         assert_eq!(caller.get("/protected").status, 200);
-        asked.elapsed()
+        started.elapsed()
     });
     let longest = took.max().unwrap();
     assert!(longest < bound, "{longest:?} of {bound:?}");
@@ -175,15 +179,15 @@ fn ask_in_a_row(caller: &Client, bound: Duration) -> Duration {
 }
 
 #[test]
-fn beside_hundreds_of_slow_clients_good_ones_are_answered_and_the_slow_ones_are_cut_off() {
+fn hundreds_of_slow_clients_time_out_and_do_not_delay_others() {
     with_program(|program| {
         let key = program.client().sign_up("ada@example.com").create_key();
-        let caller = program.client().with_key(text_of(&key));
-        let alone = ask_in_a_row(&caller, PATIENCE);
+        let caller = program.client().with_key(full_key(&key));
+        let alone = check_repeatedly(&caller, TIMEOUT);
         let mut slow: Vec<_> = (0..400)
             .map(|n| {
                 let mut stream = connect(program);
-                // A third each: nothing, a part of a head, a part of a body.
+                // One third each: nothing, a part of the headers, a part of the body.
                 let sent = match n % 3 {
                     0 => String::new(),
                     1 => "GET / HTTP/1.1\r\nx:".to_owned(),
@@ -193,8 +197,8 @@ fn beside_hundreds_of_slow_clients_good_ones_are_answered_and_the_slow_ones_are_
                 stream
             })
             .collect();
-        // Nobody waits for a slow one. The bound is generous: the machine has other things to do.
-        ask_in_a_row(&caller, 4 * alone + Duration::from_secs(2));
+        // Other clients do not wait for slow ones. The bound is generous, because the machine may be busy.
+        check_repeatedly(&caller, 4 * alone + Duration::from_secs(2));
         for (n, stream) in slow.iter_mut().enumerate() {
             let reply = read_to_end(stream);
             match n % 3 {
@@ -206,7 +210,7 @@ fn beside_hundreds_of_slow_clients_good_ones_are_answered_and_the_slow_ones_are_
 }
 
 #[test]
-fn a_body_may_be_as_long_as_is_set() {
+fn body_limit_follows_max_body_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [
         ("PORT", "0"),

@@ -1,4 +1,4 @@
-//! TLS of its own: what is spoken, and how its files are exchanged.
+//! TLS of the service: versions, client addresses, replacement of the certificate, and limits.
 
 use std::{
     fs,
@@ -18,21 +18,21 @@ use tokio_rustls::rustls::{
 };
 
 use crate::{
-    raw::{assert_last_problem, connect, drip, read_answer, read_to_end},
+    raw::{assert_last_problem, connect, drip, read_response, read_to_end},
     support::{
         Program,
-        program::{QUICK, assert_refused, run_in},
+        program::{QUICK, assert_fails_with_one_line, run_in},
         skip,
     },
 };
 
 pub(super) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A folder with an authority, and certificates that it has signed.
+/// A folder with a certificate authority, and certificates that it has signed.
 pub(super) struct Files(tempfile::TempDir);
 
 impl Files {
-    /// `None` where there is no `openssl`, which makes them.
+    /// Creates the files, or skips the test and returns `None` if `openssl` is not installed.
     pub fn make() -> Option<Self> {
         if Command::new("openssl").arg("version").output().is_err() {
             skip("openssl is not installed");
@@ -56,10 +56,10 @@ impl Files {
 
     fn openssl(&self, arguments: &str) {
         let mut openssl = Command::new("openssl");
-        let made = openssl
+        let command = openssl
             .args(arguments.split(' '))
             .current_dir(self.0.path());
-        let output = made.output().unwrap();
+        let output = command.output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
 
@@ -67,7 +67,7 @@ impl Files {
         self.0.path().join(name)
     }
 
-    /// Puts a certificate and its key where the service reads them.
+    /// Copies a certificate and its key to the files that the service reads.
     fn install(&self, name: &str) {
         fs::copy(self.path(&format!("{name}.pem")), self.path("cert.pem")).unwrap();
         fs::copy(self.path(&format!("{name}.key")), self.path("cert.key")).unwrap();
@@ -111,16 +111,16 @@ impl Files {
     }
 }
 
-/// Asks for this, and answers what comes.
-pub(super) fn ask(stream: &mut Stream, request: &str) -> String {
+/// Sends a request, and returns the response.
+pub(super) fn send_request(stream: &mut Stream, request: &str) -> String {
     stream.write_all(request.as_bytes()).unwrap();
-    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+    let (mut response, mut part) = (Vec::new(), [0; 4096]);
     loop {
         let count = stream.read(&mut part).unwrap();
-        answer.extend_from_slice(&part[..count]);
-        let text = String::from_utf8_lossy(&answer);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
+        response.extend_from_slice(&part[..count]);
+        let text = String::from_utf8_lossy(&response);
+        if let Some((headers, body)) = text.split_once("\r\n\r\n") {
+            let length = headers
                 .lines()
                 .find_map(|l| l.strip_prefix("content-length: "));
             if length.is_some_and(|length| body.len() >= length.parse::<usize>().unwrap()) {
@@ -139,16 +139,16 @@ fn post(path: &str, more: &str, body: &str) -> String {
     )
 }
 
-fn member(answer: &str, name: &str) -> String {
-    let body = answer.split_once("\r\n\r\n").expect(answer).1;
-    let body: serde_json::Value = serde_json::from_str(body).expect(answer);
-    body[name].as_str().expect(answer).to_owned()
+fn member(response: &str, name: &str) -> String {
+    let body = response.split_once("\r\n\r\n").expect(response).1;
+    let body: serde_json::Value = serde_json::from_str(body).expect(response);
+    body[name].as_str().expect(response).to_owned()
 }
 
 pub(super) const LIVE: &str = "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
 
 #[test]
-fn https_is_served_in_both_versions_of_tls_and_nothing_else_is() {
+fn tls_1_2_and_1_3_are_served_and_plain_http_is_not() {
     let Some(files) = Files::make() else { return };
     let program = files.start(&[]);
     assert!(program.base.starts_with("https://"), "{}", program.base);
@@ -157,7 +157,7 @@ fn https_is_served_in_both_versions_of_tls_and_nothing_else_is() {
         (&TLS13, ProtocolVersion::TLSv1_3),
     ] {
         let mut stream = files.connect_with(&program, &[version]);
-        assert!(ask(&mut stream, LIVE).starts_with("HTTP/1.1 200"));
+        assert!(send_request(&mut stream, LIVE).starts_with("HTTP/1.1 200"));
         assert_eq!(stream.conn.protocol_version(), Some(number));
         assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     }
@@ -172,23 +172,23 @@ fn https_is_served_in_both_versions_of_tls_and_nothing_else_is() {
 }
 
 #[test]
-fn the_clients_address_is_known() {
+fn client_address_is_known_over_tls() {
     let Some(files) = Files::make() else { return };
     let program = files.start(&[("TRUSTED_PROXIES", "127.0.0.1")]);
     let mut stream = files.connect(&program);
     let credentials = r#"{"email":"ada@example.com","password":"correct horse battery staple"}"#;
-    ask(&mut stream, &post("/auth/signup", "", credentials));
-    let session = ask(&mut stream, &post("/auth/login", "", credentials));
+    send_request(&mut stream, &post("/auth/signup", "", credentials));
+    let session = send_request(&mut stream, &post("/auth/login", "", credentials));
     let token = format!(
         "authorization: Bearer {}\r\n",
         member(&session, "access_token")
     );
     let mut get = |allowed: &str, more: &str| {
-        let chosen = format!(r#"{{"ip_allowlist":["{allowed}"]}}"#);
-        let key = ask(&mut stream, &post("/api-keys", &token, &chosen));
+        let settings = format!(r#"{{"ip_allowlist":["{allowed}"]}}"#);
+        let key = send_request(&mut stream, &post("/api-keys", &token, &settings));
         let key = member(&key, "api_key");
         let get = format!("GET /protected HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\n{more}\r\n");
-        ask(&mut stream, &get)
+        send_request(&mut stream, &get)
     };
     let forwarded = "x-forwarded-for: 198.51.100.7\r\n";
     assert!(get("127.0.0.1", "").starts_with("HTTP/1.1 200"));
@@ -197,73 +197,73 @@ fn the_clients_address_is_known() {
 }
 
 #[test]
-fn on_sighup_a_certificate_is_exchanged_and_no_connection_is_lost() {
+fn sighup_replaces_the_certificate_and_keeps_connections() {
     let Some(files) = Files::make() else { return };
     files.sign("b");
     let program = files.start(&[]);
     let mut kept = files.connect(&program);
-    assert!(ask(&mut kept, LIVE).starts_with("HTTP/1.1 200"));
+    assert!(send_request(&mut kept, LIVE).starts_with("HTTP/1.1 200"));
     let shown = |stream: &Stream| stream.conn.peer_certificates().unwrap()[0].clone();
     assert_eq!(shown(&kept), files.certificate("a.pem"));
 
     files.install("b");
     program.signal("HUP");
-    program.await_line("TLS_CERT and TLS_KEY are read again");
+    program.await_line("reloaded TLS_CERT and TLS_KEY");
     let mut fresh = files.connect(&program);
-    assert!(ask(&mut fresh, LIVE).starts_with("HTTP/1.1 200"));
+    assert!(send_request(&mut fresh, LIVE).starts_with("HTTP/1.1 200"));
     assert_eq!(shown(&fresh), files.certificate("b.pem"));
-    assert!(ask(&mut kept, LIVE).starts_with("HTTP/1.1 200"));
+    assert!(send_request(&mut kept, LIVE).starts_with("HTTP/1.1 200"));
 
-    // What cannot be used changes nothing.
+    // An unusable certificate changes nothing.
     fs::copy(files.path("a.pem"), files.path("cert.pem")).unwrap();
     program.signal("HUP");
-    program.await_line("the certificate from before stays in use");
+    program.await_line("the previous certificate stays in use");
     let mut fresh = files.connect(&program);
-    assert!(ask(&mut fresh, LIVE).starts_with("HTTP/1.1 200"));
+    assert!(send_request(&mut fresh, LIVE).starts_with("HTTP/1.1 200"));
     assert_eq!(shown(&fresh), files.certificate("b.pem"));
-    assert!(ask(&mut kept, LIVE).starts_with("HTTP/1.1 200"));
+    assert!(send_request(&mut kept, LIVE).starts_with("HTTP/1.1 200"));
     assert!(program.stop().contains("ERROR TLS_KEY"));
 }
 
 #[test]
-fn files_that_cannot_be_used_stop_the_start_with_one_line() {
+fn unusable_tls_files_stop_the_start_with_one_line() {
     let Some(files) = Files::make() else { return };
     files.sign("b");
     fs::write(files.path("text"), "hunter22").unwrap();
-    let refused = |certificate: &str, key: &str, parts: &[&str]| {
+    let assert_start_fails = |certificate: &str, key: &str, parts: &[&str]| {
         let text = |name: &str| files.path(name).to_str().unwrap().to_owned();
         let (certificate, key) = (text(certificate), text(key));
         let mut settings = QUICK.to_vec();
         settings.extend([("TLS_CERT", &*certificate), ("TLS_KEY", &*key)]);
         settings.retain(|(_, value)| !value.ends_with("unset"));
         let output = run_in(files.0.path(), &[], &settings);
-        assert_refused(&output, 2, parts);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_fails_with_one_line(&output, 2, parts);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            !said.contains("hunter22") && !said.contains("PRIVATE"),
-            "{said}"
+            !error.contains("hunter22") && !error.contains("PRIVATE"),
+            "{error}"
         );
     };
-    refused("a.pem", "unset", &["TLS_KEY", "missing", "TLS_CERT"]);
-    refused("unset", "a.key", &["TLS_CERT", "missing", "TLS_KEY"]);
-    refused("nowhere", "a.key", &["TLS_CERT", "nowhere"]);
-    refused("a.pem", "nowhere", &["TLS_KEY", "nowhere"]);
-    refused("text", "a.key", &["TLS_CERT", "PEM"]);
-    refused("a.pem", "text", &["TLS_KEY", "PEM"]);
-    refused("a.key", "a.key", &["TLS_CERT", "PEM"]);
-    refused("a.pem", "b.key", &["TLS_KEY", "TLS_CERT"]);
+    assert_start_fails("a.pem", "unset", &["TLS_KEY", "missing", "TLS_CERT"]);
+    assert_start_fails("unset", "a.key", &["TLS_CERT", "missing", "TLS_KEY"]);
+    assert_start_fails("nowhere", "a.key", &["TLS_CERT", "nowhere"]);
+    assert_start_fails("a.pem", "nowhere", &["TLS_KEY", "nowhere"]);
+    assert_start_fails("text", "a.key", &["TLS_CERT", "PEM"]);
+    assert_start_fails("a.pem", "text", &["TLS_KEY", "PEM"]);
+    assert_start_fails("a.key", "a.key", &["TLS_CERT", "PEM"]);
+    assert_start_fails("a.pem", "b.key", &["TLS_KEY", "TLS_CERT"]);
     assert!(Path::new(&files.path("a.pem")).exists());
 }
 
 #[test]
-fn the_limits_hold_over_tls() {
+fn timeouts_and_size_limits_hold_over_tls() {
     let Some(files) = Files::make() else { return };
     let program = files.start(&[
         ("HEAD_SECONDS", "1"),
         ("KEEP_ALIVE_SECONDS", "600"),
         ("MAX_CONNECTIONS_PER_ADDRESS", "2"),
     ]);
-    // A handshake that does not come, or not to its end.
+    // A missing and an incomplete handshake.
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc";
     assert_eq!(read_to_end(&mut connect(&program)), "");
     assert_eq!(drip(connect(&program), hello, b"\x01"), "");
@@ -285,12 +285,12 @@ fn the_limits_hold_over_tls() {
 
     let mut open = [files.connect(&program), files.connect(&program)];
     for stream in &mut open {
-        assert!(ask(stream, LIVE).starts_with("HTTP/1.1 200"));
+        assert!(send_request(stream, LIVE).starts_with("HTTP/1.1 200"));
     }
-    // One that is too many ends without a word, which would not be understood.
+    // A connection over the limit is closed without a response: before the handshake, the client could not read it.
     let mut third = connect(&program);
-    assert!(read_answer(&mut third).is_err());
+    assert!(read_response(&mut third).is_err());
     for stream in &mut open {
-        assert!(ask(stream, LIVE).starts_with("HTTP/1.1 200"));
+        assert!(send_request(stream, LIVE).starts_with("HTTP/1.1 200"));
     }
 }

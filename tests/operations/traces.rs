@@ -1,4 +1,4 @@
-//! What an OpenTelemetry collector is sent.
+//! Traces that the service exports to an OpenTelemetry collector.
 
 use std::{
     net::TcpListener,
@@ -13,7 +13,7 @@ use crate::support::{PASSWORD, Program, program::QUICK};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
-/// As soon as there is something.
+/// Setting that exports spans after 50 ms.
 const SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
 
 fn traceparent() -> String {
@@ -29,7 +29,7 @@ fn is_server(span: &Span, name: &str) -> bool {
 }
 
 #[test]
-fn a_request_is_a_part_of_its_callers_trace_and_so_is_what_is_done_for_it() {
+fn request_span_and_its_children_belong_to_the_trace_of_the_caller() {
     let collector = Collector::start();
     let folder = tempfile::tempdir().unwrap();
     let settings = [
@@ -75,7 +75,7 @@ fn a_request_is_a_part_of_its_callers_trace_and_so_is_what_is_done_for_it() {
     assert_eq!(span.resource["deployment.environment.name"], "test");
     assert!(!span.is_error);
 
-    // The key was looked for in the database, within this request.
+    // The key was looked up in the database, within this request.
     let read = collector.await_span(|span| span.name == "database read" && span.trace_id == TRACE);
     assert_eq!(read.parent_id, span.id);
     assert_eq!(
@@ -91,7 +91,7 @@ fn a_request_is_a_part_of_its_callers_trace_and_so_is_what_is_done_for_it() {
     let signup = collector.await_span(|span| is_server(span, "POST /auth/signup"));
     collector.await_span(|span| span.name == "database write" && span.parent_id == signup.id);
 
-    // What a client may put a secret into is nowhere.
+    // Parts of a request that may contain a secret are not exported.
     traced.get("/no/such/path");
     let unmatched = collector.await_span(|span| is_server(span, "GET"));
     assert_eq!(unmatched.attributes["http.response.status_code"], "404");
@@ -102,15 +102,21 @@ fn a_request_is_a_part_of_its_callers_trace_and_so_is_what_is_done_for_it() {
     ] {
         assert!(!spans.contains(secret), "{secret} in {spans}");
     }
-    let heads = collector.heads();
-    for head in &heads {
-        assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
+    let header_sections = collector.header_sections();
+    for headers in &header_sections {
         assert!(
-            head.contains("content-type: application/x-protobuf"),
-            "{head}"
+            headers.starts_with("post /v1/traces http/1.1\r\n"),
+            "{headers}"
         );
-        assert!(head.contains("x-tenant: hunter22"), "{head}");
-        assert!(head.contains("authorization: bearer hunter23"), "{head}");
+        assert!(
+            headers.contains("content-type: application/x-protobuf"),
+            "{headers}"
+        );
+        assert!(headers.contains("x-tenant: hunter22"), "{headers}");
+        assert!(
+            headers.contains("authorization: bearer hunter23"),
+            "{headers}"
+        );
     }
 
     let log = program.stop();
@@ -121,7 +127,7 @@ fn a_request_is_a_part_of_its_callers_trace_and_so_is_what_is_done_for_it() {
     let line = lines
         .into_iter()
         .find(|line| line["message"] == "request" && line["route"] == "/protected");
-    let line = line.expect("its line");
+    let line = line.expect("the line of the request");
     assert_eq!(
         (&line["request_id"], &line["trace_id"]),
         (&"a-request".into(), &TRACE.into())
@@ -129,7 +135,7 @@ fn a_request_is_a_part_of_its_callers_trace_and_so_is_what_is_done_for_it() {
 }
 
 #[test]
-fn a_traceparent_that_is_none_begins_a_trace_and_one_that_is_not_sampled_none() {
+fn invalid_traceparent_starts_a_new_trace_and_unsampled_one_is_not_exported() {
     let collector = Collector::start();
     let folder = tempfile::tempdir().unwrap();
     let settings = [
@@ -137,7 +143,7 @@ fn a_traceparent_that_is_none_begins_a_trace_and_one_that_is_not_sampled_none() 
         SOON,
     ];
     let program = start(&folder, &settings);
-    let ask = |traceparent: &str| {
+    let send = |traceparent: &str| {
         let client = program.client().with("traceparent", traceparent);
         assert_eq!(client.get("/health/live").status, 200);
     };
@@ -150,27 +156,27 @@ fn a_traceparent_that_is_none_begins_a_trace_and_one_that_is_not_sampled_none() 
         &format!("ff-{TRACE}-{CALLER}-01"),
         &format!("00-{TRACE}-{CALLER}-01-more"),
     ];
-    // Not sampled by its caller.
-    ask(&format!("00-{}-{CALLER}-00", TRACE.replace('a', "b")));
-    bad.iter().for_each(|bad| ask(bad));
+    // The caller does not sample this trace.
+    send(&format!("00-{}-{CALLER}-00", TRACE.replace('a', "b")));
+    bad.iter().for_each(|bad| send(bad));
     let twice = program
         .client()
         .with("traceparent", &traceparent())
         .with("traceparent", &traceparent());
     assert_eq!(twice.get("/health/live").status, 200);
-    ask(&traceparent());
+    send(&traceparent());
     collector.await_span(|span| span.trace_id == TRACE);
     let spans = collector.spans();
     assert_eq!(spans.len(), bad.len() + 2, "{spans:?}");
-    let of_their_own = spans
+    let root_spans = spans
         .iter()
         .filter(|span| span.trace_id != TRACE && span.parent_id.is_empty());
-    assert_eq!(of_their_own.count(), bad.len() + 1, "{spans:?}");
+    assert_eq!(root_spans.count(), bad.len() + 1, "{spans:?}");
     assert!(spans.iter().all(|span| span.trace_id.len() == 32));
 }
 
 #[test]
-fn an_orderly_stop_sends_what_is_left() {
+fn shutdown_exports_the_remaining_spans() {
     let collector = Collector::start();
     let folder = tempfile::tempdir().unwrap();
     let later = ("OTEL_BSP_SCHEDULE_DELAY", "600000");
@@ -188,7 +194,7 @@ fn an_orderly_stop_sends_what_is_left() {
 }
 
 #[test]
-fn none_are_sent_of_what_the_sampler_leaves_out() {
+fn sampler_ratio_limits_the_exported_traces() {
     let collector = Collector::start();
     let folder = tempfile::tempdir().unwrap();
     let settings = [
@@ -202,19 +208,19 @@ fn none_are_sent_of_what_the_sampler_leaves_out() {
     }
     program.stop();
     let sampled = collector.spans().len();
-    // Six standard deviations either way.
+    // The expected value plus or minus six standard deviations.
     assert!((65..=175).contains(&sampled), "{sampled}");
 }
 
 #[test]
-fn a_collector_that_is_away_or_hangs_holds_up_nobody_and_the_log_says_so_once() {
-    // Accepts and never answers.
+fn unreachable_or_hanging_collector_delays_no_request_and_is_logged_once() {
+    // Accepts connections and never responds.
     let hangs = TcpListener::bind("127.0.0.1:0").unwrap();
     let hangs = format!("http://{}", hangs.local_addr().unwrap());
-    let refuses = "http://127.0.0.1:1";
-    for url in [refuses, &hangs] {
+    let rejects = "http://127.0.0.1:1";
+    for url in [rejects, &hangs] {
         let folder = tempfile::tempdir().unwrap();
-        // More than may wait are made.
+        // Creates more spans than the queue holds.
         let settings = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", url),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
@@ -223,23 +229,23 @@ fn a_collector_that_is_away_or_hangs_holds_up_nobody_and_the_log_says_so_once() 
         ];
         let program = start(&folder, &settings);
         let client = program.client();
-        let asked = Instant::now();
+        let started = Instant::now();
         for _ in 0..500 {
             assert_eq!(client.get("/health/live").status, 200);
         }
         assert!(
-            asked.elapsed() < Duration::from_secs(20),
+            started.elapsed() < Duration::from_secs(20),
             "{:?}",
-            asked.elapsed()
+            started.elapsed()
         );
-        program.await_line("takes no traces");
-        assert_eq!(program.said("takes no traces"), 1);
-        let told = Instant::now();
+        program.await_line("does not accept traces");
+        assert_eq!(program.said("does not accept traces"), 1);
+        let signaled = Instant::now();
         program.stop();
         assert!(
-            told.elapsed() < Duration::from_secs(10),
+            signaled.elapsed() < Duration::from_secs(10),
             "{:?}",
-            told.elapsed()
+            signaled.elapsed()
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Requests that ask for another protocol: the service ignores that (RFC 9110 section 7.8) and answers as ever.
+//! Upgrade requests: the service ignores the upgrade (RFC 9110 section 7.8) and sends the usual response.
 
 use std::{
     io::{self, Write as _},
@@ -14,14 +14,14 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    keys::text_of,
+    keys::full_key,
     raw::{address, connect, read_to_end},
     support::{Program, program::QUICK, skip},
 };
 
 const JSON: &str = "content-type: application/json\r\n";
 
-/// Sends two requests at once, the second of which is the last, and returns all that comes.
+/// Sends a request twice in one write, the second time with `connection: close`, and returns all responses.
 fn twice(program: &Program, request: &str, body: &str) -> String {
     let mut stream = connect(program);
     let last = format!("{request}connection: close\r\n\r\n{body}");
@@ -57,7 +57,7 @@ fn upgrade_is_ignored_and_the_connection_persists() {
 }
 
 #[test]
-fn connect_is_rejected_and_nothing_behind_it_is_carried_out() {
+fn connect_is_rejected_and_later_requests_are_not_executed() {
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path(), &QUICK);
     for (target, status) in [
@@ -66,10 +66,10 @@ fn connect_is_rejected_and_nothing_behind_it_is_carried_out() {
         ("/forward-auth", "HTTP/1.1 405"),
     ] {
         let mut stream = connect(&program);
-        let behind = "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+        let following = "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
         write!(
             stream,
-            "CONNECT {target} HTTP/1.1\r\nhost: x\r\n\r\n{behind}"
+            "CONNECT {target} HTTP/1.1\r\nhost: x\r\n\r\n{following}"
         )
         .unwrap();
         let reply = read_to_end(&mut stream);
@@ -78,7 +78,7 @@ fn connect_is_rejected_and_nothing_behind_it_is_carried_out() {
     }
 }
 
-/// Passes connections on and counts them.
+/// Starts a relay that forwards connections and counts them. Returns its base URL and the count.
 fn counting_relay(target: &str) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -106,7 +106,7 @@ fn counting_relay(target: &str) -> (String, Arc<AtomicUsize>) {
 fn jdk_http_client_verifies_a_thousand_times_over_few_connections() {
     const THREADS: usize = 8;
     if Command::new("java").arg("--version").output().is_err() {
-        return skip("the JDK's HTTP client: the program java is not there");
+        return skip("the JDK's HTTP client: the program java is not installed");
     }
     let folder = tempfile::tempdir().unwrap();
     let program = Program::start(folder.path(), &QUICK);
@@ -121,13 +121,13 @@ fn jdk_http_client_verifies_a_thousand_times_over_few_connections() {
     let (base, connections) = counting_relay(address(&program));
     let output = Command::new("java")
         .arg("tests/operations/jdk/VerifyInARow.java")
-        .args([&base, text_of(&key), "1000", &THREADS.to_string()])
+        .args([&base, full_key(&key), "1000", &THREADS.to_string()])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(said.trim(), "failures: 0", "{errors}");
-    // One for each thread; the client may open another while one is on its way back to its pool.
+    assert_eq!(printed.trim(), "failures: 0", "{errors}");
+    // One per thread. The client may open another one while a connection is being returned to its pool.
     let connections = connections.load(Ordering::Relaxed);
     assert!((1..=4 * THREADS).contains(&connections), "{connections}");
 }

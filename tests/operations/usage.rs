@@ -1,4 +1,4 @@
-//! What was counted of keys, when the process ends without an order.
+//! Usage counts of keys when the process is killed.
 
 use std::{
     path::Path,
@@ -11,13 +11,14 @@ use crate::{
     support::{Program, path_of, postgres, program::QUICK, server::query},
 };
 
-/// How many good checks the database knows of.
+/// Returns the number of valid checks that the database contains.
 pub fn counted(database_url: &str) -> usize {
     let hours = "SELECT CAST(count AS TEXT) AS text FROM usage_hours
                  WHERE outcome = 'valid' AND subject_id =";
-    let service = match database_url.starts_with("sqlite://") {
-        true => "x'00000000000000000000000000000000'",
-        false => "decode('00000000000000000000000000000000', 'hex')",
+    let service = if database_url.starts_with("sqlite://") {
+        "x'00000000000000000000000000000000'"
+    } else {
+        "decode('00000000000000000000000000000000', 'hex')"
     };
     let counts = query(database_url, &format!("{hours} {service}"));
     counts
@@ -26,7 +27,7 @@ pub fn counted(database_url: &str) -> usize {
         .sum()
 }
 
-fn keeps_what_was_written(folder: &Path, database_url: &str) {
+fn assert_reported_counts_survive(folder: &Path, database_url: &str) {
     let secret = ("JWT_SECRET", "a-secret-for-tests-and-only-for-tests");
     let settings = [&QUICK[..], &[("DATABASE_URL", database_url), secret]].concat();
     let mut program = Program::start(folder, &settings);
@@ -71,17 +72,17 @@ fn keeps_what_was_written(folder: &Path, database_url: &str) {
 }
 
 #[test]
-fn killed_on_sqlite_it_has_all_counts_that_were_shown() {
+fn reported_usage_counts_survive_a_kill_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/latchkey.db", folder.path().display());
-    keeps_what_was_written(folder.path(), &url);
+    assert_reported_counts_survive(folder.path(), &url);
 }
 
 #[test]
-fn killed_on_postgres_it_has_all_counts_that_were_shown() {
+fn reported_usage_counts_survive_a_kill_on_postgres() {
     let Some(database) = postgres::fresh_database() else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    keeps_what_was_written(folder.path(), &database.url);
+    assert_reported_counts_survive(folder.path(), &database.url);
 }

@@ -1,4 +1,4 @@
-//! A small file system of its own, which can be filled and be made read-only.
+//! A small mounted file system that can be filled, made read-only, and unmounted.
 
 use std::{
     fs::File,
@@ -9,13 +9,13 @@ use std::{
 
 use crate::support::skip;
 
-/// It is gone when this is dropped.
+/// A mounted file system in memory. It is unmounted when this value is dropped.
 pub struct Volume {
     folder: tempfile::TempDir,
 }
 
 impl Volume {
-    /// `None`, with a word about it, for whoever may not mount one.
+    /// Mounts a file system, or skips the test and returns `None` if the user has no permission to mount.
     pub fn of(megabytes: u32) -> Option<Self> {
         let volume = Self {
             folder: tempfile::tempdir().expect("a folder"),
@@ -23,7 +23,7 @@ impl Volume {
         let options = format!("size={megabytes}m,mode=755");
         let mounted = mount(&["-t", "tmpfs", "-o", &options, "tmpfs"], volume.path());
         if !mounted {
-            skip("a file system of its own: who is not root may not mount one");
+            skip("a mounted file system: only root can mount one");
         }
         mounted.then_some(volume)
     }
@@ -32,14 +32,14 @@ impl Volume {
         self.folder.path()
     }
 
-    /// Leaves no byte of it.
+    /// Fills the file system to the last byte.
     pub fn fill(&self) {
         let mut file = File::options()
             .create(true)
             .append(true)
             .open(self.filler())
             .expect("a file");
-        // What does not fit as a whole may fit in part.
+        // Fills the rest with ever smaller writes.
         for size in [64 * 1024, 4096, 1] {
             while file
                 .write(&vec![b'x'; size])
@@ -48,7 +48,7 @@ impl Volume {
         }
     }
 
-    /// Takes back what filled it.
+    /// Removes the file that fills the file system.
     pub fn empty(&self) {
         std::fs::remove_file(self.filler()).expect("to remove it");
     }
@@ -57,19 +57,19 @@ impl Volume {
         self.path().join("filler")
     }
 
-    /// `false` while somebody has a file open there to write.
+    /// Makes the file system read-only. Returns false if a process has a file open there for writing.
     pub fn make_read_only(&self) -> bool {
         mount(&["-o", "remount,ro"], self.path())
     }
 
-    /// Mounts it in another folder as well.
-    pub fn also_at(&self, folder: &Path) {
+    /// Mounts the file system at another folder too.
+    pub fn mount_at(&self, folder: &Path) {
         let from = self.path().to_str().expect("UTF-8");
         assert!(mount(&["--bind", from], folder));
     }
 
-    /// Unmounts it there, also while something in it is open.
-    pub fn no_longer_at(folder: &Path) {
+    /// Unmounts the file system at a folder, even if files are open there.
+    pub fn unmount_at(folder: &Path) {
         let output = Command::new("umount").arg("-l").arg(folder).output();
         assert!(output.is_ok_and(|output| output.status.success()));
     }
@@ -86,14 +86,14 @@ fn mount(arguments: &[&str], folder: &Path) -> bool {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        // Also while something in it is open still.
+        // Lazily: files may still be open.
         let _ = Command::new("umount").arg("-l").arg(self.path()).output();
     }
 }
 
-/// A fault that is not one would prove nothing.
+/// Proves that the fault is a real one: otherwise tests that use it would prove nothing.
 #[test]
-fn a_full_volume_takes_not_a_byte() {
+fn full_volume_accepts_no_byte() {
     let Some(volume) = Volume::of(1) else {
         return;
     };

@@ -1,10 +1,10 @@
-//! HTTP clients: anonymous, with a person's token, with an API key.
+//! HTTP clients: anonymous, with the token of an account, with an API key.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// Sends requests to one server, with the same headers each time.
+/// HTTP client of one server that sends the same headers with each request.
 #[derive(Clone)]
 pub struct Client {
     agent: ureq::Agent,
@@ -12,7 +12,7 @@ pub struct Client {
     headers: Vec<(String, String)>,
 }
 
-/// An answer, read whole.
+/// A complete HTTP response.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
@@ -38,7 +38,7 @@ impl Client {
         &self.base
     }
 
-    /// What it sends as this header.
+    /// Returns the value of a header that the client sends.
     pub fn header(&self, name: &str) -> String {
         let header = self.headers.iter().find(|header| header.0 == name);
         header.expect("the header").1.clone()
@@ -66,7 +66,7 @@ impl Client {
         self.send("DELETE", path, "")
     }
 
-    /// Without a body.
+    /// Sends POST without a body.
     pub fn post(&self, path: &str) -> Reply {
         self.send("POST", path, "")
     }
@@ -87,10 +87,10 @@ impl Client {
     }
 
     pub fn send(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Reply {
-        self.try_send(method, path, body).expect("an answer")
+        self.try_send(method, path, body).expect("a response")
     }
 
-    /// `None` if there is no whole answer.
+    /// Sends a request. Returns `None` if there is no complete response.
     pub fn try_send(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> Option<Reply> {
         let mut request = ureq::http::Request::builder()
             .method(method)
@@ -108,7 +108,7 @@ impl Client {
         })
     }
 
-    /// Makes an account with this address and [`PASSWORD`], and logs it in.
+    /// Creates an account with this address and [`PASSWORD`], and logs it in.
     pub fn sign_up(&self, email: &str) -> Self {
         let credentials = serde_json::json!({"email": email, "password": PASSWORD});
         let reply = self.post_json("/auth/signup", &credentials);
@@ -123,37 +123,37 @@ impl Client {
         self.with_token(reply.text("access_token"))
     }
 
-    /// Makes an API key with nothing chosen.
+    /// Creates an API key with default settings.
     pub fn create_key(&self) -> Value {
         self.create_key_with(&serde_json::json!({}))
     }
 
-    /// Makes an API key with these choices.
+    /// Creates an API key with these settings.
     #[track_caller]
-    pub fn create_key_with(&self, choices: &Value) -> Value {
-        let reply = self.post_json("/api-keys", choices);
+    pub fn create_key_with(&self, settings: &Value) -> Value {
+        let reply = self.post_json("/api-keys", settings);
         assert_eq!(reply.status, 201, "{reply:?}");
         reply.json()
     }
 
-    /// As an operator, changes the account with this id.
+    /// Changes the account with this id. The client has to be an operator.
     pub fn change_user(&self, id: &str, body: &Value) -> Reply {
         self.patch_json(&format!("/admin/users/{id}"), body)
     }
 
-    /// As an operator, makes or changes a role.
+    /// Creates or changes a role. The client has to be an operator.
     pub fn put_role(&self, name: &str, permissions: &[&str]) -> Reply {
         let body = serde_json::json!({"permissions": permissions});
         self.put_json(&format!("/admin/roles/{name}"), &body)
     }
 
-    /// Its own account's id.
+    /// Returns the id of the client's own account.
     pub fn id(&self) -> String {
         self.get("/auth/me").text("id").to_owned()
     }
 }
 
-/// Every permission that a role may have.
+/// Every permission that a role can have.
 pub const PERMISSIONS: [&str; 7] = [
     "users:read",
     "users:write",
@@ -164,10 +164,10 @@ pub const PERMISSIONS: [&str; 7] = [
     "roles:write",
 ];
 
-/// The password of every account that a test has no opinion on.
+/// Default password of the accounts in tests.
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// Where a key is found.
+/// Returns the path of a key in the API.
 pub fn path_of(key: &Value) -> String {
     format!("/api-keys/{}", key["id"].as_str().expect("an id"))
 }
@@ -177,14 +177,14 @@ impl Reply {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    /// A member of the answer that is a string.
+    /// Returns a string member of the JSON response.
     pub fn text(&self, member: &str) -> &str {
         let text = self.body.split(&format!("\"{member}\":\"")).nth(1);
         let text = text.and_then(|rest| rest.split('"').next());
         text.unwrap_or_else(|| panic!("no {member} in {self:?}"))
     }
 
-    /// The next page of a list, from the `Link` header.
+    /// Returns the target of the next page of a list, from the `Link` header.
     pub fn next_page(&self) -> Option<String> {
         let (target, parameters) = self.header("link")?.strip_prefix('<')?.split_once('>')?;
         assert_eq!(parameters, "; rel=\"next\"");
@@ -195,7 +195,7 @@ impl Reply {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Asserts that this is a problem in the contract's form, with this status and code.
+    /// Asserts that this is a valid problem response (`application/problem+json`) with this status and code.
     #[track_caller]
     pub fn assert_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");

@@ -1,4 +1,4 @@
-//! A gateway such as nginx, run on a configuration in a folder of its own.
+//! Runs a gateway such as nginx, with its configuration in a temporary folder.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use std::{
 
 use crate::support::{Client, skip};
 
-/// How to run nginx.
+/// Command line of nginx.
 pub const NGINX: Runner = Runner {
     program: "nginx",
     arguments: &[
@@ -27,13 +27,13 @@ pub const NGINX: Runner = Runner {
     ],
 };
 
-/// How to run one on the file `recipe` in the working folder.
+/// Command line that runs a gateway on the file `recipe` in the working folder.
 pub struct Runner {
     pub program: &'static str,
     pub arguments: &'static [&'static str],
 }
 
-/// A gateway that listens. It ends when this is dropped, or with this process.
+/// A running gateway. It ends when this value is dropped, or with the test process.
 pub struct Gateway {
     base: String,
     keeper: Child,
@@ -41,11 +41,14 @@ pub struct Gateway {
 }
 
 impl Runner {
-    /// Where the program is. `None`, with a word about it, if it is not there.
-    pub fn if_installed(&self) -> Option<PathBuf> {
+    /// Returns the path of the program, or skips the test and returns `None` if it is not installed.
+    pub fn path_if_installed(&self) -> Option<PathBuf> {
         let path = self.path();
         if path.is_none() {
-            skip(&format!("{0}: the program {0} is not there", self.program));
+            skip(&format!(
+                "{0}: the program {0} is not installed",
+                self.program
+            ));
         }
         path
     }
@@ -53,43 +56,43 @@ impl Runner {
     fn path(&self) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path)
-            // Where Debian has nginx, which is not in everybody's path.
+            // Debian installs nginx in a folder that is not in the PATH of every user.
             .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
             .map(|folder| folder.join(self.program))
             .find(|program| program.is_file())
     }
 
-    /// Starts it on what `recipe` makes of its address and its folder.
+    /// Starts the gateway on the configuration that `recipe` returns for its address and its folder.
     pub fn start(&self, recipe: impl Fn(SocketAddr, &Path) -> String) -> Gateway {
-        // Free now; should somebody else take it before the gateway does, another one.
+        // The port is free now. If another process takes it before the gateway does, try another port.
         for _ in 0..5 {
-            let own = TcpListener::bind("127.0.0.1:0")
+            let address = TcpListener::bind("127.0.0.1:0")
                 .and_then(|listener| listener.local_addr())
                 .expect("a free port");
-            if let Some(gateway) = self.run(own, &recipe) {
+            if let Some(gateway) = self.run(address, &recipe) {
                 return gateway;
             }
         }
         panic!("no port stays free");
     }
 
-    /// `None` if somebody else has that port.
+    /// Returns `None` if another process has taken the port.
     fn run(
         &self,
-        own: SocketAddr,
+        address: SocketAddr,
         recipe: impl Fn(SocketAddr, &Path) -> String,
     ) -> Option<Gateway> {
         let folder = tempfile::tempdir().expect("a folder");
-        // Started by root, nginx works as `nobody`, who must find the files that it puts by.
+        // If root starts nginx, its workers run as `nobody` and need access to the temporary files.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("the right");
-        let recipe = recipe(own, folder.path());
+        let recipe = recipe(address, folder.path());
         fs::write(folder.path().join("recipe"), recipe).expect("to write the recipe");
         let keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
             .arg(self.path().expect("the program"))
             .args(self.arguments)
             .current_dir(folder.path())
-            // Where Caddy keeps what it wants to find again.
+            // Caddy stores its state in these folders.
             .env("XDG_DATA_HOME", folder.path())
             .env("XDG_CONFIG_HOME", folder.path())
             .stdin(Stdio::piped())
@@ -97,13 +100,13 @@ impl Runner {
             .spawn()
             .expect("a shell");
         let mut gateway = Gateway {
-            base: format!("http://{own}"),
+            base: format!("http://{address}"),
             keeper,
             folder,
         };
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            let connected = TcpStream::connect(own).is_ok();
+            let connected = TcpStream::connect(address).is_ok();
             let log = gateway.read("log").to_lowercase();
             if log.contains("address already in use") {
                 return None;
@@ -120,7 +123,7 @@ impl Runner {
 }
 
 impl Gateway {
-    /// What is in this file of its folder by now.
+    /// Returns the current content of a file in the folder of the gateway.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
     }
@@ -135,8 +138,8 @@ impl Gateway {
     }
 }
 
-/// Runs a gateway until its own input ends, which it does with the process that holds the other end.
-/// Killed outright, nginx would leave its workers behind.
+/// Shell script that runs a gateway until its standard input is closed. That happens at the latest when the test
+/// process ends. SIGKILL would leave the workers of nginx behind.
 const KEEPER: &str = r#"
     exec 3<&0 >log 2>&1
     "$@" 3<&- &

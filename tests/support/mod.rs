@@ -1,4 +1,4 @@
-//! What the tests share: a server with a database of its own, and clients for it.
+//! Shared test helpers: servers with databases of their own, clients, proxies and external programs.
 
 mod client;
 pub mod postgres;
@@ -11,9 +11,9 @@ pub use client::{Client, PASSWORD, PERMISSIONS, Reply, path_of};
 pub use program::Program;
 pub use server::{TestServer, config};
 
-/// Makes two tests of each of these functions, on SQLite and on PostgreSQL, each with a fresh server,
-/// whose settings may be adjusted first: `|config| config.signup = Signup::Closed;`. One that is not
-/// listed is dead code, which the lints refuse.
+/// Defines two tests for each of these functions, on SQLite and on PostgreSQL, each with a fresh server. The settings
+/// of the server can be adjusted first: `|config| config.signup = Signup::Closed;`. A function that is not listed
+/// is dead code, which the lints reject.
 #[macro_export]
 macro_rules! on_both_databases {
     ($(|$config:ident| $adjust:expr;)? $($name:ident),+ $(,)?) => {
@@ -38,13 +38,13 @@ macro_rules! on_both_databases {
     };
 }
 
-/// Says that a test could not run here. In CI that is a failure.
-pub fn skip(why: &str) {
+/// Reports that a test cannot run on this machine. In CI the test fails instead.
+pub fn skip(reason: &str) {
     use std::io::Write as _;
     assert!(
         std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "skipped in CI: {why}"
+        "skipped in CI: {reason}"
     );
-    // Past the test harness, which would show it for failed tests only.
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+    // Bypasses the test harness, which shows output of failed tests only.
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL for the tests: the one at `TEST_DATABASE_URL`, else one of our own.
+//! PostgreSQL for the tests: the server at `TEST_DATABASE_URL`, else a private one.
 
 use std::{
     fs,
@@ -16,18 +16,18 @@ use diesel::{Connection as _, PgConnection, RunQueryDsl as _};
 
 use super::skip;
 
-/// A database that nobody has used yet. It is gone when this is dropped.
+/// An empty database. It is dropped with this value.
 pub struct Database {
     pub url: String,
     name: String,
 }
 
-/// `None`, with a word about it, where there is no PostgreSQL.
+/// Creates an empty database, or skips the test and returns `None` if PostgreSQL is not installed.
 pub fn fresh_database() -> Option<Database> {
     fresh_database_with("")
 }
 
-/// The same with options of `CREATE DATABASE`.
+/// Creates an empty database as [`fresh_database`] does, with options of `CREATE DATABASE`.
 pub fn fresh_database_with(options: &str) -> Option<Database> {
     let name = format!("latchkey_test_{}", uuid::Uuid::new_v4().simple());
     execute(server()?, &format!("CREATE DATABASE {name} {options}"));
@@ -38,8 +38,8 @@ pub fn fresh_database_with(options: &str) -> Option<Database> {
 }
 
 impl Database {
-    /// Makes a role, of the database's own name.
-    pub fn role_that_may_only_use_the_tables(&self) -> &str {
+    /// Creates a role with the name of the database that may read and write the tables but not change them.
+    pub fn create_role_without_ddl_permissions(&self) -> &str {
         let name = &self.name;
         execute(&self.url, &format!("CREATE ROLE {name}"));
         let rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public";
@@ -64,7 +64,7 @@ fn execute(url: &str, statement: &str) {
         .expect(statement);
 }
 
-/// The same URL with another database's name in it.
+/// Returns the URL with another database name.
 fn with_database(url: &str, name: &str) -> String {
     let (url, parameters) = url.split_once('?').unwrap_or((url, ""));
     let start = url.find("://").map_or(0, |at| at + 3);
@@ -73,23 +73,26 @@ fn with_database(url: &str, name: &str) -> String {
     format!("{}{host}/{name}{separator}{parameters}", &url[..start])
 }
 
-/// The same URL by way of another address, and the address that it had.
-pub fn by_way_of(url: &str, address: SocketAddr) -> (String, String) {
+/// Returns the URL with another address, and the original address.
+pub fn via_address(url: &str, address: SocketAddr) -> (String, String) {
     let start = url.find("://").map_or(0, |at| at + 3);
     let end = url[start..].find('/').map_or(url.len(), |at| start + at);
     let start = url[start..end]
         .rfind('@')
         .map_or(start, |at| start + at + 1);
     let host = &url[start..end];
-    let had = if host.contains(':') {
+    let original = if host.contains(':') {
         host.to_owned()
     } else {
         format!("{host}:5432")
     };
-    (format!("{}{address}{}", &url[..start], &url[end..]), had)
+    (
+        format!("{}{address}{}", &url[..start], &url[end..]),
+        original,
+    )
 }
 
-/// The URL of a server where databases can be made.
+/// Returns the URL of a server where databases can be created.
 fn server() -> Option<&'static str> {
     static SERVER: OnceLock<Option<String>> = OnceLock::new();
     SERVER
@@ -100,19 +103,19 @@ fn server() -> Option<&'static str> {
         .as_deref()
 }
 
-/// A server of our own, whatever `TEST_DATABASE_URL` says, since things are done to it.
-pub fn own_server() -> Option<Server> {
+/// Starts a private server even if `TEST_DATABASE_URL` is set, for tests that stop or reconfigure it.
+pub fn private_server() -> Option<Server> {
     Some(Server::start(&programs()?, ""))
 }
 
-/// A server that speaks TLS, always one of our own: the URL of a database there, and the file of the
-/// certificate that vouches for `localhost`.
+/// Starts a private server with TLS. Returns the URL of a database there, and the file of the certificate, which is
+/// valid for `localhost`.
 pub fn with_tls() -> Option<(String, PathBuf)> {
     let server = Server::start(&programs()?, TLS).kept();
     Some((server.url.clone(), server.folder.join("server.crt")))
 }
 
-/// Where `initdb` and `postgres` are. `None`, with a word about it, if they are not there.
+/// Returns the folder of `initdb` and `postgres`, or skips the test and returns `None` if they are not installed.
 fn programs() -> Option<PathBuf> {
     let debian = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -123,28 +126,28 @@ fn programs() -> Option<PathBuf> {
     let mut folders = debian.chain(std::env::split_paths(&path));
     let found = folders.find(|f| f.join("initdb").exists() && f.join("postgres").exists());
     if found.is_none() {
-        skip("PostgreSQL: its programs initdb and postgres are not there");
+        skip("PostgreSQL: its programs initdb and postgres are not installed");
     }
     found
 }
 
-/// A server of our own. It ends when this is dropped, or with this process: it is the child of a shell
-/// that does as it is told on its input, whose other end is ours, until that ends.
+/// A private server. It ends when this value is dropped, or with the test process. It is the child of a shell that
+/// reads commands from its standard input, a pipe of the test process, until that is closed.
 pub struct Server {
-    /// Of a database there.
+    /// URL of a database on the server.
     pub url: String,
     folder: PathBuf,
     keeper: Child,
     done: BufReader<ChildStdout>,
 }
 
-/// How a server ends.
+/// Ways to stop a server.
 #[derive(Debug, Clone, Copy)]
 pub enum End {
-    /// ConnectionCounters are closed, and everything is written.
-    InOrder,
-    /// As in a crash.
-    AtOnce,
+    /// Closes connections and writes everything (`pg_ctl stop -m fast`).
+    Shutdown,
+    /// Aborts as in a crash (`pg_ctl stop -m immediate`).
+    Crash,
 }
 
 impl Server {
@@ -154,7 +157,7 @@ impl Server {
         if let Some((uid, gid)) = user {
             chown(&folder, Some(uid), Some(gid)).expect("to give the folder away");
         }
-        // Free now; should somebody else take it before PostgreSQL does, another one.
+        // The port is free now. If another process takes it before PostgreSQL does, try another port.
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0")
                 .and_then(|listener| listener.local_addr())
@@ -167,7 +170,7 @@ impl Server {
                 done: BufReader::new(keeper.stdout.take().expect("its output")),
                 keeper,
             };
-            if server.comes_up() {
+            if server.await_connections() {
                 return server;
             }
         }
@@ -198,8 +201,8 @@ impl Server {
         shell.spawn().expect("a shell")
     }
 
-    /// Waits until it takes connections, or has ended.
-    fn comes_up(&mut self) -> bool {
+    /// Waits until the server accepts connections. Returns false if it has ended or does not accept any in time.
+    fn await_connections(&mut self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline && self.keeper.try_wait().expect("its state").is_none() {
             if PgConnection::establish(&self.url).is_ok() {
@@ -210,45 +213,45 @@ impl Server {
         false
     }
 
-    /// Lets it live as long as this process.
+    /// Keeps the server until the test process ends.
     fn kept(self) -> &'static Self {
         Box::leak(Box::new(self))
     }
 
-    /// Ends it, and answers when it has ended.
+    /// Stops the server, and returns when it has ended.
     pub fn stop(&mut self, end: End) {
-        self.tell(match end {
-            End::InOrder => "fast",
-            End::AtOnce => "immediate",
+        self.command(match end {
+            End::Shutdown => "fast",
+            End::Crash => "immediate",
         });
     }
 
-    /// Once it was stopped, starts it where it was, with what it had.
+    /// Starts a stopped server again on the same port with the same data.
     pub fn start_again(&mut self) {
-        self.tell("start");
-        assert!(self.comes_up(), "PostgreSQL does not start again");
+        self.command("start");
+        assert!(self.await_connections(), "PostgreSQL does not start again");
     }
 
-    fn tell(&mut self, what: &str) {
+    fn command(&mut self, command: &str) {
         let shell = self.keeper.stdin.as_mut().expect("its input");
-        writeln!(shell, "{what}").expect("a shell that listens");
+        writeln!(shell, "{command}").expect("a shell that reads");
         let mut done = String::new();
-        self.done.read_line(&mut done).expect("its answer");
-        assert_eq!(done, "done\n", "{what}");
+        self.done.read_line(&mut done).expect("its response");
+        assert_eq!(done, "done\n", "{command}");
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Closes the shell's input first.
+        // `wait` closes the standard input of the shell first, which ends the server.
         let _ = self.keeper.wait();
     }
 }
 
-/// Relative to the data folder.
+/// Options that enable TLS. Paths are relative to the data folder.
 const TLS: &str = "-c ssl=on -c ssl_cert_file=../server.crt -c ssl_key_file=../server.key";
 
-/// Not safe against a crash of the machine, which a test's database need not be; quick.
+/// Shell script that runs a server. It disables fsync: the data of a test need not survive a crash of the machine.
 const SCRIPT: &str = r#"
     exec 3>&1 >"$2/log" 2>&1
     rm -rf "$2/data"
@@ -264,18 +267,18 @@ const SCRIPT: &str = r#"
             -o "-h localhost -p $3 -k $2 $4 -c fsync=off -c max_connections=400" start 3>&-
     }
     start "$@" || exit 1
-    # Ends with the process that holds the other end.
-    while read -r what; do
-        case $what in
+    # The input ends with the process that holds the other end of the pipe.
+    while read -r command; do
+        case $command in
             start) start "$@" && echo done >&3 ;;
-            *) "$1/pg_ctl" -D "$2/data" -w -m "$what" stop && echo done >&3 ;;
+            *) "$1/pg_ctl" -D "$2/data" -w -m "$command" stop && echo done >&3 ;;
         esac || echo failed >&3
     done
     "$1/pg_ctl" -D "$2/data" -m immediate stop
     rm -rf "$2"
 "#;
 
-/// PostgreSQL refuses to run as root, so root runs a server as somebody else.
+/// Returns the user and group to run a server as, if the tests run as root: PostgreSQL does not run as root.
 pub fn unprivileged_user() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| -> Option<u32> {
         let output = Command::new("id").args(arguments).output().ok()?;

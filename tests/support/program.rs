@@ -1,4 +1,4 @@
-//! The built program, run as a person would.
+//! Runs the built program as a process.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use std::{
 
 use super::Client;
 
-/// `latchkey serve`, listening.
+/// A running `latchkey serve`. It is killed when this value is dropped.
 pub struct Program {
     pub base: String,
     child: Child,
@@ -20,7 +20,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// The program with none of the caller's settings.
+    /// Returns the command that runs the program, with an empty environment except for `settings`.
     pub fn command(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
         command
@@ -32,12 +32,12 @@ impl Program {
         command
     }
 
-    /// Starts it in `folder` and waits until it says where it listens.
+    /// Starts the program in `folder` and waits until it has logged its address.
     pub fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
         Self::listening(&mut Self::command(folder, &[], settings))
     }
 
-    /// The same of any program that says it in the same words.
+    /// Starts any program that logs `listening on` with its address, and waits until it has done so.
     pub fn listening(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
@@ -60,7 +60,8 @@ impl Program {
             }
         });
         let base = receiver.recv_timeout(Duration::from_secs(60));
-        let base = base.unwrap_or_else(|_| panic!("it does not listen: {:?}", output.lock()));
+        let base =
+            base.unwrap_or_else(|_| panic!("the program does not listen: {:?}", output.lock()));
         Self {
             base,
             child,
@@ -82,24 +83,27 @@ impl Program {
         assert!(status.is_ok_and(|status| status.success()));
     }
 
-    /// Waits until it has printed this.
+    /// Waits until the program has printed this text.
     pub fn await_line(&self, part: &str) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.said(part) == 0 {
-            assert!(Instant::now() < deadline, "it does not say {part}");
+            assert!(
+                Instant::now() < deadline,
+                "the program does not print {part}"
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Waits until it has printed this, and answers what stands behind it on that line.
+    /// Waits until the program has printed this text, and returns the rest of that line.
     pub fn said_after(&self, part: &str) -> String {
         self.await_line(part);
         let output = self.output.lock().expect("the output");
-        let after = output.split(part).nth(1).expect("said");
+        let after = output.split(part).nth(1).expect("a line with the text");
         after.lines().next().unwrap_or_default().to_owned()
     }
 
-    /// How many times it has printed this.
+    /// Returns how many times the program has printed this text.
     pub fn said(&self, part: &str) -> usize {
         let output = self.output.lock().expect("the output");
         output.matches(part).count()
@@ -109,12 +113,12 @@ impl Program {
         self.child.wait().expect("its end")
     }
 
-    /// Ends it with SIGTERM and answers everything that it printed.
+    /// Ends the program with SIGTERM and returns everything that it has printed.
     pub fn stop(mut self) -> String {
         self.signal("TERM");
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.child.try_wait().expect("its state").is_none() {
-            assert!(Instant::now() < deadline, "it does not stop");
+            assert!(Instant::now() < deadline, "the program does not end");
             thread::sleep(Duration::from_millis(5));
         }
         self.output.lock().expect("the output").clone()
@@ -128,23 +132,23 @@ impl Drop for Program {
     }
 }
 
-/// A free port, and hashes that a test does not wait for.
+/// Settings for a fast start: a free port, and cheap password hashes.
 pub const QUICK: [(&str, &str); 2] = [("PORT", "0"), ("BCRYPT_COST", "4")];
 
-/// Runs it to its end, in a folder of its own.
+/// Runs the program until it exits, in a temporary folder.
 pub fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     run_in(folder.path(), arguments, settings)
 }
 
-/// Runs it to its end.
+/// Runs the program until it exits, in this folder.
 pub fn run_in(folder: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
-    to_its_end(&mut Program::command(folder, arguments, settings))
+    run_to_completion(&mut Program::command(folder, arguments, settings))
 }
 
-/// Runs whatever it is to its end.
-pub fn to_its_end(command: &mut Command) -> Output {
-    // Not a pipe, which holds so much and then lets it wait.
+/// Runs a command until it exits, for at most 60 seconds.
+pub fn run_to_completion(command: &mut Command) -> Output {
+    // Files instead of pipes: a process that fills a pipe blocks.
     let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     let mut child = command
         .stdout(stdout.try_clone().unwrap())
@@ -155,7 +159,7 @@ pub fn to_its_end(command: &mut Command) -> Output {
     while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(5));
     }
-    // It has ended, unless it serves where it should not.
+    // This has an effect only if the program serves although it should have failed.
     let _ = child.kill();
     let status = child.wait().unwrap();
     let read = |file: &mut File| {
@@ -171,9 +175,9 @@ pub fn to_its_end(command: &mut Command) -> Output {
     }
 }
 
-/// Asserts that it stopped with one line on standard error that holds all of `parts`.
+/// Asserts that the program exited with this code and one line on standard error that contains all of `parts`.
 #[track_caller]
-pub fn assert_refused(output: &Output, exit_code: i32, parts: &[&str]) {
+pub fn assert_fails_with_one_line(output: &Output, exit_code: i32, parts: &[&str]) {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(exit_code), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");

@@ -1,4 +1,4 @@
-//! Between the service and PostgreSQL or Redis: lets everything through, or not.
+//! TCP proxy between the service and PostgreSQL or Redis that can cut, delay or stall connections.
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,34 +13,34 @@ use std::{
 
 use super::postgres;
 
-/// Closes all connections when it is dropped.
+/// A running proxy. It closes all connections when it is dropped.
 pub struct Proxy {
-    /// Of the same server, by way of this.
+    /// URL of the same server through the proxy.
     pub url: String,
     shared: Arc<Shared>,
 }
 
-/// What becomes of what is sent.
+/// Treatment of the transmitted data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It arrives.
+    /// Forwards everything.
     Open,
-    /// ConnectionCounters are closed, and new ones too.
+    /// Closes all connections, including new ones.
     Cut,
-    /// It stays on its way, and connections stay open.
+    /// Holds back all data; connections stay open.
     Stuck,
-    /// It arrives, but for PostgreSQL's notifications, which are lost.
-    Deaf,
+    /// Forwards everything except notifications of PostgreSQL, which are dropped.
+    DropNotifications,
 }
 
 struct Shared {
     mode: Mutex<Mode>,
     streams: Mutex<Vec<TcpStream>>,
-    /// ConnectionCounters so far.
+    /// Number of connections so far.
     count: AtomicUsize,
-    /// The first that many connections are stranded.
+    /// Number of connections, from the first one, that are stranded: their data is dropped.
     stranded: AtomicUsize,
-    /// Milliseconds that a new connection waits before it is led on.
+    /// Delay before a new connection is forwarded, in milliseconds.
     delay: AtomicU64,
 }
 
@@ -51,10 +51,10 @@ impl Shared {
 }
 
 impl Proxy {
-    /// To what this URL names, of PostgreSQL or of Redis.
+    /// Starts a proxy for the server of this URL, PostgreSQL or Redis.
     pub fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (url, target) = postgres::by_way_of(url, listener.local_addr().unwrap());
+        let (url, target) = postgres::via_address(url, listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
             mode: Mutex::new(Mode::Open),
             streams: Mutex::default(),
@@ -67,10 +67,10 @@ impl Proxy {
             for client in listener.incoming().map_while(Result::ok) {
                 let (target, shared) = (target.clone(), accepting.clone());
                 match shared.delay.load(SeqCst) {
-                    0 => lead(&client, &target, &shared),
+                    0 => forward(&client, &target, &shared),
                     delay => drop(thread::spawn(move || {
                         thread::sleep(Duration::from_millis(delay));
-                        lead(&client, &target, &shared);
+                        forward(&client, &target, &shared);
                     })),
                 }
             }
@@ -79,7 +79,7 @@ impl Proxy {
     }
 
     pub fn set(&self, mode: Mode) {
-        // Under the lock a connection is either kept already or will be refused.
+        // Under the lock, a connection is either registered already or will be rejected.
         let mut streams = self.shared.streams.lock().unwrap();
         *self.shared.mode.lock().unwrap() = mode;
         if mode == Mode::Cut {
@@ -91,21 +91,21 @@ impl Proxy {
 }
 
 impl Proxy {
-    /// ConnectionCounters that are open now stay so, and from now on nothing that is sent on them arrives. New
-    /// connections are led on.
+    /// Strands all open connections: they stay open, and all data sent on them is dropped. New connections are
+    /// forwarded.
     pub fn strand(&self) {
-        // Under the lock each connection is counted or comes later.
+        // Under the lock, each connection is either counted already or opened later.
         let _streams = self.shared.streams.lock().unwrap();
         let count = self.shared.count.load(SeqCst);
         self.shared.stranded.store(count, SeqCst);
     }
 
-    /// ConnectionCounters so far.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.shared.count.load(SeqCst)
     }
 
-    /// New connections wait for so long before they are led on.
+    /// Delays new connections before they are forwarded.
     pub fn delay_connections(&self, delay: Duration) {
         self.shared.delay.store(delay.as_millis() as u64, SeqCst);
     }
@@ -117,7 +117,7 @@ impl Drop for Proxy {
     }
 }
 
-fn lead(client: &TcpStream, target: &str, shared: &Arc<Shared>) {
+fn forward(client: &TcpStream, target: &str, shared: &Arc<Shared>) {
     let mut streams = shared.streams.lock().unwrap();
     if shared.mode() == Mode::Cut {
         return;
@@ -127,7 +127,7 @@ fn lead(client: &TcpStream, target: &str, shared: &Arc<Shared>) {
     };
     let number = shared.count.fetch_add(1, SeqCst);
     for (from, to, from_server) in [(client, &server, false), (&server, client, true)] {
-        // Messages are small, and often two are sent before an answer is waited for.
+        // Messages are small, and clients often send two before they wait for a response.
         to.set_nodelay(true).unwrap();
         let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
         streams.push(from.try_clone().unwrap());
@@ -154,7 +154,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, framing: Framing, number: usize,
         if number < shared.stranded.load(SeqCst) {
             continue;
         }
-        let passed = messages.pass(&buffer[..length], shared.mode() == Mode::Deaf);
+        let passed = messages.pass(&buffer[..length], shared.mode() == Mode::DropNotifications);
         if to.write_all(&passed).is_err() {
             break;
         }
@@ -162,33 +162,36 @@ fn pump(mut from: TcpStream, mut to: TcpStream, framing: Framing, number: usize,
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// A direction of a connection, message by message.
+/// One direction of a connection, split into messages.
 struct Messages {
     framing: Framing,
     pending: Vec<u8>,
 }
 
+/// Framing of the messages of PostgreSQL.
+///
 /// <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 enum Framing {
-    /// Before the first message the server may answer a byte to "may I encrypt?".
+    /// Start of a connection: the server may respond to a request for encryption with a single byte.
     Start,
-    /// A type byte, then a length that counts itself.
+    /// Messages of a type byte and a length that includes itself.
     Messages,
+    /// No framing: another protocol or direction, which is forwarded as is.
     None,
 }
 
 const NOTIFICATION_RESPONSE: u8 = b'A';
 
 impl Messages {
-    /// What of this, and of what came before, can be passed on. A message is held until it is whole.
-    fn pass(&mut self, bytes: &[u8], deaf: bool) -> Vec<u8> {
+    /// Returns the bytes that can be forwarded, of these and of pending ones. A message is held until it is complete.
+    fn pass(&mut self, bytes: &[u8], drop_notifications: bool) -> Vec<u8> {
         self.pending.extend(bytes);
         let mut passed = Vec::new();
         while let Some(&first) = self.pending.first() {
             match (&self.framing, first) {
-                // Not encrypted; the question may come again, for another encryption.
+                // Encryption is declined. The client may request another kind of encryption next.
                 (Framing::Start, b'N') => passed.push(self.pending.remove(0)),
-                // How an authentication begins, and how it is refused; Redis answers nothing like it.
+                // Authentication request, error, or protocol negotiation. Responses of Redis begin with other bytes.
                 (Framing::Start, b'R' | b'E' | b'v') => self.framing = Framing::Messages,
                 (Framing::Start, _) => self.framing = Framing::None,
                 (Framing::None, _) => passed.append(&mut self.pending),
@@ -199,7 +202,7 @@ impl Messages {
                         break;
                     };
                     let message = self.pending.drain(..end);
-                    if !(deaf && first == NOTIFICATION_RESPONSE) {
+                    if !(drop_notifications && first == NOTIFICATION_RESPONSE) {
                         passed.extend(message);
                     }
                 }
@@ -209,9 +212,9 @@ impl Messages {
     }
 }
 
-/// A fault that is not one would prove nothing.
+/// Proves that the fault is a real one: otherwise tests that use it would prove nothing.
 #[test]
-fn deaf_it_drops_notifications_and_nothing_else() {
+fn proxy_in_drop_notifications_mode_drops_only_notifications() {
     use diesel::{Connection as _, PgConnection, RunQueryDsl as _, sql_query};
     let Some(database) = postgres::fresh_database() else {
         return;
@@ -219,18 +222,18 @@ fn deaf_it_drops_notifications_and_nothing_else() {
     let proxy = Proxy::to(&database.url);
     let mut listener = PgConnection::establish(&proxy.url).unwrap();
     let mut execute = |statement: &str| sql_query(statement).execute(&mut listener).unwrap();
-    execute("LISTEN news");
-    proxy.set(Mode::Deaf);
+    execute("LISTEN events");
+    proxy.set(Mode::DropNotifications);
     for _ in 0..3 {
-        // It hears of its own before it hears that the statement is done.
-        execute("NOTIFY news");
+        // A session gets its own notification before the completion of the statement.
+        execute("NOTIFY events");
         assert_eq!(execute("SELECT generate_series(1, 1000)"), 1000);
     }
     proxy.set(Mode::Open);
-    execute("NOTIFY news, 'heard'");
-    let heard: Vec<_> = listener
+    execute("NOTIFY events, 'delivered'");
+    let delivered: Vec<_> = listener
         .notifications_iter()
-        .map(|news| news.unwrap().payload)
+        .map(|notification| notification.unwrap().payload)
         .collect();
-    assert_eq!(heard, ["heard"]);
+    assert_eq!(delivered, ["delivered"]);
 }

@@ -1,4 +1,4 @@
-//! Redis for the tests: the database at `TEST_REDIS_URL`, else a server of our own.
+//! Redis for the tests: the database at `TEST_REDIS_URL`, else a private server.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -12,35 +12,35 @@ use std::{
 
 use super::{postgres::unprivileged_user, skip};
 
-/// A database that is empty and nobody else's until this is dropped.
+/// An empty database that no other test uses until this value is dropped.
 pub struct Redis {
     pub url: String,
-    _turn: Option<MutexGuard<'static, ()>>,
+    _exclusive: Option<MutexGuard<'static, ()>>,
     _server: Option<Server>,
 }
 
-/// `None`, with a word about it, where there is no Redis.
+/// Returns an empty database, or skips the test and returns `None` if Redis is not installed.
 pub fn empty() -> Option<Redis> {
     let Ok(url) = std::env::var("TEST_REDIS_URL") else {
         let server = Server::start()?;
         return Some(Redis {
             url: server.url.clone(),
-            _turn: None,
+            _exclusive: None,
             _server: Some(server),
         });
     };
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    static EXCLUSIVE: Mutex<()> = Mutex::new(());
+    let exclusive = EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner);
     let named = url.rsplit('/').next().and_then(|n| n.parse::<u32>().ok());
     assert!(
         named.is_some(),
-        "TEST_REDIS_URL has to name the database that may be emptied, as redis://localhost/15 does"
+        "TEST_REDIS_URL must name a database that may be emptied, such as redis://localhost/15"
     );
     let emptied = redis::cmd("FLUSHDB").exec(&mut connect(&url));
     emptied.expect("FLUSHDB");
     Some(Redis {
         url,
-        _turn: Some(turn),
+        _exclusive: Some(exclusive),
         _server: None,
     })
 }
@@ -51,27 +51,25 @@ fn connect(url: &str) -> redis::Connection {
         .expect("a connection to Redis")
 }
 
-/// A server of our own, whatever `TEST_REDIS_URL` says, since things are done to it. It keeps nothing on
-/// disk.
+/// A private server, even if `TEST_REDIS_URL` is set, for tests that kill or pause it. It stores nothing on disk.
 pub struct Server {
     pub url: String,
     address: SocketAddr,
-    /// Ends with this process: it is the child of a shell that waits for the end of its input, whose
-    /// other end is ours.
+    /// Parent of the server: a shell that ends it when its standard input, a pipe of the test process, is closed.
     keeper: Child,
     pid: String,
 }
 
 impl Server {
-    /// `None`, with a word about it, where Redis is not installed.
+    /// Starts a server, or skips the test and returns `None` if Redis is not installed.
     pub fn start() -> Option<Self> {
         let version = Command::new("redis-server").arg("--version").output();
         if version.is_err() {
-            skip("Redis: its program redis-server is not there");
+            skip("Redis: its program redis-server is not installed");
             return None;
         }
-        // Not a port that the system gives to clients: who asks such a port of this machine again and
-        // again while nobody listens there is at last connected with themselves.
+        // Outside the range of ephemeral ports: a client that keeps connecting to an ephemeral port of the same
+        // machine, where no process listens, eventually connects to itself.
         let address = std::iter::repeat_with(|| rand::random_range(10_000..30_000))
             .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
             .find(|address| TcpListener::bind(address).is_ok())
@@ -85,13 +83,13 @@ impl Server {
         })
     }
 
-    /// As `kill -9` does.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
-        // Closes the shell's input first.
+        // `wait` closes the standard input of the shell first, which kills the server.
         let _ = self.keeper.wait();
     }
 
-    /// Once it was killed, starts it where it was. It knows nothing any more.
+    /// Starts a killed server again on the same port. Its data is lost.
     pub fn start_again(&mut self) {
         (self.keeper, self.pid) = spawn(self.address);
     }
@@ -108,7 +106,7 @@ impl Drop for Server {
     }
 }
 
-/// Starts one and waits until it answers.
+/// Starts a server and waits until it responds.
 fn spawn(address: SocketAddr) -> (Child, String) {
     let mut shell = Command::new("sh");
     shell
@@ -126,7 +124,7 @@ fn spawn(address: SocketAddr) -> (Child, String) {
     let mut stdout = BufReader::new(keeper.stdout.take().expect("its output"));
     stdout.read_line(&mut pid).expect("a process id");
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !ask(address, "PING").is_ok_and(|answer| answer == "+PONG\r\n") {
+    while !send_command(address, "PING").is_ok_and(|response| response == "+PONG\r\n") {
         assert!(Instant::now() < deadline, "Redis does not start");
         thread::sleep(Duration::from_millis(10));
     }
@@ -136,24 +134,24 @@ fn spawn(address: SocketAddr) -> (Child, String) {
 const SCRIPT: &str = r#"
     redis-server --port "$1" --bind 127.0.0.1 --save "" --appendonly no >/dev/null 2>&1 &
     echo $!
-    # Ends with the process that holds the other end.
+    # The input ends with the process that holds the other end of the pipe.
     cat >/dev/null
     kill -KILL $!
     wait
 "#;
 
-/// By hand, since a client waits for a server that hangs.
-fn ask(address: SocketAddr, command: &str) -> io::Result<String> {
+/// Sends a command over a plain socket with a timeout of 500 ms: a client library would wait for a server that hangs.
+fn send_command(address: SocketAddr, command: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_millis(500)))?;
     stream.write_all(format!("{command}\r\n").as_bytes())?;
-    let mut answer = [0; 64];
-    let length = stream.read(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    let mut response = [0; 64];
+    let length = stream.read(&mut response)?;
+    Ok(String::from_utf8_lossy(&response[..length]).into_owned())
 }
 
 #[test]
-fn a_test_finds_nothing_of_the_one_before() {
+fn redis_database_is_empty_for_each_test() {
     for _ in 0..2 {
         let Some(redis) = empty() else { return };
         let mut connection = connect(&redis.url);
@@ -167,31 +165,34 @@ fn a_test_finds_nothing_of_the_one_before() {
     }
 }
 
-/// A fault that is not one would prove nothing.
+/// Proves that the faults are real ones: otherwise tests that use them would prove nothing.
 #[test]
-fn stopped_it_does_not_answer_and_killed_it_forgets() {
+fn paused_redis_does_not_respond_and_killed_redis_loses_its_data() {
     use super::proxy::{Mode, Proxy};
     let Some(mut server) = Server::start() else {
         return;
     };
     let address = server.address;
     let proxy = Proxy::to(&server.url);
-    let by_way_of_it: SocketAddr = proxy.url.trim_start_matches("redis://").parse().unwrap();
-    assert_eq!(ask(by_way_of_it, "SET key value").unwrap(), "+OK\r\n");
+    let through_proxy: SocketAddr = proxy.url.trim_start_matches("redis://").parse().unwrap();
+    assert_eq!(
+        send_command(through_proxy, "SET key value").unwrap(),
+        "+OK\r\n"
+    );
     for mode in [Mode::Stuck, Mode::Cut] {
         proxy.set(mode);
-        let answer = ask(by_way_of_it, "DBSIZE");
-        assert!(answer.is_err() || answer.is_ok_and(|answer| answer.is_empty()));
+        let response = send_command(through_proxy, "DBSIZE");
+        assert!(response.is_err() || response.is_ok_and(|response| response.is_empty()));
     }
     proxy.set(Mode::Open);
-    assert_eq!(ask(by_way_of_it, "DBSIZE").unwrap(), ":1\r\n");
+    assert_eq!(send_command(through_proxy, "DBSIZE").unwrap(), ":1\r\n");
 
     server.signal("STOP");
-    assert!(ask(address, "DBSIZE").is_err());
+    assert!(send_command(address, "DBSIZE").is_err());
     server.signal("CONT");
-    assert_eq!(ask(address, "DBSIZE").unwrap(), ":1\r\n");
+    assert_eq!(send_command(address, "DBSIZE").unwrap(), ":1\r\n");
     server.kill();
-    assert!(ask(address, "DBSIZE").is_err());
+    assert!(send_command(address, "DBSIZE").is_err());
     server.start_again();
-    assert_eq!(ask(address, "DBSIZE").unwrap(), ":0\r\n");
+    assert_eq!(send_command(address, "DBSIZE").unwrap(), ":0\r\n");
 }

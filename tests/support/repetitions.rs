@@ -1,9 +1,10 @@
-//! The number of repetitions in tests that take long.
+//! Number of repetitions in tests that take long.
 
-/// `short`, or `full` where `TEST_FULL` is `true`, as `.ci/run full` sets it.
+/// Returns `full` if `TEST_FULL` is `true`, as `.ci/run full` sets it, else `short`.
 pub(crate) fn repetitions<N>(short: N, full: N) -> N {
-    match std::env::var_os("TEST_FULL").is_some_and(|value| value == "true") {
-        true => full,
-        false => short,
+    if std::env::var_os("TEST_FULL").is_some_and(|value| value == "true") {
+        full
+    } else {
+        short
     }
 }

@@ -1,4 +1,4 @@
-//! The service, run inside the test process on a free port, so that a test can move its clock.
+//! Runs the service inside the test process on a free port, so that a test can advance its clock.
 
 use std::{
     sync::mpsc,
@@ -12,7 +12,7 @@ use latchkey::{config::Config, domain::clock::Clock, server::Server};
 
 use super::{Client, program::run};
 
-/// A running server. Dropping it stops it and removes its database.
+/// A running server. Dropping it shuts the server down and removes a temporary SQLite database.
 pub struct TestServer {
     pub base: String,
     pub clock: Clock,
@@ -31,7 +31,7 @@ impl TestServer {
         server
     }
 
-    /// On a database that is there, or will be.
+    /// Starts a server on this database, which is created if it does not exist.
     pub fn on(database_url: &str, adjust: impl FnOnce(&mut Config)) -> Self {
         let database_url = database_url.to_owned();
         let mut config = config(&database_url);
@@ -55,23 +55,23 @@ impl TestServer {
         }
     }
 
-    /// Somebody who has not logged in.
+    /// Returns a client that is not logged in.
     pub fn anonymous(&self) -> Client {
         Client::new(&self.base)
     }
 
-    /// Somebody who has.
+    /// Returns a client with a new account that is logged in.
     pub fn user(&self, email: &str) -> Client {
         self.anonymous().sign_up(email)
     }
 
-    /// Whoever uses this key.
+    /// Returns a client that uses this API key.
     pub fn caller(&self, key: &serde_json::Value) -> Client {
         let key = key["api_key"].as_str().expect("a key");
         self.anonymous().with_key(key)
     }
 
-    /// Somebody with the role `admin`, who was given it on the command line.
+    /// Returns a client with a new account that has the role `admin`, granted on the command line.
     pub fn admin(&self, email: &str) -> Client {
         let admin = self.user(email);
         let output = self.run_admin(&["grant", email]);
@@ -79,29 +79,29 @@ impl TestServer {
         admin
     }
 
-    /// Somebody with a role that allows this, which `admin` makes and gives.
+    /// Returns a client with a new account and a new role with these permissions, which `admin` creates and assigns.
     pub fn operator(&self, admin: &Client, email: &str, permissions: &[&str]) -> Client {
         let operator = self.user(email);
         let name = email.split('@').next().expect("a name");
-        let made = admin.put_role(name, permissions);
-        assert_eq!(made.status, 201, "{made:?}");
-        let given = admin.change_user(&operator.id(), &serde_json::json!({"role": name}));
-        assert_eq!(given.status, 200, "{given:?}");
+        let created = admin.put_role(name, permissions);
+        assert_eq!(created.status, 201, "{created:?}");
+        let assigned = admin.change_user(&operator.id(), &serde_json::json!({"role": name}));
+        assert_eq!(assigned.status, 200, "{assigned:?}");
         operator
     }
 
-    /// `latchkey admin …` on this server's database, while it runs.
+    /// Runs `latchkey admin …` on the database of the running server.
     pub fn run_admin(&self, arguments: &[&str]) -> std::process::Output {
         let arguments = [&["admin"], arguments].concat();
         run(&arguments, &[("DATABASE_URL", &self.database_url)])
     }
 
-    /// Does something to the database behind the server's back.
+    /// Executes a statement on the database, without the server.
     pub fn execute(&self, statement: &str) {
         execute_on(&self.database_url, statement);
     }
 
-    /// The column `text` of what a query finds.
+    /// Returns the column `text` of the rows of a query.
     pub fn query(&self, text: &str) -> Vec<String> {
         query(&self.database_url, text)
     }
@@ -112,19 +112,19 @@ impl TestServer {
 }
 
 impl TestServer {
-    /// Stops it, in order, and keeps its database.
+    /// Shuts the server down and keeps its database.
     pub fn stop(&mut self) {
-        // The order to stop is sent at once; the future only waits for its end.
+        // The call itself requests the shutdown; the future only waits for it.
         drop(self.handle.stop(false));
         let Some(thread) = self.thread.take() else {
             return;
         };
         let _ = thread.join();
-        // The server's threads end a moment later, and with them its claim on an embedded database.
+        // The threads of the server end a moment later, and release the claim on an embedded database.
         let url = self.database_url.parse().expect("a URL");
         let deadline = Instant::now() + Duration::from_secs(10);
         while latchkey::db::Claim::take(&url).is_err() {
-            assert!(Instant::now() < deadline, "the database is not given back");
+            assert!(Instant::now() < deadline, "the database is not released");
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -137,20 +137,20 @@ impl Drop for TestServer {
     }
 }
 
-/// Does something to a database behind the back of whoever serves it.
+/// Executes a statement on a database, without the server.
 pub fn execute_on(database_url: &str, statement: &str) {
     use diesel::{Connection as _, RunQueryDsl as _, sql_query};
     let statement = sql_query(statement);
     match database_url.strip_prefix("sqlite://") {
-        Some(file) => statement.execute(&mut patient(file)),
+        Some(file) => statement.execute(&mut connect_with_busy_timeout(file)),
         None => statement
             .execute(&mut diesel::PgConnection::establish(database_url).expect("PostgreSQL")),
     }
     .expect("done");
 }
 
-/// A connection that waits for a server that is writing, or that has just stopped and is tidying up.
-fn patient(file: &str) -> diesel::SqliteConnection {
+/// Opens a connection that waits up to 10 seconds for a server that is writing or shutting down.
+fn connect_with_busy_timeout(file: &str) -> diesel::SqliteConnection {
     use diesel::{Connection as _, connection::SimpleConnection as _};
     let mut conn = diesel::SqliteConnection::establish(file).expect(file);
     let wait = conn.batch_execute("PRAGMA busy_timeout = 10000");
@@ -158,7 +158,7 @@ fn patient(file: &str) -> diesel::SqliteConnection {
     conn
 }
 
-/// The column `text` of what a query finds in a database.
+/// Returns the column `text` of the rows of a query on a database.
 pub fn query(database_url: &str, query: &str) -> Vec<String> {
     use diesel::{Connection as _, RunQueryDsl as _, sql_query, sql_types::Text};
     #[derive(diesel::QueryableByName)]
@@ -168,14 +168,14 @@ pub fn query(database_url: &str, query: &str) -> Vec<String> {
     }
     let query = sql_query(query);
     let rows: Vec<Row> = match database_url.strip_prefix("sqlite://") {
-        Some(file) => query.load(&mut patient(file)),
+        Some(file) => query.load(&mut connect_with_busy_timeout(file)),
         None => query.load(&mut diesel::PgConnection::establish(database_url).expect("PostgreSQL")),
     }
     .expect("rows");
     rows.into_iter().map(|row| row.text).collect()
 }
 
-/// The defaults, with what every test wants otherwise.
+/// Returns the default settings, adjusted for tests: a free port, two workers, cheap password hashes.
 pub fn config(database_url: &str) -> Config {
     let arguments = [
         "latchkey",

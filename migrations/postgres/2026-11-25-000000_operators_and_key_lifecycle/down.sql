@@ -1,4 +1,5 @@
--- What would be forgotten and held keys back ends them for good. Who is deactivated has no password.
+-- The older schema cannot store the restrictions of these keys, so the keys are revoked. Deactivated users get a
+-- password hash that matches no password, and their tokens become invalid.
 UPDATE api_keys SET revoked_at = CAST(extract(epoch FROM now()) * 1000000 AS BIGINT)
 WHERE revoked_at IS NULL
   AND (NOT enabled OR expires_at IS NOT NULL OR ip_allowlist <> '' OR scopes <> ''

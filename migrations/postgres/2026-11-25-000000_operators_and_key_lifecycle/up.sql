@@ -4,7 +4,7 @@ CREATE INDEX users_role ON users (role);
 CREATE TABLE roles (
     id BYTEA NOT NULL PRIMARY KEY,
     name TEXT NOT NULL COLLATE "C",
-    -- Names with blanks in between.
+    -- Names, separated by spaces.
     permissions TEXT NOT NULL,
     built_in BOOLEAN NOT NULL
 );
@@ -17,7 +17,7 @@ INSERT INTO roles (id, name, permissions, built_in) VALUES
 -- The name folded for searching.
 ALTER TABLE api_keys ADD COLUMN name_folded TEXT COLLATE "C";
 ALTER TABLE api_keys ADD COLUMN enabled BOOLEAN NOT NULL DEFAULT TRUE;
--- Scopes and networks with blanks in between.
+-- Scopes and networks, each list separated by spaces.
 ALTER TABLE api_keys ADD COLUMN scopes TEXT NOT NULL DEFAULT '';
 ALTER TABLE api_keys ADD COLUMN ip_allowlist TEXT NOT NULL DEFAULT '';
 -- A JSON object.
@@ -25,18 +25,18 @@ ALTER TABLE api_keys ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE api_keys ADD COLUMN expires_at BIGINT;
 ALTER TABLE api_keys ADD COLUMN last_used_at BIGINT;
 ALTER TABLE api_keys ADD COLUMN rotated_from BYTEA REFERENCES api_keys (id);
--- What was known of names before: without the folding of letters beyond ASCII.
+-- Folds existing names as far as SQL can: not all letters beyond ASCII are folded.
 UPDATE api_keys SET name_folded = lower(name);
--- One successor for each key.
+-- Each key has at most one successor.
 CREATE UNIQUE INDEX api_keys_rotated_from ON api_keys (rotated_from);
 
--- Rows are only ever added.
+-- Rows are never changed or deleted.
 CREATE TABLE audit_log (
     id BYTEA NOT NULL PRIMARY KEY,
     at BIGINT NOT NULL,
-    -- No foreign keys: what happened stays true whatever becomes of those who took part.
+    -- No foreign keys: entries must outlive the users and keys that they refer to.
     actor_id BYTEA,
-    -- Whose thing was changed: they may read of it too.
+    -- Owner of the changed object, who may read the entry too.
     owner_id BYTEA,
     action TEXT NOT NULL COLLATE "C",
     target_type TEXT NOT NULL,

@@ -1,5 +1,5 @@
--- What was done with keys, by hour and by outcome. The subject is a key, whoever it belongs to, or, with an id of
--- zeros, the service: each use is counted for all three, so that whatever is asked for stands together.
+-- Checks of keys, counted by hour and outcome. The subject is a key, the owner of a key, or the whole service, whose
+-- id is all zeros. Each check is counted for all three, so that the rows of any subject are adjacent.
 CREATE TABLE usage_hours (
     subject_id BYTEA NOT NULL,
     -- In microseconds since 1970.
@@ -9,7 +9,7 @@ CREATE TABLE usage_hours (
     PRIMARY KEY (subject_id, hour_start, outcome)
 );
 
--- What has become of hours that are not kept any more.
+-- Counts of hours that are no longer kept, rolled up into days.
 CREATE TABLE usage_days (
     subject_id BYTEA NOT NULL,
     day_start BIGINT NOT NULL,
@@ -18,19 +18,19 @@ CREATE TABLE usage_days (
     PRIMARY KEY (subject_id, day_start, outcome)
 );
 
--- The last batch of counts that each writer has written: one whose answer was lost is not written twice.
+-- Last batch of counts that each writer has written. A batch whose response was lost is not written twice.
 CREATE TABLE usage_writers (
     id BYTEA NOT NULL PRIMARY KEY,
     batch BIGINT NOT NULL,
     written_at BIGINT NOT NULL
 );
 
--- How far hours have been rolled up into days. One row, whose lock lets one instance at a time do so.
+-- Progress of rolling up hours into days. One row, whose lock lets one instance at a time roll up.
 CREATE TABLE usage_rollup (
     id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
     -- Hours before this are being rolled up, or have been.
     until BIGINT NOT NULL,
-    -- The next subject whose turn it is. NULL: all have had theirs.
+    -- Next subject to roll up. NULL if all are done.
     subject_id BYTEA
 );
 INSERT INTO usage_rollup (id, until) VALUES (1, 0);

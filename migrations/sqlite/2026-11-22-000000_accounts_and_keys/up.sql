@@ -3,11 +3,11 @@
 CREATE TABLE users (
     id BLOB NOT NULL PRIMARY KEY,
     email TEXT NOT NULL,
-    -- The address folded for comparison: one account per address, whatever its case or Unicode form.
+    -- The address folded for comparison. Addresses that differ only in case or Unicode form share one account.
     email_key TEXT NOT NULL,
     password_hash TEXT NOT NULL,
     role TEXT NOT NULL,
-    -- Every token carries the version it was issued under; raising it ends them all.
+    -- Each user token has the version at which it was issued. Raising the version invalidates all earlier tokens.
     session_version BIGINT NOT NULL,
     created_at BIGINT NOT NULL
 );

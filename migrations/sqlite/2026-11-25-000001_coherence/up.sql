@@ -1,2 +1,2 @@
--- One process serves an embedded database, and agrees with itself without tables.
+-- One process serves an embedded database, so caches need no coordination.
 SELECT 1;

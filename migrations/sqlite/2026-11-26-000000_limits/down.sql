@@ -1,4 +1,4 @@
--- A key whose limits would be forgotten ends for good.
+-- The older schema cannot store limits, so keys that have any are revoked.
 UPDATE api_keys SET revoked_at = CAST(strftime('%s', 'now') AS BIGINT) * 1000000
 WHERE revoked_at IS NULL AND (rate_limit IS NOT NULL OR quota_limit IS NOT NULL);
 

@@ -1,4 +1,4 @@
-//! Rows that are written together, so many that it is quick and so few that they take little memory.
+//! Inserts rows in batches, large enough to be fast and small enough to take little memory.
 
 use diesel::{
     QueryResult, RunQueryDsl as _,
@@ -16,16 +16,17 @@ use super::{
 };
 use crate::db::Conn;
 
-/// Rows that are written together.
+/// Rows of one table that are inserted together.
 pub(super) struct Batch<'t> {
     table: &'t Table,
     rows: Vec<Row>,
     bytes: usize,
 }
 
-/// As many values as SQLite takes in one statement, at the most.
+/// Maximum number of values in one statement. SQLite accepts 32,766 parameters.
 const MAX_VALUES: usize = 32_000;
 const MAX_ROWS: usize = 1_000;
+/// Approximate maximum size of a batch in memory.
 const MAX_BYTES: usize = 1 << 20;
 
 impl<'t> Batch<'t> {
@@ -38,7 +39,7 @@ impl<'t> Batch<'t> {
         }
     }
 
-    /// Adds a row, and writes all if that is enough.
+    /// Adds a row, and writes the batch if it is full.
     pub(super) fn add(&mut self, row: Row, into: &mut Conn) -> QueryResult<()> {
         self.bytes += row.size();
         self.rows.push(row);
@@ -47,7 +48,7 @@ impl<'t> Batch<'t> {
         if is_full { self.write(into) } else { Ok(()) }
     }
 
-    /// Writes what there is.
+    /// Writes the rows of the batch, and empties it.
     pub(super) fn write(&mut self, into: &mut Conn) -> QueryResult<()> {
         self.bytes = 0;
         let rows = std::mem::take(&mut self.rows);
@@ -61,24 +62,29 @@ impl<'t> Batch<'t> {
         );
         let expected = rows.len();
         let written = match into {
-            Conn::Sqlite(conn) => self.of_sqlite(start, rows).execute(conn)?,
-            Conn::Postgres(conn) => self.of_postgres(start, rows).execute(conn)?,
+            Conn::Sqlite(conn) => self.sqlite_insert(start, rows).execute(conn)?,
+            Conn::Postgres(conn) => self.postgres_insert(start, rows).execute(conn)?,
         };
-        match written == expected {
-            true => Ok(()),
-            false => Err(QueryError::NotFound),
+        if written == expected {
+            Ok(())
+        } else {
+            Err(QueryError::NotFound)
         }
     }
 
-    fn of_sqlite(&self, start: String, rows: Vec<Row>) -> BoxedSqlQuery<'static, Sqlite, SqlQuery> {
-        let places = vec!["?"; self.table.columns.len()].join(", ");
-        let places = vec![format!("({places})"); rows.len()].join(", ");
-        let mut insert = sql_query(format!("{start} VALUES {places}")).into_boxed();
+    fn sqlite_insert(
+        &self,
+        start: String,
+        rows: Vec<Row>,
+    ) -> BoxedSqlQuery<'static, Sqlite, SqlQuery> {
+        let placeholders = vec!["?"; self.table.columns.len()].join(", ");
+        let placeholders = vec![format!("({placeholders})"); rows.len()].join(", ");
+        let mut insert = sql_query(format!("{start} VALUES {placeholders}")).into_boxed();
         for value in rows.into_iter().flat_map(|row| row.0) {
             insert = match value {
                 Value::Null => insert.bind::<Nullable<BigInt>, _>(None::<i64>),
                 Value::Integer(number) => insert.bind::<BigInt, _>(number),
-                Value::Boolean(yes) => insert.bind::<Bool, _>(yes),
+                Value::Boolean(boolean) => insert.bind::<Bool, _>(boolean),
                 Value::Bytes(bytes) => insert.bind::<Binary, _>(bytes),
                 Value::Text(text) => insert.bind::<Text, _>(text),
             };
@@ -86,11 +92,15 @@ impl<'t> Batch<'t> {
         insert
     }
 
-    /// A column's values are one array, so that the statement is as long as the table is wide.
-    fn of_postgres(&self, start: String, rows: Vec<Row>) -> BoxedSqlQuery<'static, Pg, SqlQuery> {
+    /// Returns an insert with one array per column, so that its length does not depend on the number of rows.
+    fn postgres_insert(
+        &self,
+        start: String,
+        rows: Vec<Row>,
+    ) -> BoxedSqlQuery<'static, Pg, SqlQuery> {
         let columns = self.table.columns.iter().enumerate();
         let arrays: Vec<_> = columns
-            .map(|(at, column)| format!("${}::{}[]", at + 1, postgres_type(&column.kind)))
+            .map(|(index, column)| format!("${}::{}[]", index + 1, postgres_type(&column.kind)))
             .collect();
         let arrays = arrays.join(", ");
         let mut insert = sql_query(format!("{start} SELECT * FROM unnest({arrays})")).into_boxed();

@@ -1,7 +1,7 @@
-//! Everything that a database holds, into another one that holds nothing: from SQLite to PostgreSQL, or back.
+//! Copies all data of a database into an empty one, between SQLite and PostgreSQL in either direction.
 //!
-//! It is read in one transaction, which sees the database of one moment, and written in one: whatever fails,
-//! the target stays empty. Before that is committed, what was written is read back and compared.
+//! The source is read in one transaction, as a snapshot. The target is written in one transaction, so it stays empty
+//! if anything fails. Before the commit, the written rows are read back and compared with those of the source.
 
 mod batch;
 mod references;
@@ -24,8 +24,8 @@ pub use self::summary::Summary;
 use self::{
     batch::Batch,
     references::References,
-    served::refuse_served,
-    summary::Summing,
+    served::reject_if_served,
+    summary::SummaryBuilder,
     tables::{Kind, Table, count_where, quoted},
 };
 use super::{
@@ -35,9 +35,10 @@ use super::{
 };
 use crate::{config::database_url::DatabaseUrl, domain::error::Error};
 
-/// Tables that hold nothing of what people did: how instances that run agree with one another, and which
-/// migrations have run. The target has its own.
-pub const LEFT_OUT: [&str; 5] = [
+/// Tables that are not copied, because they contain no user data. The target has its own.
+///
+/// They coordinate running instances, or list the migrations that have run.
+pub const EXCLUDED_TABLES: [&str; 5] = [
     "__diesel_schema_migrations",
     "instances",
     "key_changes",
@@ -45,16 +46,17 @@ pub const LEFT_OUT: [&str; 5] = [
     "usage_writers",
 ];
 
-/// Tables that migrations put rows into, and what is true of these. A database with others is not empty.
+/// Tables that migrations insert rows into, each with the SQL condition for these rows. A table with other rows is not
+/// empty.
 const SEEDED: [(&str, &str); 2] = [("roles", "built_in"), ("usage_rollup", "TRUE")];
 
-/// How long it is waited for others to let go of the target's tables.
+/// Statement that limits the wait for other transactions to release the target's tables.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '10s'";
 
-/// Why nothing was copied.
+/// Error raised when nothing was copied.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    #[error("there is no database {}", .0.display())]
+    #[error("there is no database at {}", .0.display())]
     NoDatabase(PathBuf),
     #[error("{0}")]
     Claim(#[from] ClaimError),
@@ -66,40 +68,40 @@ pub enum CopyError {
     #[error("the target: {0}")]
     Migrate(#[from] MigrateError),
     #[error("nothing was copied: {0}")]
-    Refused(String),
+    Rejected(String),
 }
 
-/// A table that was copied.
+/// Table that was copied.
 pub struct Copied {
     pub table: String,
     pub summary: Summary,
 }
 
-/// Copies everything. Neither database may be served meanwhile.
+/// Copies all data. Fails if either database is being served.
 pub fn run(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<Copied>, CopyError> {
     if let Some(path) = from.sqlite_path().filter(|path| !path.exists()) {
         return Err(CopyError::NoDatabase(path.to_owned()));
     }
-    // Until the end nobody else serves either of them.
+    // The claims keep other processes from serving either database until the copy has ended.
     let _claims = (Claim::take(from)?, Claim::take(to)?);
     let layout = Layout::of_this_version()?;
     let mut source = open(from, "the source", Manager::open)?;
-    refuse_served(&mut source, "source").map_err(refused)?;
-    begin_reading(&mut source, &layout).map_err(refused)?;
+    reject_if_served(&mut source, "source").map_err(copy_error)?;
+    begin_reading(&mut source, &layout).map_err(copy_error)?;
     {
         let mut target = open(to, "the target", |manager| {
             manager.open_or_create().map(|(conn, _)| conn)
         })?;
-        refuse_served(&mut target, "target").map_err(refused)?;
+        reject_if_served(&mut target, "target").map_err(copy_error)?;
     }
     migrations::run(to)?;
     let mut target = open(to, "the target", Manager::open)?;
     target
         .write(|target| fill(&mut source, &layout, target))
-        .map_err(refused)
+        .map_err(copy_error)
 }
 
-/// What a database of this version has: other tables beside these are somebody else's.
+/// Migrations and tables of a database of this version. Other tables belong to other programs.
 struct Layout {
     migrations: Vec<String>,
     tables: Vec<Table>,
@@ -108,30 +110,30 @@ struct Layout {
 impl Layout {
     fn of_this_version() -> Result<Self, CopyError> {
         let mut fresh = migrations::fresh()?;
-        let failed = |error: QueryError| CopyError::Refused(error.to_string());
+        let failed = |error: QueryError| CopyError::Rejected(error.to_string());
         let migrations = applied(&mut fresh).map_err(failed)?;
         let tables = tables::all(&mut fresh).map_err(failed)?.into_iter();
-        let tables = tables.filter(|table| !LEFT_OUT.contains(&table.name.as_str()));
+        let tables = tables.filter(|table| !EXCLUDED_TABLES.contains(&table.name.as_str()));
         Ok(Self {
             migrations,
             tables: tables.collect(),
         })
     }
 
-    /// That both databases have the same columns.
-    fn refuse_unless_fits(&self, conn: &mut Conn, side: &str) -> Result<(), Aborted> {
-        let there = tables::all(conn)?;
-        let is_known = |table: &Table| {
+    /// Fails unless the database has all tables of the layout with the same columns.
+    fn require_same_tables(&self, conn: &mut Conn, side: &str) -> Result<(), Aborted> {
+        let found = tables::all(conn)?;
+        let is_supported = |table: &Table| {
             let mut kinds = table.columns.iter().map(|column| &column.kind);
             !table.key.is_empty() && !kinds.any(|kind| matches!(kind, Kind::Other(_)))
         };
-        let fits = |table: &&Table| there.contains(table) && is_known(table);
-        match self.tables.iter().find(|table| !fits(table)) {
+        let matches = |table: &&Table| found.contains(table) && is_supported(table);
+        match self.tables.iter().find(|table| !matches(table)) {
             None => Ok(()),
             Some(table) => {
                 let name = &table.name;
-                Err(refuse(format!(
-                    "the {side}'s {name} is not what it should be"
+                Err(rejected(format!(
+                    "the table {name} of the {side} is missing or does not have the columns of this version"
                 )))
             }
         }
@@ -147,19 +149,19 @@ fn open(
     opened.map_err(|reason| CopyError::Connect { side, reason })
 }
 
-fn refused(aborted: Aborted) -> CopyError {
-    CopyError::Refused(match aborted {
+fn copy_error(aborted: Aborted) -> CopyError {
+    CopyError::Rejected(match aborted {
         Aborted::Query(error) => error.to_string(),
-        Aborted::Refused(Error::Conflict(why)) => why.into_owned(),
-        Aborted::Refused(error) => error.to_string(),
+        Aborted::Rejected(Error::Conflict(reason)) => reason.into_owned(),
+        Aborted::Rejected(error) => error.to_string(),
     })
 }
 
-fn refuse(why: impl Into<String>) -> Aborted {
-    Error::Conflict(why.into().into()).into()
+fn rejected(reason: impl Into<String>) -> Aborted {
+    Error::Conflict(reason.into().into()).into()
 }
 
-/// Begins a transaction to whose end nothing changes that is read.
+/// Begins a read transaction on a snapshot of the source, and checks that the source fits this version.
 fn begin_reading(source: &mut Conn, layout: &Layout) -> Result<(), Aborted> {
     match source {
         Conn::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN")?,
@@ -169,19 +171,19 @@ fn begin_reading(source: &mut Conn, layout: &Layout) -> Result<(), Aborted> {
         )?,
     }
     let all = tables::all(source)?;
-    if !all.iter().any(|table| table.name == LEFT_OUT[0]) {
-        return Err(refuse("the source is not a database of latchkey"));
+    if !all.iter().any(|table| table.name == EXCLUDED_TABLES[0]) {
+        return Err(rejected("the source is not a database of latchkey"));
     }
     if applied(source)? != layout.migrations {
-        return Err(refuse(
-            "the source is of another version; bring it up to date with `latchkey migrate`, this one's, \
-             and DATABASE_URL set to it",
+        return Err(rejected(
+            "the source is of another version; migrate it with `latchkey migrate` of this version, with \
+             DATABASE_URL set to the source",
         ));
     }
-    layout.refuse_unless_fits(source, "source")
+    layout.require_same_tables(source, "source")
 }
 
-/// The migrations that have run.
+/// Returns the versions of the migrations that have run.
 fn applied(conn: &mut Conn) -> QueryResult<Vec<String>> {
     #[derive(QueryableByName)]
     struct Migration {
@@ -193,15 +195,18 @@ fn applied(conn: &mut Conn) -> QueryResult<Vec<String>> {
         Conn::Sqlite(conn) => query.load(conn)?,
         Conn::Postgres(conn) => query.load(conn)?,
     };
-    Ok(applied.into_iter().map(|one| one.version).collect())
+    Ok(applied
+        .into_iter()
+        .map(|migration| migration.version)
+        .collect())
 }
 
-/// Writes all that the source has, inside a transaction on the target.
+/// Writes all rows of the source, inside a transaction on the target.
 fn fill(source: &mut Conn, layout: &Layout, target: &mut Conn) -> Result<Vec<Copied>, Aborted> {
-    layout.refuse_unless_fits(target, "target")?;
+    layout.require_same_tables(target, "target")?;
     let tables = &layout.tables;
-    keep_others_out(target, tables)?;
-    refuse_unless_empty(target, tables)?;
+    lock_tables(target, tables)?;
+    require_empty(target, tables)?;
     let references = References::defer(target, tables)?;
     let mut written = Vec::with_capacity(tables.len());
     for table in tables {
@@ -211,7 +216,9 @@ fn fill(source: &mut Conn, layout: &Layout, target: &mut Conn) -> Result<Vec<Cop
     let read_back = |(table, summary): (&Table, Summary)| {
         let name = table.name.clone();
         if summary::of(target, table)? != summary {
-            return Err(refuse(format!("{name} came out different, read back")));
+            return Err(rejected(format!(
+                "the rows of {name} differ from those of the source when read back"
+            )));
         }
         Ok(Copied {
             table: name,
@@ -221,9 +228,10 @@ fn fill(source: &mut Conn, layout: &Layout, target: &mut Conn) -> Result<Vec<Cop
     tables.iter().zip(written).map(read_back).collect()
 }
 
-fn keep_others_out(target: &mut Conn, tables: &[Table]) -> QueryResult<()> {
+/// Keeps other transactions from changing the tables.
+fn lock_tables(target: &mut Conn, tables: &[Table]) -> QueryResult<()> {
     let Conn::Postgres(conn) = target else {
-        // There is one writer.
+        // SQLite has one writer, and this transaction is it.
         return Ok(());
     };
     let names: Vec<_> = tables.iter().map(|table| quoted(&table.name)).collect();
@@ -233,13 +241,13 @@ fn keep_others_out(target: &mut Conn, tables: &[Table]) -> QueryResult<()> {
     ))
 }
 
-fn refuse_unless_empty(target: &mut Conn, tables: &[Table]) -> Result<(), Aborted> {
+fn require_empty(target: &mut Conn, tables: &[Table]) -> Result<(), Aborted> {
     for table in tables {
         let seed = SEEDED.iter().find(|seed| seed.0 == table.name);
         let others = seed.map_or("TRUE".to_owned(), |(_, seed)| format!("NOT ({seed})"));
         let rows = count_where(target, &table.name, &others)?;
         if rows > 0 {
-            return Err(refuse(format!(
+            return Err(rejected(format!(
                 "the target is not empty: {} has {rows} rows",
                 table.name
             )));
@@ -250,14 +258,14 @@ fn refuse_unless_empty(target: &mut Conn, tables: &[Table]) -> Result<(), Aborte
 
 fn copy(source: &mut Conn, table: &Table, target: &mut Conn) -> Result<Summary, Aborted> {
     execute(target, &format!("DELETE FROM {}", quoted(&table.name)))?;
-    let mut summing = Summing::default();
+    let mut summary = SummaryBuilder::default();
     let mut batch = Batch::new(table);
     rows::each(source, table, |row| {
-        summing.add(&row);
+        summary.add(&row);
         Ok(batch.add(row, target)?)
     })?;
     batch.write(target)?;
-    Ok(summing.finish())
+    Ok(summary.finish())
 }
 
 fn execute(conn: &mut Conn, statement: &str) -> QueryResult<()> {

@@ -1,5 +1,6 @@
-//! A target's foreign keys, which are looked at when all rows are there: a row may come before the one that
-//! it refers to.
+//! Defers the check of the target's foreign keys until all rows are written.
+//!
+//! A row may be written before the row that it refers to.
 
 use diesel::{
     QueryResult, QueryableByName, RunQueryDsl as _,
@@ -11,7 +12,7 @@ use diesel::{
 use super::{execute, tables::Table};
 use crate::db::Conn;
 
-/// Those that are deferred.
+/// Foreign keys that were made deferrable for the copy.
 pub(super) struct References(Vec<Reference>);
 
 #[derive(QueryableByName)]
@@ -21,7 +22,7 @@ struct Reference {
 }
 
 impl References {
-    /// From here on, inside a transaction.
+    /// Defers the checks until the end of the current transaction.
     pub(super) fn defer(target: &mut Conn, tables: &[Table]) -> QueryResult<Self> {
         let Conn::Postgres(conn) = target else {
             execute(target, "PRAGMA defer_foreign_keys = ON")?;
@@ -43,7 +44,9 @@ impl References {
         Ok(Self(references))
     }
 
-    /// Fails if one leads nowhere, and leaves them as they were. SQLite looks at the end of the transaction.
+    /// Fails if a row refers to a missing row. Restores the constraints.
+    ///
+    /// On SQLite it does nothing: SQLite checks at the end of the transaction.
     pub(super) fn check(self, target: &mut Conn) -> QueryResult<()> {
         let Conn::Postgres(conn) = target else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Rows of whatever table, read one after the other.
+//! Reads the rows of any table, one at a time.
 
 use diesel::{
     QueryResult, QueryableByName, RunQueryDsl as _,
@@ -15,7 +15,7 @@ use diesel::{
 use super::tables::{Column, Kind, Table, quoted};
 use crate::db::{Aborted, Conn};
 
-/// What stands in a column of a row.
+/// Value of a column in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Null,
@@ -25,10 +25,10 @@ pub(super) enum Value {
     Text(String),
 }
 
-/// A row, in the order of the table's columns.
+/// Values of a row, in the order of the table's columns.
 pub(super) struct Row(pub(super) Vec<Value>);
 
-// PostgreSQL's numbers for its types, which never change.
+// PostgreSQL's object identifiers (OID) of its built-in types, which never change.
 const BOOLEAN: u32 = 16;
 const BYTEA: u32 = 17;
 const BIGINT: u32 = 20;
@@ -46,7 +46,7 @@ impl QueryableByName<Pg> for Row {
                 BYTEA => FromSql::<Binary, Pg>::from_sql(value).map(Value::Bytes),
                 BIGINT => FromSql::<BigInt, Pg>::from_sql(value).map(Value::Integer),
                 TEXT => FromSql::<Text, Pg>::from_sql(value).map(Value::Text),
-                other => Err(format!("a column of the type {other}").into()),
+                other => Err(format!("a column has the unsupported type {other}").into()),
             }
         };
         let values: deserialize::Result<_> = (0..row.field_count()).map(read).collect();
@@ -54,7 +54,7 @@ impl QueryableByName<Pg> for Row {
     }
 }
 
-/// SQLite knows no booleans: they are integers.
+/// SQLite has no booleans: they are read as integers.
 impl QueryableByName<Sqlite> for Row {
     fn build<'a>(row: &impl NamedRow<'a, Sqlite>) -> deserialize::Result<Self> {
         let read = |position| {
@@ -70,7 +70,7 @@ impl QueryableByName<Sqlite> for Row {
                     FromSql::<Binary, Sqlite>::from_sql(value).map(Value::Bytes)
                 }
                 Some(SqliteType::Text) => FromSql::<Text, Sqlite>::from_sql(value).map(Value::Text),
-                other => Err(format!("a column of the type {other:?}").into()),
+                other => Err(format!("a column has the unsupported type {other:?}").into()),
             }
         };
         let values: deserialize::Result<_> = (0..row.field_count()).map(read).collect();
@@ -79,7 +79,7 @@ impl QueryableByName<Sqlite> for Row {
 }
 
 impl Row {
-    /// The row with each value as its column has it. SQLite lets anything stand anywhere.
+    /// Converts each value to the type of its column. Fails if one has another type, which SQLite permits.
     fn typed(self, table: &Table) -> QueryResult<Self> {
         let typed = |(value, column): (Value, &Column)| match (value, &column.kind) {
             (Value::Integer(number @ (0 | 1)), Kind::Boolean) => Ok(Value::Boolean(number == 1)),
@@ -89,18 +89,18 @@ impl Row {
             | (value @ Value::Bytes(_), Kind::Bytes)
             | (value @ Value::Text(_), Kind::Text) => Ok(value),
             _ => {
-                let why = format!(
-                    "{}.{} holds what is not of its type",
+                let reason = format!(
+                    "{}.{} has a value that is not of the column's type",
                     table.name, column.name
                 );
-                Err(QueryError::DeserializationError(why.into()))
+                Err(QueryError::DeserializationError(reason.into()))
             }
         };
         let values = self.0.into_iter().zip(&table.columns).map(typed);
         values.collect::<QueryResult<_>>().map(Self)
     }
 
-    /// Its bytes in memory, about.
+    /// Returns the approximate size of the row in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         let size = |value: &Value| match value {
             Value::Bytes(bytes) => bytes.len(),
@@ -111,7 +111,7 @@ impl Row {
     }
 }
 
-/// Reads a table in the order of its primary key, a row at a time.
+/// Reads a table in the order of its primary key, one row at a time.
 pub(super) fn each(
     conn: &mut Conn,
     table: &Table,
@@ -138,7 +138,7 @@ pub(super) fn each(
     Ok(())
 }
 
-/// The same order on both: that of the bytes.
+/// Returns the `ORDER BY` list. Both databases then sort text by its bytes.
 fn order(conn: &Conn, table: &Table) -> String {
     let column = |column: &Column| match (conn, &column.kind) {
         (Conn::Postgres(_), Kind::Text) => format!("{} COLLATE \"C\"", quoted(&column.name)),

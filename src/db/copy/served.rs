@@ -1,4 +1,6 @@
-//! Whether a database of PostgreSQL is being served. An embedded one is claimed by whoever serves it.
+//! Detects that a PostgreSQL database is being served.
+//!
+//! An embedded database needs no detection: its server holds the claim.
 
 use std::{
     thread,
@@ -10,14 +12,14 @@ use diesel::{
     sql_types::{BigInt, Text},
 };
 
-use super::{refuse, tables};
+use super::{rejected, tables};
 use crate::db::{Aborted, Conn};
 
-/// How long PostgreSQL may take to notice that whoever was connected has ended.
-const GONE_WITHIN: Duration = Duration::from_secs(2);
+/// Time in which PostgreSQL removes the sessions of processes that have ended.
+const SESSIONS_END_WITHIN: Duration = Duration::from_secs(2);
 
-/// Refuses one that an instance is connected to, or renews its lease in.
-pub(super) fn refuse_served(conn: &mut Conn, side: &str) -> Result<(), Aborted> {
+/// Fails if an instance is connected to the PostgreSQL database or renews its lease in it.
+pub(super) fn reject_if_served(conn: &mut Conn, side: &str) -> Result<(), Aborted> {
     #[derive(QueryableByName)]
     struct Others {
         #[diesel(sql_type = BigInt)]
@@ -26,26 +28,26 @@ pub(super) fn refuse_served(conn: &mut Conn, side: &str) -> Result<(), Aborted> 
     let Conn::Postgres(postgres) = &mut *conn else {
         return Ok(());
     };
-    let is_served = || {
-        refuse(format!(
-            "the {side} is in use by another latchkey; stop all that serve it"
+    let served_error = || {
+        rejected(format!(
+            "the {side} is in use by another latchkey process; stop all instances that serve it"
         ))
     };
-    let deadline = Instant::now() + GONE_WITHIN;
+    let deadline = Instant::now() + SESSIONS_END_WITHIN;
     let connected = "SELECT count(*) AS count FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = 'latchkey'
            AND pid <> pg_backend_pid()";
     while sql_query(connected).get_result::<Others>(postgres)?.count > 0 {
         if Instant::now() > deadline {
-            return Err(is_served());
+            return Err(served_error());
         }
-        thread::sleep(GONE_WITHIN / 20);
+        thread::sleep(SESSIONS_END_WITHIN / 20);
     }
     let before = renewals(conn)?;
     if before.is_empty() {
         return Ok(());
     }
-    // Those that were killed leave theirs behind; who lives renews within its lease.
+    // A killed instance leaves its row behind. A live one renews its lease before it expires.
     let longest = before.iter().map(|instance| instance.lease_micros).max();
     let longest = u64::try_from(longest.unwrap_or(0)).unwrap_or(0);
     thread::sleep(Duration::from_micros(longest).min(Duration::from_secs(60)));
@@ -53,9 +55,10 @@ pub(super) fn refuse_served(conn: &mut Conn, side: &str) -> Result<(), Aborted> 
         let earlier = before.iter().find(|instance| instance.id == now.id);
         earlier.is_none_or(|earlier| earlier.renewals != now.renewals)
     };
-    match renewals(conn)?.iter().any(has_renewed) {
-        true => Err(is_served()),
-        false => Ok(()),
+    if renewals(conn)?.iter().any(has_renewed) {
+        Err(served_error())
+    } else {
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
-//! Which tables a database has, as itself says: what is copied and checked needs no list of columns here
-//! that a migration could outgrow.
+//! Reads the tables and columns of a database from its catalogue.
+//!
+//! So copies and checks need no list of columns in the code, which a migration could make incomplete.
 
 use diesel::{
     QueryResult, QueryableByName, RunQueryDsl as _, sql_query,
@@ -8,31 +9,31 @@ use diesel::{
 
 use crate::db::Conn;
 
-/// A table.
+/// Table of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     pub name: String,
-    /// By name.
+    /// Columns, sorted by name.
     pub columns: Vec<Column>,
-    /// Those of its primary key, in its order.
+    /// Columns of the primary key, in the key's order.
     pub key: Vec<Column>,
 }
 
-/// A column.
+/// Column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     pub name: String,
     pub kind: Kind,
 }
 
-/// What a column holds; the two databases have other names for the same.
+/// Type of a column, independent of the database's name for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     Integer,
     Boolean,
     Bytes,
     Text,
-    /// One that there was none of when this was written.
+    /// Type that the code does not support.
     Other(String),
 }
 
@@ -48,15 +49,15 @@ impl Kind {
     }
 }
 
-const OF_SQLITE: &str = r#"
+const SQLITE_COLUMNS: &str = r#"
     SELECT tables.name AS table_name, columns.name AS column_name, lower(columns.type) AS declared,
            CAST(columns.pk AS BIGINT) AS key_position
     FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns
     WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite\_%' ESCAPE '\'
     ORDER BY tables.name, columns.name"#;
 
-// The positions of a key's columns are counted from 0 there.
-const OF_POSTGRES: &str = r#"
+// The positions in `indkey` start at 0.
+const POSTGRES_COLUMNS: &str = r#"
     SELECT tables.relname::text AS table_name, columns.attname::text AS column_name,
            format_type(columns.atttypid, columns.atttypmod) AS declared,
            COALESCE(array_position(keys.indkey::int2[], columns.attnum) + 1, 0)::bigint AS key_position
@@ -79,14 +80,14 @@ struct Row {
     key_position: i64,
 }
 
-/// All tables, by name.
+/// Returns all tables, sorted by name.
 pub fn all(conn: &mut Conn) -> QueryResult<Vec<Table>> {
     let rows: Vec<Row> = match conn {
-        Conn::Sqlite(conn) => sql_query(OF_SQLITE).load(conn)?,
-        Conn::Postgres(conn) => sql_query(OF_POSTGRES).load(conn)?,
+        Conn::Sqlite(conn) => sql_query(SQLITE_COLUMNS).load(conn)?,
+        Conn::Postgres(conn) => sql_query(POSTGRES_COLUMNS).load(conn)?,
     };
-    let of_one_table = rows.chunk_by(|one, next| one.table_name == next.table_name);
-    Ok(of_one_table.map(Table::of).collect())
+    let tables = rows.chunk_by(|row, next| row.table_name == next.table_name);
+    Ok(tables.map(Table::of).collect())
 }
 
 impl Table {
@@ -106,7 +107,7 @@ impl Table {
         }
     }
 
-    /// Its columns as a list in SQL.
+    /// Returns the names of the columns as a list in SQL.
     pub(super) fn column_list(&self) -> String {
         let names: Vec<_> = self
             .columns
@@ -117,12 +118,12 @@ impl Table {
     }
 }
 
-/// How many rows a table has.
+/// Returns the number of rows of a table.
 pub fn count(conn: &mut Conn, table: &str) -> QueryResult<i64> {
     count_where(conn, table, "TRUE")
 }
 
-/// How many rows of a table this is true of.
+/// Returns the number of rows of a table that meet this SQL condition.
 pub(super) fn count_where(conn: &mut Conn, table: &str, condition: &str) -> QueryResult<i64> {
     #[derive(QueryableByName)]
     struct Count {
@@ -140,7 +141,7 @@ pub(super) fn count_where(conn: &mut Conn, table: &str, condition: &str) -> Quer
     Ok(count)
 }
 
-/// A name in SQL.
+/// Returns the name as a quoted SQL identifier.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

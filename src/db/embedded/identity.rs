@@ -1,5 +1,7 @@
-//! Which file a path leads to. Nothing is opened: closing any descriptor of the database would drop every lock
-//! that SQLite holds on it (POSIX `fcntl`).
+//! Identifies the files at the paths of the embedded database, by `stat` alone.
+//!
+//! No file is opened. Closing any descriptor of the database would drop every lock that SQLite holds on it (POSIX
+//! `fcntl`).
 
 use std::{
     fs, io,
@@ -8,7 +10,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-/// A file, whatever its name is.
+/// Identity of a file on a running system, independent of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -16,7 +18,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// The file that the path leads to.
+    /// Returns the identity of the file at the path.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|found| Self {
             device: found.dev(),
@@ -25,22 +27,22 @@ impl Identity {
     }
 }
 
-/// The size and times of a file: they differ once somebody has written to it.
+/// Size and modification time of a file, which change when a process writes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Print {
+pub(super) struct Fingerprint {
     bytes: u64,
     written_at: (i64, i64),
 }
 
-impl Print {
-    /// Of the file that the path leads to.
+impl Fingerprint {
+    /// Returns the fingerprint of the file at the path.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|found| Self::of(&found))
     }
 
-    /// Of a file that this process has open, whatever its name is now.
+    /// Returns the fingerprint of a file that this process has open, wherever it was moved.
     pub(super) fn of_open(file: Identity) -> io::Result<Self> {
-        // To look at an entry opens nothing.
+        // `stat` on an entry opens no file.
         for entry in fs::read_dir("/dev/fd")? {
             if let Ok(found) = fs::metadata(entry?.path())
                 && (found.dev(), found.ino()) == (file.device, file.inode)
@@ -59,16 +61,19 @@ impl Print {
     }
 }
 
-/// A file as the next process recognises it. Device numbers may differ after a restart of the machine. The
-/// time of creation tells it from a later file that got the same inode number, where the file system keeps one.
+/// Identity of a file that later processes can compare.
+///
+/// It has no device number, which may change when the machine restarts. The creation time, where the file system
+/// records one, distinguishes the file from a later one with the same inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lasting {
+pub(super) struct PersistentIdentity {
     inode: u64,
+    /// Creation time in nanoseconds since 1970. 0 if the file system records none.
     born: u128,
 }
 
-impl Lasting {
-    /// The file that the path leads to.
+impl PersistentIdentity {
+    /// Returns the identity of the file at the path.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         let found = fs::metadata(path)?;
         let born = found.created().ok();
@@ -92,17 +97,17 @@ impl Lasting {
     }
 }
 
-/// The names of the database's files, as SQLite makes them from where the path leads.
+/// Paths of the database's files. SQLite derives those of the log and index from the resolved path.
 #[derive(Debug, Clone)]
-pub(super) struct Names {
-    /// As it was configured.
+pub(super) struct FilePaths {
+    /// Path as configured, with symbolic links unresolved.
     pub database: PathBuf,
     pub log: PathBuf,
-    /// The index of the log, in memory that processes share.
+    /// Index of the log, in memory that processes share.
     pub index: PathBuf,
 }
 
-impl Names {
+impl FilePaths {
     pub(super) fn of(database: &Path) -> Self {
         Self {
             database: database.to_owned(),
@@ -112,9 +117,11 @@ impl Names {
     }
 }
 
-/// The name of a file beside the real database: several names may lead to it.
-pub(in crate::db) fn beside(database: &Path, end: &str) -> PathBuf {
+/// Returns the path of a file beside the database, with this suffix.
+///
+/// Symbolic links are resolved first, so that all paths to the database give the same result.
+pub(in crate::db) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = super::super::writable::real_path(database).into_os_string();
-    name.push(end);
+    name.push(suffix);
     name.into()
 }

@@ -1,4 +1,4 @@
-//! Keeps the log (`-wal`) small, and empties it when the database is lost.
+//! Keeps the write-ahead log (WAL, `-wal`) small, and checkpoints it when the database is lost.
 
 use std::time::{Duration, Instant};
 
@@ -6,129 +6,145 @@ use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, sql_query, sql_type
 
 use super::{
     EmbeddedFile, Keeper,
-    identity::{Identity, Print},
+    identity::{Fingerprint, Identity},
     loss::Loss,
 };
 
-/// The size to which the log is cut. SQLite copies it into the database every 1,000 pages (4 MiB) and starts it
-/// anew when nobody reads from it any more, so that it stays below this with short readers. A smaller number
-/// would give back blocks that the next changes need again.
+/// Size in bytes to which the log is truncated.
+///
+/// SQLite copies the log into the database every 1,000 pages (4 MiB) and restarts it when no reader uses it any
+/// more. So the log stays below this limit with short readers. A smaller limit would free disk blocks that the next
+/// changes need again.
 pub(in crate::db) const LOG_LIMIT: u64 = 16 * 1024 * 1024;
 
-/// The time after the database was last seen at its path in which nobody else can have moved it, opened it and written
-/// to it: what is opened anew is written to its own log first.
-const ALONE_FOR: Duration = Duration::from_secs(1);
+/// Time after the last check of the path in which no other process can have changed the database file.
+///
+/// In this time a process would have to move the file, open it and write to it. It writes to its own log first.
+const UNCHANGED_FOR: Duration = Duration::from_secs(1);
 
 impl EmbeddedFile {
-    /// Does what is due. Whatever fails is tried again the next time.
-    pub(super) fn keep(&self) {
+    /// Does the periodic maintenance. Work that fails is tried again in the next round.
+    pub(super) fn maintain(&self) {
         if self.loss().is_some() {
             self.rescue();
-            self.use_again();
+            self.resume();
             return;
         }
-        self.reserve.keep();
-        let size = std::fs::metadata(&self.names.log).map(|log| log.len());
+        self.reserve.refill();
+        let size = std::fs::metadata(&self.paths.log).map(|log| log.len());
         if size.is_ok_and(|size| size > LOG_LIMIT) {
             self.shrink_log();
         }
     }
 
-    /// Empties the log before the process ends.
+    /// Checkpoints and truncates the log before the process ends.
     pub(in crate::db) fn finish(&self) {
         if self.require().is_err() {
             self.rescue();
         } else if let Err(error) = checkpoint(&mut self.keeper().conn, "TRUNCATE") {
-            tracing::debug!(%error, "failed to empty the database's log");
+            tracing::debug!(%error, "failed to truncate the database's write-ahead log");
         }
     }
 
-    /// Empties the log into the database that is open, once. What was acknowledged is in that file then, wherever
-    /// it was moved to. A database that has taken its place gets a log of its own.
+    /// Checkpoints the log into the open database file, once for each loss.
+    ///
+    /// Afterwards all acknowledged changes are in that file, wherever it was moved. If another database is at the
+    /// path, the old log is removed so that the other database gets its own.
     fn rescue(&self) {
         let losses = self.losses();
         let mut keeper = self.keeper();
         let is_done = |keeper: &Keeper| keeper.rescued.is_some_and(|(loss, _)| loss == losses);
-        if !is_done(&keeper) && self.is_ours() {
-            let emptied = checkpoint(&mut keeper.conn, "TRUNCATE");
-            let is_emptied = emptied.as_ref().is_ok_and(|emptied| emptied.busy == 0);
-            match Print::of_open(self.opened.database) {
-                Ok(print) if is_emptied => {
-                    keeper.rescued = Some((losses, print));
+        if !is_done(&keeper) && self.is_unchanged() {
+            let result = checkpoint(&mut keeper.conn, "TRUNCATE");
+            // A checkpoint that a reader kept from completing may have written to the file too.
+            if let Ok(fingerprint) = Fingerprint::of_open(self.opened.database) {
+                self.last_seen.lock().1 = fingerprint;
+            }
+            let is_complete = result.as_ref().is_ok_and(|result| result.busy == 0);
+            match Fingerprint::of_open(self.opened.database) {
+                Ok(fingerprint) if is_complete => {
+                    keeper.rescued = Some((losses, fingerprint));
                     tracing::info!(
-                        "all changes are in the database file that is open, and its log is empty"
+                        "all changes are in the database file that is open, and its write-ahead log is empty"
                     );
                 }
-                _ => tracing::debug!(error = ?emptied.err(), "cannot empty the lost log yet"),
+                _ => tracing::debug!(
+                    error = ?result.err(),
+                    "failed to truncate the write-ahead log of the lost database; trying again"
+                ),
             }
         }
-        if is_done(&keeper) && self.has_another_in_its_place() {
-            self.take_log_away();
+        if is_done(&keeper) && self.was_replaced() {
+            self.remove_log();
         }
     }
 
-    /// Returns whether nobody else can have written to the database since it was lost: whoever opens it under another name
-    /// knows nothing of the log here, which would overwrite what they wrote.
-    fn is_ours(&self) -> bool {
-        let (at, print) = *self.seen.lock();
-        let found = Print::of_open(self.opened.database);
-        at.elapsed() < ALONE_FOR || found.is_ok_and(|found| found == print)
+    /// Returns whether no other process has written to the database file since it was lost.
+    ///
+    /// A process that opens the file under another name does not use the log here. A checkpoint of the log would
+    /// overwrite the changes of that process.
+    fn is_unchanged(&self) -> bool {
+        let (at, fingerprint) = *self.last_seen.lock();
+        let found = Fingerprint::of_open(self.opened.database);
+        at.elapsed() < UNCHANGED_FOR || found.is_ok_and(|found| found == fingerprint)
     }
 
-    /// Uses the files again if they are back, and nobody has written to the database meanwhile: what SQLite keeps
-    /// in memory would not fit it.
-    fn use_again(&self) {
+    /// Resumes the use of the files if they are back and no other process has written to the database meanwhile.
+    ///
+    /// After such a write, the pages and state that SQLite keeps in memory would not match the file.
+    fn resume(&self) {
         let rescued = self.keeper().rescued;
-        let Some((_, print)) = rescued.filter(|(loss, _)| *loss == self.losses()) else {
+        let Some((_, fingerprint)) = rescued.filter(|(loss, _)| *loss == self.losses()) else {
             return;
         };
         if self.find_loss().is_some() {
             return;
         }
-        let database = &self.names.database;
-        let is_same = Print::at(database).is_ok_and(|found| found == print);
+        let database = &self.paths.database;
+        let is_same = Fingerprint::at(database).is_ok_and(|found| found == fingerprint);
         if is_same {
-            *self.seen.lock() = (Instant::now(), print);
+            *self.last_seen.lock() = (Instant::now(), fingerprint);
         }
-        self.change_to((!is_same).then(|| Loss::changed(database)));
+        self.set_loss((!is_same).then(|| Loss::changed(database)));
     }
 
-    /// Removes the names of the log and its index, which whoever opens the other database would use.
-    fn take_log_away(&self) {
-        let Self { names, opened, .. } = self;
-        for (path, known) in [(&names.log, opened.log), (&names.index, opened.index)] {
-            if Identity::at(path).is_ok_and(|found| found == known)
+    /// Removes the log and its index from their paths, where a process that opens the other database would use them.
+    fn remove_log(&self) {
+        let Self { paths, opened, .. } = self;
+        for (path, opened) in [(&paths.log, opened.log), (&paths.index, opened.index)] {
+            if Identity::at(path).is_ok_and(|found| found == opened)
                 && let Err(error) = std::fs::remove_file(path)
             {
-                tracing::debug!(%error, "failed to remove the log of the lost database");
+                tracing::debug!(%error, "failed to remove the write-ahead log of the lost database");
             }
         }
     }
 
-    /// A reader that takes long keeps the log from being started anew. Nothing would shrink it afterwards until
-    /// somebody changes something.
+    /// Shrinks the log after a long read.
+    ///
+    /// The read keeps SQLite from restarting the log. Afterwards SQLite would shrink it only at the next change.
     fn shrink_log(&self) {
         let mut keeper = self.keeper();
-        // Nobody waits for this; then there is nothing left to copy while writers wait.
-        let copied = checkpoint(&mut keeper.conn, "PASSIVE");
-        let is_all =
-            copied.is_ok_and(|copied| copied.busy == 0 && copied.log == copied.checkpointed);
-        if is_all && let Err(error) = checkpoint(&mut keeper.conn, "TRUNCATE") {
-            tracing::debug!(%error, "failed to shrink the database's log");
+        // A passive checkpoint blocks no writer. Afterwards the truncation, which does, has nothing left to copy.
+        let result = checkpoint(&mut keeper.conn, "PASSIVE");
+        let is_complete =
+            result.is_ok_and(|result| result.busy == 0 && result.log == result.checkpointed);
+        if is_complete && let Err(error) = checkpoint(&mut keeper.conn, "TRUNCATE") {
+            tracing::debug!(%error, "failed to shrink the database's write-ahead log");
         }
     }
 }
 
-/// The result of a checkpoint, as SQLite reports it.
+/// Result of a checkpoint, as SQLite reports it.
 #[derive(QueryableByName)]
 struct Checkpoint {
-    /// 0 if it did all that it was asked.
+    /// 0 if the checkpoint was not blocked.
     #[diesel(sql_type = Integer)]
     busy: i32,
-    /// Pages in the log.
+    /// Number of pages in the log.
     #[diesel(sql_type = Integer)]
     log: i32,
-    /// The number of these that are in the database.
+    /// Number of pages of the log that are in the database.
     #[diesel(sql_type = Integer)]
     checkpointed: i32,
 }

@@ -1,11 +1,11 @@
-//! The ways in which the files of the embedded database can be lost while they are served.
+//! Describes how a file of the embedded database was lost while it was served, and the remedy.
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
 };
 
-/// The loss of a file that is open. `Display` names no path: clients see it.
+/// Loss of an open file. `Display` shows no path, because clients see the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Loss {
     pub file: PathBuf,
@@ -24,7 +24,7 @@ pub(super) enum Part {
 enum Kind {
     Gone,
     Replaced,
-    /// It is back, and somebody else has written to it.
+    /// The file is back, but another process has written to it.
     Changed,
     Unknown(io::ErrorKind),
 }
@@ -58,24 +58,26 @@ impl Loss {
         }
     }
 
-    /// Returns whether the path leads to another database.
+    /// Returns whether another database is at the path.
     pub(super) fn is_another_database(&self) -> bool {
         self.part == Part::Database && self.kind == Kind::Replaced
     }
 
-    /// The remedy for the operator.
+    /// Returns the remedy for the operator.
     pub(super) fn remedy(&self) -> &'static str {
         match (self.part, self.kind) {
             (Part::Database, Kind::Replaced | Kind::Changed) => {
-                "restart the service to serve the file that is there now"
+                "restart the service to serve the file that is at the path now"
             }
             (Part::Database, Kind::Gone) => {
-                "mount its volume or move it back, and the service goes on; or put a backup there and restart \
+                "mount its volume or move it back, and the service resumes; or put a backup there and restart \
                  the service"
             }
-            (_, Kind::Unknown(_)) => "let the service's user look into the folder, and it goes on",
+            (_, Kind::Unknown(_)) => {
+                "give the service's user access to the folder, and the service resumes"
+            }
             (Part::Log | Part::Index, _) => {
-                "move it back, and the service goes on; or restart the service"
+                "move it back, and the service resumes; or restart the service"
             }
         }
     }
@@ -85,14 +87,14 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = match self.part {
             Part::Database => "the database file",
-            Part::Log => "the database's log (-wal)",
-            Part::Index => "the index of the database's log (-shm)",
+            Part::Log => "the database's write-ahead log (-wal)",
+            Part::Index => "the index of the database's write-ahead log (-shm)",
         };
         match self.kind {
             Kind::Gone => write!(f, "{part} is gone"),
-            Kind::Replaced => write!(f, "another file is in the place of {part}"),
+            Kind::Replaced => write!(f, "{part} was replaced by another file"),
             Kind::Changed => write!(f, "{part} is back, but another process has changed it"),
-            Kind::Unknown(kind) => write!(f, "{part} cannot be looked at ({kind})"),
+            Kind::Unknown(kind) => write!(f, "{part} cannot be accessed ({kind})"),
         }
     }
 }

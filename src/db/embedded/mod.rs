@@ -1,15 +1,21 @@
-//! The files of the embedded database that this process has open, and whether their paths still lead there.
+//! Detects that the open files of the embedded database are missing at their paths, or were replaced.
 //!
-//! SQLite opens its files by name, and shares what it knows of them between the connections of a process. When
-//! a file is moved away, removed or replaced, open connections go on with the old one, into which changes are
-//! lost; a new connection would take the new database and the old log for one database, and damage it. So the
-//! paths are compared with what was opened (device and inode number): before each use, after each change,
-//! before it is acknowledged, around the opening of each connection, and four times a second by a thread.
-//! While they differ nothing uses the database, and nothing is created. When the same files are back, all
-//! goes on with new connections, unless somebody else has written to the database: SQLite would not notice. Other
-//! files are left alone until the next start.
+//! SQLite opens its files by path, and the connections of a process share state about them. When a file is moved,
+//! removed or replaced, open connections continue with the old file, and changes to it are lost. A new connection
+//! would combine the new database with the old write-ahead log (WAL), which damages the database.
 //!
-//! One connection is never lent. While it is open SQLite neither removes the log nor makes another.
+//! So the device and inode numbers at the paths are compared with those that were opened:
+//!
+//! - before each use of the database,
+//! - after each change, before it is acknowledged,
+//! - before and after the opening of each connection,
+//! - four times a second, by a thread.
+//!
+//! While they differ, the database is not used and no file is created. When the same files are back, the database is
+//! used again with new connections. The exception is a database that another process has changed meanwhile, which
+//! SQLite would not notice. Files that replaced the open ones are not touched until the next start.
+//!
+//! One connection is never checked out. While it is open, SQLite neither removes the log nor creates another one.
 
 mod identity;
 mod log;
@@ -36,37 +42,37 @@ pub(super) use self::{
     identity::beside,
     log::LOG_LIMIT,
     open::open_existing,
-    record::{Record, SERVING, settle, settle_unserved},
+    record::{Record, SERVING, require_own_log, set_aside_foreign_log},
 };
 use self::{
-    identity::{Identity, Names, Print},
+    identity::{FilePaths, Fingerprint, Identity},
     loss::{Loss, Part},
     reserve::Reserve,
 };
 use super::ConnectError;
 use crate::domain::error::Error;
 
-/// The interval at which the paths are looked at while nobody uses the database.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Interval at which the paths are checked while the database is not in use.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 
-/// The time that another process may take to let go of the database when it is opened.
+/// Time to wait for another process to release its lock when the database is opened.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// The files of one database. Every pool of the process shares it.
+/// Open files of one database. All pools of the process share them.
 #[derive(Debug)]
 pub(super) struct EmbeddedFile {
-    names: Names,
+    paths: FilePaths,
     opened: Opened,
     state: watch::Sender<Option<Loss>>,
-    /// The number of times that the files were lost. A connection of before is not used again.
+    /// Number of times that the files were lost. A connection opened before the last loss is not used again.
     losses: AtomicU64,
-    /// The size and times of the database when it was last seen at its path, and when that was.
-    seen: Mutex<(Instant, Print)>,
+    /// Time at which the database was last seen at its path, and its fingerprint then.
+    last_seen: Mutex<(Instant, Fingerprint)>,
     keeper: Mutex<Keeper>,
     reserve: Reserve,
 }
 
-/// The files that the paths led to when they were opened.
+/// Identities of the files that were opened.
 #[derive(Debug)]
 struct Opened {
     database: Identity,
@@ -74,11 +80,11 @@ struct Opened {
     index: Identity,
 }
 
-/// The connection that is never lent.
+/// Connection that stays open and is never checked out.
 struct Keeper {
     conn: SqliteConnection,
-    /// The loss after which the log was emptied, and what the database looked like then.
-    rescued: Option<(u64, Print)>,
+    /// Number of the loss after which the log was checkpointed, and the fingerprint of the database after that.
+    rescued: Option<(u64, Fingerprint)>,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -88,29 +94,30 @@ impl std::fmt::Debug for Keeper {
 }
 
 impl EmbeddedFile {
-    /// Opens the files of a database that is there.
+    /// Opens the files of an existing database.
     pub(super) fn open(path: &Path) -> Result<Arc<Self>, ConnectError> {
         let failed = |reason: &dyn ToString| ConnectError::sqlite(path, reason);
-        settle(path).map_err(|error| failed(&error))?;
-        let names = Names::of(path);
+        require_own_log(path).map_err(|error| failed(&error))?;
+        let paths = FilePaths::of(path);
         let database = Identity::at(path).map_err(|error| failed(&error))?;
         let mut conn = open_existing(path, OPEN_WITHIN, || Ok(()))?;
-        // Opens the log and its index. From then on it waits for nobody: what cannot be done is done later.
+        // The query makes SQLite open the log and its index. From then on the connection does not wait for locks:
+        // work that fails is done later.
         conn.batch_execute("SELECT count(*) FROM sqlite_schema; PRAGMA busy_timeout = 0")
             .map_err(|error| failed(&error))?;
         let opened = Opened {
             database,
-            log: Identity::at(&names.log).map_err(|error| failed(&error))?,
-            index: Identity::at(&names.index).map_err(|error| failed(&error))?,
+            log: Identity::at(&paths.log).map_err(|error| failed(&error))?,
+            index: Identity::at(&paths.index).map_err(|error| failed(&error))?,
         };
-        let this = Self {
-            names,
+        let file = Self {
+            paths,
             opened,
             state: watch::Sender::new(None),
             losses: AtomicU64::new(0),
-            seen: Mutex::new((
+            last_seen: Mutex::new((
                 Instant::now(),
-                Print::at(path).map_err(|error| failed(&error))?,
+                Fingerprint::at(path).map_err(|error| failed(&error))?,
             )),
             keeper: Mutex::new(Keeper {
                 conn,
@@ -118,21 +125,21 @@ impl EmbeddedFile {
             }),
             reserve: Reserve::beside(path).map_err(|error| failed(&error))?,
         };
-        match this.find_loss() {
-            None => Ok(Arc::new(this)),
+        match file.find_loss() {
+            None => Ok(Arc::new(file)),
             Some(loss) => Err(failed(&loss)),
         }
     }
 
-    /// Watches over the files until nobody has them any more.
+    /// Starts the threads that watch and maintain the files, until the last reference to them is dropped.
     pub(super) fn watch(self: &Arc<Self>) -> std::io::Result<()> {
-        self.every(LOOK_EVERY, "database-file", Self::look)?;
-        self.every(LOOK_EVERY, "database-log", Self::keep)
+        self.spawn_every(CHECK_EVERY, "database-file", Self::check)?;
+        self.spawn_every(CHECK_EVERY, "database-log", Self::maintain)
     }
 
-    fn every(
+    fn spawn_every(
         self: &Arc<Self>,
-        time: Duration,
+        interval: Duration,
         name: &str,
         work: impl Fn(&Self) + Send + 'static,
     ) -> std::io::Result<()> {
@@ -141,7 +148,7 @@ impl EmbeddedFile {
             while let Some(file) = file.upgrade() {
                 work(&file);
                 drop(file);
-                thread::sleep(time);
+                thread::sleep(interval);
             }
         };
         thread::Builder::new()
@@ -150,65 +157,65 @@ impl EmbeddedFile {
             .map(drop)
     }
 
-    fn look(&self) {
-        let print = Print::at(&self.names.database);
-        if let (Ok(()), Ok(print)) = (self.require(), print) {
-            *self.seen.lock() = (Instant::now(), print);
+    fn check(&self) {
+        let fingerprint = Fingerprint::at(&self.paths.database);
+        if let (Ok(()), Ok(fingerprint)) = (self.require(), fingerprint) {
+            *self.last_seen.lock() = (Instant::now(), fingerprint);
         }
     }
 
-    /// Requires that the paths lead to the files that are open.
+    /// Fails unless the paths lead to the open files.
     pub(super) fn require(&self) -> Result<(), Error> {
         let found = self.find_loss();
         let lost = |loss: &Loss| Err(Error::Unavailable(loss.to_string().into()));
         match found {
-            // Whether it can be used again is decided elsewhere.
+            // `resume` alone decides whether the files can be used again.
             None => self.state.borrow().as_ref().map_or(Ok(()), lost),
             Some(loss) => {
-                let ended = lost(&loss);
-                self.change_to(Some(loss));
-                ended
+                let result = lost(&loss);
+                self.set_loss(Some(loss));
+                result
             }
         }
     }
 
-    /// Returns the loss of the files, if they are lost.
+    /// Returns a description of the loss if the files are lost.
     pub(super) fn loss(&self) -> Option<String> {
         self.state.borrow().as_ref().map(Loss::to_string)
     }
 
-    fn has_another_in_its_place(&self) -> bool {
+    fn was_replaced(&self) -> bool {
         let state = self.state.borrow();
         state.as_ref().is_some_and(Loss::is_another_database)
     }
 
-    /// Waits until the files are lost, which may be now.
+    /// Waits until the files are lost. Returns at once if they are.
     pub(super) async fn lost(&self) {
-        // It cannot fail while `self` has the sender.
+        // This cannot fail while `self` owns the sender.
         let _ = self.state.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// The number of times that the files were lost so far.
+    /// Returns the number of times that the files have been lost so far.
     pub(super) fn losses(&self) -> u64 {
         self.losses.load(Ordering::Acquire)
     }
 
     fn find_loss(&self) -> Option<Loss> {
-        let Self { names, opened, .. } = self;
+        let Self { paths, opened, .. } = self;
         [
-            (Part::Database, &names.database, opened.database),
-            (Part::Log, &names.log, opened.log),
-            (Part::Index, &names.index, opened.index),
+            (Part::Database, &paths.database, opened.database),
+            (Part::Log, &paths.log, opened.log),
+            (Part::Index, &paths.index, opened.index),
         ]
         .into_iter()
-        .find_map(|(part, path, known)| match Identity::at(path) {
-            Ok(found) if found == known => None,
+        .find_map(|(part, path, opened)| match Identity::at(path) {
+            Ok(found) if found == opened => None,
             Ok(_) => Some(Loss::replaced(part, path)),
             Err(error) => Some(Loss::failed(part, path, &error)),
         })
     }
 
-    fn change_to(&self, found: Option<Loss>) {
+    fn set_loss(&self, found: Option<Loss>) {
         self.state.send_if_modified(|state| {
             match (&*state, &found) {
                 (before, after) if before == after => return false,
@@ -222,7 +229,7 @@ impl EmbeddedFile {
                     tracing::warn!(%file, remedy, "still not using the database: {loss}");
                 }
                 (_, None) => {
-                    let file = self.names.database.display();
+                    let file = self.paths.database.display();
                     tracing::info!(%file, "using the database again: its files are back");
                 }
             }

@@ -1,4 +1,4 @@
-//! Opens connections to an embedded database.
+//! Opens connections to an existing embedded database.
 
 use std::{os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 
@@ -10,8 +10,9 @@ use crate::{
     domain::error::Error,
 };
 
-/// Opens an embedded database that is there: SQLite makes none. `require` is asked before SQLite opens the log
-/// by its name, and after.
+/// Opens an existing embedded database. SQLite creates none.
+///
+/// `require` checks the files before and after SQLite opens the database and its log by their paths.
 pub(in crate::db) fn open_existing(
     path: &Path,
     timeout: Duration,
@@ -38,7 +39,7 @@ pub(in crate::db) fn open_existing(
     Ok(conn)
 }
 
-/// The URI of a file that has to be there, to be read and written (<https://www.sqlite.org/uri.html>).
+/// Returns the URI of an existing file, to be read and written (<https://www.sqlite.org/uri.html>).
 fn sqlite_uri(path: &Path) -> String {
     // In `file://host/path` the host is empty.
     let mut uri = String::from(if path.is_absolute() {

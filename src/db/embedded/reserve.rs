@@ -1,8 +1,7 @@
-//! Disk space that is kept back for changes that close a door: a full disk must not keep anybody from revoking a
-//! key.
+//! Reserves disk space for revoking changes, so that a key can be revoked on a full disk.
 //!
-//! The reserve is a file beside the database. It is cut shorter when such a change finds the disk full, and the
-//! change is made again in what that frees. It is filled up when there is space again.
+//! The reserve is a file beside the database. When a revoking change finds the disk full, the file is shortened and
+//! the change is made again in the freed space. The file is refilled when the disk has space again.
 
 use std::{
     ffi::OsString,
@@ -18,29 +17,30 @@ use rand::{TryRng as _, rngs::SysRng};
 use rustix::fs::{Mode, OFlags, fstatvfs, openat, statat};
 
 use super::EmbeddedFile;
-use crate::db::NoChanges;
+use crate::db::WriteFailure;
 
-/// The part of it that one change gets. A revocation writes some ten pages of 4 KiB into the log, and the log's index
-/// may grow.
+/// Bytes that are freed for one change.
+///
+/// A revocation writes about ten pages of 4 KiB into the write-ahead log, and the log's index may grow.
 const SLICE: u64 = 128 * 1024;
-/// The number of changes that get some.
+/// Number of changes that the reserve is for.
 const SLICES: u64 = 8;
-/// The space that has to be free besides, so that the reserve does not take the last space from other changes.
+/// Bytes that must remain free after a refill, so that the reserve does not take the last space from other changes.
 const SPARE: u64 = 1024 * 1024;
-/// With less than this the disk counts as full, after a change has found it so: the next one may fail again.
+/// Free bytes below which the disk still counts as full after a change has failed: the next one may fail too.
 const ROOM: u64 = 256 * 1024;
 
-/// The file.
+/// File that reserves disk space.
 #[derive(Debug)]
 pub(super) struct Reserve {
-    /// The folder, by a descriptor: its path may lead to another one, in which nothing is to be created.
+    /// Descriptor of the folder. Its path may later lead to another folder, where no file may be created.
     folder: File,
     name: OsString,
-    /// For the log.
+    /// Path of the file, for log messages.
     path: PathBuf,
-    /// Held by whoever changes it.
+    /// Lock held while the file is changed.
     file: Mutex<()>,
-    /// Set once it was said that it is short.
+    /// True once it has been logged that the reserve cannot be filled.
     is_short: AtomicBool,
 }
 
@@ -52,7 +52,7 @@ impl Reserve {
             _ => Path::new("."),
         };
         Ok(Self {
-            folder: File::open(folder)?,
+            folder: open_folder(folder)?,
             name: path.file_name().unwrap_or_default().to_owned(),
             path,
             file: Mutex::default(),
@@ -60,7 +60,7 @@ impl Reserve {
         })
     }
 
-    /// Frees a part of it. `false` if there is none.
+    /// Frees part of the reserve. Returns false if nothing is left.
     fn release(&self) -> io::Result<bool> {
         let _file = self.lock();
         let file = match self.open(OFlags::WRONLY) {
@@ -73,33 +73,33 @@ impl Reserve {
         }
         let after = before.saturating_sub(SLICE);
         file.set_len(after)?;
-        // Some file systems free the blocks with their next journal entry only.
+        // Some file systems free the blocks only with their next journal entry.
         file.sync_all()?;
         let (file, left) = (self.path.display(), after / SLICE);
-        tracing::warn!(%file, left, "the disk is full: used a part of the reserve for a change");
+        tracing::warn!(%file, left, "the disk is full: used part of the reserve for a change");
         Ok(true)
     }
 
-    /// Fills it up when there is space, and says once if there is none.
-    pub(super) fn keep(&self) {
-        let why = match self.restore() {
+    /// Refills the reserve if the disk has space. Logs once if it has not.
+    pub(super) fn refill(&self) {
+        let reason = match self.restore() {
             Ok(true) => {
                 self.is_short.store(false, Ordering::Relaxed);
                 return;
             }
-            Ok(false) => "too little of the disk is free".to_owned(),
+            Ok(false) => "too little disk space is free".to_owned(),
             Err(error) => error.to_string(),
         };
         if !self.is_short.swap(true, Ordering::Relaxed) {
             let file = self.path.display();
             tracing::warn!(
                 %file,
-                "the reserve is short, which lets keys be revoked on a full disk: {why}; free some space"
+                "failed to reserve disk space for revocations on a full disk: {reason}; free some disk space"
             );
         }
     }
 
-    /// Answers whether it is whole.
+    /// Fills the file to its full size. Returns whether it has that size.
     fn restore(&self) -> io::Result<bool> {
         let _file = self.lock();
         let length = statat(&self.folder, &self.name, rustix::fs::AtFlags::empty());
@@ -120,7 +120,7 @@ impl Reserve {
         self.file.lock()
     }
 
-    /// Returns whether the disk has no space for a change.
+    /// Returns whether the disk has too little space for a change.
     pub(super) fn is_disk_full(&self) -> bool {
         self.free().is_ok_and(|free| free < ROOM)
     }
@@ -131,14 +131,14 @@ impl Reserve {
         Ok(file.into())
     }
 
-    /// The bytes of the disk that whoever runs this may still use.
+    /// Returns the number of free bytes on the disk that the user of this process may use.
     fn free(&self) -> io::Result<u64> {
         let space = fstatvfs(&self.folder)?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 }
 
-/// Random bytes: a file system that compresses would keep no space for others.
+/// Appends random bytes: a compressing file system would reserve no space for constant ones.
 fn fill(mut file: File, mut missing: u64) -> io::Result<()> {
     let mut bytes = vec![0; 64 * 1024];
     while missing > 0 {
@@ -153,23 +153,33 @@ fn fill(mut file: File, mut missing: u64) -> io::Result<()> {
 }
 
 impl EmbeddedFile {
-    /// Frees a part of the reserve if a change failed since the disk is full.
+    /// Frees part of the reserve if the change failed because the disk is full. Returns whether it did.
     pub(in crate::db) fn make_room(&self, error: &QueryError) -> bool {
-        let is_full = match NoChanges::of(error) {
-            Some(NoChanges::DiskFull) => true,
-            // The log's index did not fit, which SQLite tells as it does any other failure.
-            Some(NoChanges::Other) => self.is_disk_full(),
+        let is_full = match WriteFailure::of(error) {
+            Some(WriteFailure::DiskFull) => true,
+            // If the log's index did not fit, SQLite reports a generic error.
+            Some(WriteFailure::Other) => self.is_disk_full(),
             _ => false,
         };
         is_full
             && self.reserve.release().unwrap_or_else(|error| {
-                tracing::warn!(%error, "failed to free the reserve for a change");
+                tracing::warn!(%error, "failed to free reserved disk space for a change");
                 false
             })
     }
 
-    /// Returns whether the disk has no space for a change.
+    /// Returns whether the disk has too little space for a change.
     pub(in crate::db) fn is_disk_full(&self) -> bool {
         self.reserve.is_disk_full()
     }
+}
+
+/// Opens a folder to access the files in it. On Linux it need not be readable, as SQLite does not require it either.
+fn open_folder(path: &Path) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    let flags = OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    let flags = OFlags::RDONLY;
+    let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }

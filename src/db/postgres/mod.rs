@@ -1,4 +1,4 @@
-//! Opens connections to PostgreSQL, each with a time limit for whatever it waits for.
+//! Opens connections to PostgreSQL, with a time limit for each wait.
 
 mod open_files;
 mod pooler;
@@ -20,36 +20,42 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::pooler::PoolerError;
 use self::socket::Socket;
-pub(super) use self::{pooler::refuse_transaction_pooler, watchdog::Watch};
+pub(super) use self::{
+    pooler::reject_transaction_pooler,
+    watchdog::{Hang, Watch},
+};
 use super::{ConnectError, deadline};
 use crate::config::postgres_url::{Host, PostgresUrl};
 
-/// The time that connections wait.
+/// Time limits of a connection's waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WaitLimit {
-    /// For a host to take a connection.
+    /// Time limit for a host to accept a connection.
     connect: Duration,
-    /// For the response to a statement, by the server's clock.
+    /// Time limit for a statement, which the server enforces. `None` for no limit.
     statement: Option<Duration>,
 }
 
-/// The server cancels a statement at its limit. A response that is later than this share of the limit
-/// after it is not going to come.
-const GRACE_SHARE: u32 = 4;
+/// Divisor of the statement limit that gives the grace period after it.
+///
+/// The server cancels a statement at its limit. When the grace period has passed too, no response will come.
+const GRACE_DIVISOR: u32 = 4;
+/// Minimum grace period.
 const MIN_GRACE: Duration = Duration::from_millis(250);
 
-/// The limit where the server has none: rebuilding the indexes of some 100 million rows takes less.
+/// Time limit of this process where the server has none. Rebuilding the indexes of about 100 million rows takes less.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(3600);
 
-/// Of several hosts, one that is down must not hold up the start for long.
+/// Time limit for each of several hosts, so that one that is down does not delay the start for long.
 const CONNECT_ONE_OF_SEVERAL: Duration = Duration::from_secs(2);
 
-/// Addresses of one host name that can be tried before the deadline for all of them.
+/// Number of addresses of one host name that can be tried within the limit for the host.
 const ADDRESSES: u32 = 3;
 
 impl WaitLimit {
-    /// For what requests wait for: `limit` for a statement, and for a connection at least the two
-    /// seconds that a lost packet takes.
+    /// Returns the limits for requests: `limit` for a statement, and at least 2 seconds for a connection.
+    ///
+    /// The retransmission of a lost packet takes up to 2 seconds.
     pub(super) fn of_requests(limit: Duration) -> Self {
         Self {
             connect: limit.max(Duration::from_secs(2)),
@@ -57,7 +63,7 @@ impl WaitLimit {
         }
     }
 
-    /// For migrations and the command line, whose statements may take long.
+    /// Returns the limits for migrations and commands, whose statements may take long.
     pub(super) fn of_maintenance() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -73,14 +79,14 @@ impl WaitLimit {
         Self { connect, ..self }
     }
 
-    /// The time that this process waits for the response to a statement.
+    /// Returns the time that this process waits for the response to a statement.
     fn statement_limit(self) -> Duration {
         self.statement.map_or(LONGEST_STATEMENT, |limit| {
-            limit + (limit / GRACE_SHARE).max(MIN_GRACE)
+            limit + (limit / GRACE_DIVISOR).max(MIN_GRACE)
         })
     }
 
-    /// The time that this process waits for one host.
+    /// Returns the time that this process waits for one host.
     fn host_limit(self) -> Duration {
         let statement = self.statement.unwrap_or(self.connect);
         ADDRESSES * self.connect + statement
@@ -90,15 +96,15 @@ impl WaitLimit {
 /// Opens a connection with all its settings.
 pub(super) fn open(
     url: &PostgresUrl,
-    patience: WaitLimit,
+    wait_limit: WaitLimit,
 ) -> Result<(PgConnection, Arc<Watch>), ConnectError> {
-    connect(url, patience, |uri, watch| {
+    connect(url, wait_limit, |uri, watch| {
         let mut conn = PgConnection::establish(uri.expose_secret()).map_err(not_established)?;
-        // A database or role may have it off. Then a backslash in a text of ours would mean something.
+        // A database or role may turn this off. Then a backslash in a string literal would be an escape character.
         let mut settings = String::from("SET standard_conforming_strings = on;");
-        if let Some(limit) = patience.statement {
+        if let Some(limit) = wait_limit.statement {
             let millis = limit.as_millis();
-            // A session that is idle inside a transaction holds locks: PostgreSQL ends it then.
+            // A session that is idle inside a transaction holds locks. PostgreSQL ends it at this limit.
             settings.push_str(&format!(
                 "SET statement_timeout = {millis}; SET idle_in_transaction_session_timeout = {millis}"
             ));
@@ -115,7 +121,7 @@ pub(super) fn open(
 
 fn not_established(error: ConnectionError) -> ConnectError {
     match error {
-        // There was a connection: the message has nothing of the URL.
+        // The connection was established, so the message shows no part of the URL.
         ConnectionError::CouldntSetupConfiguration(error) => {
             ConnectError::Postgres(error.to_string())
         }
@@ -123,22 +129,22 @@ fn not_established(error: ConnectionError) -> ConnectError {
     }
 }
 
-/// Makes a connection to the first of the hosts that takes one.
+/// Connects to the first of the hosts that accepts a connection.
 pub(super) fn connect<T>(
     url: &PostgresUrl,
-    patience: WaitLimit,
+    wait_limit: WaitLimit,
     establish: impl Fn(&SecretString, &Arc<Watch>) -> Result<T, ConnectError>,
 ) -> Result<(T, Arc<Watch>), ConnectError> {
     let hosts = url.hosts();
-    let patience = patience.of_one_of(hosts.len());
+    let wait_limit = wait_limit.of_one_of(hosts.len());
     let mut failures = Vec::new();
     for host in hosts {
-        match connect_to(&host, patience, &establish) {
+        match connect_to(&host, wait_limit, &establish) {
             Ok(connected) => {
                 host.prefer();
                 return Ok(connected);
             }
-            Err(ConnectError::Postgres(why)) => failures.push(why),
+            Err(ConnectError::Postgres(reason)) => failures.push(reason),
             Err(error) => return Err(error),
         }
     }
@@ -147,21 +153,20 @@ pub(super) fn connect<T>(
 
 fn connect_to<T>(
     host: &Host<'_>,
-    patience: WaitLimit,
+    wait_limit: WaitLimit,
     establish: impl Fn(&SecretString, &Arc<Watch>) -> Result<T, ConnectError>,
 ) -> Result<(T, Arc<Watch>), ConnectError> {
-    let (socket, _making) = match host.may_be_local() {
-        true => {
-            let (socket, making) = Socket::over_tcp_or_locally();
-            (socket, Some(making))
-        }
-        false => (Socket::over_tcp(), None),
+    let (socket, _lock) = if host.may_be_local() {
+        let (socket, lock) = Socket::over_tcp_or_locally();
+        (socket, Some(lock))
+    } else {
+        (Socket::over_tcp(), None)
     };
     let watch = Watch::new(socket).map_err(|error| ConnectError::Postgres(error.to_string()))?;
-    watch.limit_statements(patience.statement_limit());
-    let uri = uri_of(host, &watch, patience);
+    watch.limit_statements(wait_limit.statement_limit());
+    let uri = uri_of(host, &watch, wait_limit);
     let now = Instant::now();
-    watch.begin(now, now + patience.host_limit());
+    watch.begin_to_connect(now, wait_limit.host_limit());
     let established = establish(&uri, &watch);
     watch.end();
     let established = established?;
@@ -169,29 +174,34 @@ fn connect_to<T>(
     Ok((established, watch))
 }
 
-/// A host's URI with what each of our connections asks of the network.
-fn uri_of(host: &Host<'_>, watch: &Watch, patience: WaitLimit) -> SecretString {
+/// Returns the URI of a host with the parameters that every connection needs.
+fn uri_of(host: &Host<'_>, watch: &Watch, wait_limit: WaitLimit) -> SecretString {
     let defaults = [
-        ("connect_timeout", patience.connect.as_secs().to_string()),
+        ("connect_timeout", wait_limit.connect.as_secs().to_string()),
         ("application_name", "latchkey".to_owned()),
-        // A standby may not know yet what was revoked. A primary may be read-only, when its storage is
-        // full for example: then keys are still checked.
+        // A standby may not have received a revocation yet. A read-only primary, for example with full storage, is
+        // accepted: keys can still be checked.
         ("target_session_attrs", "primary".to_owned()),
-        // An idle connection that a firewall dropped is found out after a minute, not two hours.
+        // Detects an idle connection that a firewall dropped after a minute, not after two hours.
         ("keepalives_idle", "30".to_owned()),
         ("keepalives_interval", "10".to_owned()),
         ("keepalives_count", "3".to_owned()),
     ];
-    // The last one counts, also where the URI sets it: the socket is found by it.
+    // libpq uses the last value of a parameter, so these override the URI. The socket is found by its
+    // `tcp_user_timeout`, which libpq does not set on a connection without keepalives.
     let timeout = watch.socket().tcp_user_timeout();
     let uri = host.uri_with(&defaults);
-    format!("{}&tcp_user_timeout={timeout}", uri.expose_secret()).into()
+    format!(
+        "{}&keepalives=1&tcp_user_timeout={timeout}",
+        uri.expose_secret()
+    )
+    .into()
 }
 
-/// Limits the time of each statement on a connection.
+/// Instrumentation that arms the [`Watch`] of a connection for each statement.
 struct StatementLimits {
     watch: Arc<Watch>,
-    /// Instrumentation that the process has for all connections, which this takes the place of.
+    /// Default instrumentation of the process, which this one replaces and calls.
     default: Option<Box<dyn Instrumentation>>,
 }
 

@@ -1,6 +1,9 @@
-//! The sockets that this process has open.
+//! Lists the sockets that this process has open.
 
-#![expect(unsafe_code, reason = "a descriptor that is known by its number only")]
+#![expect(
+    unsafe_code,
+    reason = "the descriptors are known only by their numbers"
+)]
 
 use std::{
     fs,
@@ -9,20 +12,20 @@ use std::{
 
 use rustix::fs::fstat;
 
-/// Copies of the descriptors of all sockets that are open, in no order, with the sockets' inodes. Empty
-/// where the system does not list them in `/proc`.
+/// Duplicates the descriptors of all open sockets, and returns them with the sockets' inodes, in no order.
 ///
-/// A copy refers to the same socket, whatever happens to the number that it was made of.
+/// Returns none on systems that do not list descriptors in `/proc`. A duplicate refers to the same socket even if
+/// the original descriptor is closed and its number is used again.
 pub(super) fn sockets() -> impl Iterator<Item = (u64, OwnedFd)> {
     let listed = fs::read_dir("/proc/self/fd")
         .into_iter()
         .flatten()
         .flatten();
-    // All are looked at before the first is copied: a copy may get a number that was listed.
+    // All links are read before the first descriptor is duplicated: a duplicate may get a number that was listed.
     let sockets: Vec<(RawFd, u64)> = listed
         .filter_map(|entry| {
             let number = entry.file_name().to_str()?.parse().ok()?;
-            // A file's descriptor must not be copied: closing the copy would drop SQLite's locks on it.
+            // A file's descriptor must not be duplicated: closing the duplicate would drop SQLite's locks on the file.
             let target = fs::read_link(entry.path()).ok()?;
             let inode = target
                 .to_str()?
@@ -32,16 +35,16 @@ pub(super) fn sockets() -> impl Iterator<Item = (u64, OwnedFd)> {
         })
         .collect();
     sockets.into_iter().filter_map(|(number, inode)| {
-        let copy = copy_of(number)?;
-        // The number may be another socket's by now.
-        let is_the_same = fstat(&copy).is_ok_and(|stat| stat.st_ino == inode);
-        is_the_same.then_some((inode, copy))
+        let copy = duplicate(number)?;
+        // The number may belong to another socket by now.
+        let is_same_socket = fstat(&copy).is_ok_and(|stat| stat.st_ino == inode);
+        is_same_socket.then_some((inode, copy))
     })
 }
 
-fn copy_of(number: RawFd) -> Option<OwnedFd> {
-    // SAFETY: the descriptor may be closed by its owner at any time. Nothing is done with it but to ask
-    // the system for a copy, which fails where it is not open. The copy is owned.
+fn duplicate(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: the owner may close the descriptor at any time. It is used only to ask the system for a duplicate,
+    // which fails if the descriptor is not open. The duplicate is owned.
     unsafe { BorrowedFd::borrow_raw(number) }
         .try_clone_to_owned()
         .ok()

@@ -1,7 +1,7 @@
-//! Recognises a connection pooler that gives each transaction another session.
+//! Detects a connection pooler that may assign a different session to each transaction.
 //!
-//! `LISTEN`, advisory locks and `SET` belong to a session. Behind a pooler in transaction mode they are
-//! lost, or reach somebody else's transaction.
+//! `LISTEN`, advisory locks and `SET` belong to a session. Behind a pooler in transaction mode they are lost, or
+//! affect a transaction of another client.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use diesel::{
 
 use super::{ConnectError, PostgresUrl, WaitLimit, open};
 
-/// The time that the server may take to say which process serves a connection.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// Time limit for the server to return the process that serves a connection.
+const RESPONSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why it is not known that each connection has a session of its own.
+/// Error raised when connections do not have their own sessions, or this cannot be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolerError {
     #[error(
@@ -35,27 +35,28 @@ struct Session {
     process: i32,
 }
 
-/// Fails if two connections that are open at the same time share a session, or if one changes its
-/// session: PostgreSQL itself has a process for each connection.
-pub(crate) fn refuse_transaction_pooler(url: &PostgresUrl) -> Result<(), PoolerError> {
-    let (mut first, its_watch) = open(url, WaitLimit::of_maintenance())?;
-    let (mut second, other_watch) = open(url, WaitLimit::of_maintenance())?;
-    for watch in [its_watch, other_watch] {
-        watch.limit_statements(ANSWERED_WITHIN);
-    }
-    let before = session_of(&mut first)?;
-    // A pooler in statement mode does not allow transactions, and ends the connection.
+/// Fails if this connection shares a session with another one to the same URL, or changes its session.
+///
+/// PostgreSQL itself has one process, and so one session, for each connection.
+pub(crate) fn reject_transaction_pooler(
+    url: &PostgresUrl,
+    first: &mut PgConnection,
+) -> Result<(), PoolerError> {
+    let (mut second, watch) = open(url, WaitLimit::of_maintenance())?;
+    watch.limit_statements(RESPONSE_WITHIN);
+    let before = session_of(first)?;
+    // A pooler in statement mode rejects transactions and closes the connection.
     sql_query("BEGIN")
         .execute(&mut second)
         .map_err(|_| PoolerError::TransactionMode)?;
-    // Asked in this order: a pool of a single session has none for the first connection now.
-    if session_of(&mut second)? == before || session_of(&mut first)? != before {
+    // The order matters: a pool with a single session has none left for the first connection now.
+    if session_of(&mut second)? == before || session_of(first)? != before {
         return Err(PoolerError::TransactionMode);
     }
     Ok(())
 }
 
-/// The server's process that this connection talks to.
+/// Returns the id of the server process that serves this connection.
 fn session_of(conn: &mut PgConnection) -> QueryResult<i32> {
     let session: Session = sql_query("SELECT pg_backend_pid() AS process").get_result(conn)?;
     Ok(session.process)

@@ -1,94 +1,104 @@
-//! The socket of a connection that libpq made, to shut it from outside.
+//! Finds the socket of a libpq connection, to shut it down from another thread.
 //!
-//! Diesel does not show libpq's handle, so the socket has to be found. Over TCP it carries a tag: libpq
-//! sets `TCP_USER_TIMEOUT` on the socket before it connects, and each connection asks for another
-//! number of milliseconds. A Unix socket has no such option. There, connections are made one at a
-//! time, and the one that is new belongs to the connection that was made.
+//! Diesel does not expose libpq's handle, so the socket has to be found among those of the process. A TCP socket
+//! carries a tag: libpq sets `TCP_USER_TIMEOUT` before it connects, and each connection requests a different number
+//! of milliseconds. A Unix socket has no such option. So connections over Unix sockets are opened one at a time, and
+//! the socket that is new belongs to the connection just opened.
 //!
-//! Linux only. Elsewhere nothing is found, and a wait ends when the system's TCP gives up.
+//! This works on Linux only. On other systems no socket is found, and a wait ends when the system's TCP gives up.
 
-use std::{collections::BTreeSet, net::Shutdown, os::fd::OwnedFd};
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    net::Shutdown,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
+};
 
 use parking_lot::{Mutex, MutexGuard};
 use socket2::{SockAddr, SockRef};
 
 use super::open_files::sockets;
 
-/// `TCP_USER_TIMEOUT` of the connection with tag 0, in milliseconds: how long sent data may stay
+/// `TCP_USER_TIMEOUT` of the connection with tag 0, in milliseconds. It limits how long sent data may stay
 /// unacknowledged.
 const BASE_TIMEOUT: u32 = 10_000;
 
+/// Tags in use.
 static TAGS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-static MAKING_LOCAL: Mutex<()> = Mutex::new(());
+/// Lock held while a connection over a Unix socket is opened.
+static LOCAL_CONNECT: Mutex<()> = Mutex::new(());
 
-/// One connection's socket.
+/// Socket of one connection.
 pub(crate) struct Socket {
     tag: u32,
-    local: Mutex<Local>,
+    local: Mutex<LocalSocket>,
 }
 
-/// The present knowledge of a connection's Unix socket.
-enum Local {
-    /// It has none, or it could not be told from others.
+/// State of the search for a connection's Unix socket.
+enum LocalSocket {
+    /// The connection has no Unix socket, or it could not be distinguished from others.
     None,
-    /// It is not among these, by inode: they were there before it was made.
+    /// The socket is not among these inodes, which existed before the connection was opened.
     New(Vec<u64>),
     Found(OwnedFd),
 }
 
-/// The right to make a connection over a Unix socket.
-pub(super) struct MakingLocal {
-    _turn: MutexGuard<'static, ()>,
+/// Exclusive right to open a connection over a Unix socket.
+pub(super) struct LocalConnectGuard {
+    _lock: MutexGuard<'static, ()>,
 }
 
 impl Socket {
-    /// Reserves a tag for a connection that is about to be made over TCP.
+    /// Reserves a tag for a connection that is about to be opened over TCP.
     pub(super) fn over_tcp() -> Self {
         let mut tags = TAGS.lock();
         let tag = (0..).find(|tag| !tags.contains(tag)).unwrap_or_default();
         tags.insert(tag);
         Self {
             tag,
-            local: Mutex::new(Local::None),
+            local: Mutex::new(LocalSocket::None),
         }
     }
 
-    /// Prepares for a connection that may be made over a Unix socket. [`Socket::find_local`] must be called
-    /// before the second value is dropped.
-    pub(super) fn over_tcp_or_locally() -> (Self, MakingLocal) {
-        let making = MAKING_LOCAL.lock();
+    /// Prepares for a connection that may use a Unix socket.
+    ///
+    /// [`Socket::find_local`] must be called before the guard is dropped.
+    pub(super) fn over_tcp_or_locally() -> (Self, LocalConnectGuard) {
+        let lock = LOCAL_CONNECT.lock();
         let before = local_sockets().map(|(inode, _)| inode).collect();
         let socket = Self::over_tcp();
-        socket.set_local(Local::New(before));
-        (socket, MakingLocal { _turn: making })
+        socket.set_local(LocalSocket::New(before));
+        (socket, LocalConnectGuard { _lock: lock })
     }
 
-    /// The value of libpq's parameter `tcp_user_timeout` that marks the socket, in milliseconds.
+    /// Returns the value of libpq's parameter `tcp_user_timeout` that tags the socket, in milliseconds.
     pub(super) fn tcp_user_timeout(&self) -> u32 {
         BASE_TIMEOUT + self.tag
     }
 
-    /// Looks for the Unix socket of the connection, which has just been made.
+    /// Searches for the Unix socket of the connection, which has just been opened.
     pub(super) fn find_local(&self) {
         let found = match &*self.local() {
-            Local::New(before) => only_new(before),
+            LocalSocket::New(before) => only_new(before),
             _ => return,
         };
-        self.set_local(found.map_or(Local::None, Local::Found));
+        self.set_local(found.map_or(LocalSocket::None, LocalSocket::Found));
     }
 
-    /// Ends all that is sent and awaited on it.
-    pub(super) fn shut_down(&self) {
+    /// Shuts the socket down in both directions. Returns whether the socket was found.
+    pub(super) fn shut_down(&self) -> bool {
         let local = match &*self.local() {
-            Local::None => None,
-            Local::New(before) => only_new(before),
-            Local::Found(socket) => socket.try_clone().ok(),
+            LocalSocket::None => None,
+            LocalSocket::New(before) => only_new(before),
+            LocalSocket::Found(socket) => socket.try_clone().ok(),
         };
         let found = local.or_else(|| self.find_tagged());
-        // It may have been closed in the meantime.
-        if let Some(socket) = found {
-            let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
+        // The shutdown fails if the connection has been closed in the meantime.
+        if let Some(socket) = &found {
+            let _ = SockRef::from(socket).shutdown(Shutdown::Both);
         }
+        found.is_some()
     }
 
     #[cfg(target_os = "linux")]
@@ -106,11 +116,11 @@ impl Socket {
         None
     }
 
-    fn local(&self) -> MutexGuard<'_, Local> {
+    fn local(&self) -> MutexGuard<'_, LocalSocket> {
         self.local.lock()
     }
 
-    fn set_local(&self, local: Local) {
+    fn set_local(&self, local: LocalSocket) {
         *self.local() = local;
     }
 }
@@ -122,19 +132,32 @@ impl Drop for Socket {
     }
 }
 
-/// The one Unix socket to PostgreSQL that is not among these. `None` if there are several.
+/// Returns the Unix socket to PostgreSQL that is not among these inodes. `None` if there is not exactly one.
 fn only_new(before: &[u64]) -> Option<OwnedFd> {
     let mut new = local_sockets().filter(|(inode, _)| !before.contains(inode));
-    let (_, socket) = new.next()?;
-    new.next().is_none().then_some(socket)
+    let (inode, socket) = new.next()?;
+    // Another thread that searches has duplicates of the descriptors at the same time, so an inode may repeat.
+    new.all(|(other, _)| other == inode).then_some(socket)
 }
 
-/// The Unix sockets of this process that lead to a PostgreSQL, with their inodes.
+/// Returns the Unix sockets of this process that are connected to PostgreSQL, with their inodes.
 fn local_sockets() -> impl Iterator<Item = (u64, OwnedFd)> {
     sockets().filter(|(_, socket)| {
         let peer = SockRef::from(socket).peer_addr().ok();
-        let path = peer.as_ref().and_then(SockAddr::as_pathname);
-        let name = path.and_then(|path| path.file_name()?.to_str());
-        name.is_some_and(|name| name.starts_with(".s.PGSQL."))
+        peer.as_ref().is_some_and(is_postgres_peer)
     })
+}
+
+/// Returns whether the peer has libpq's name for a Unix socket, in a folder or in the abstract namespace.
+fn is_postgres_peer(peer: &SockAddr) -> bool {
+    let path = peer.as_pathname().map(Path::to_owned);
+    let path = path.or_else(|| {
+        #[cfg(target_os = "linux")]
+        let name = peer.as_abstract_namespace();
+        #[cfg(not(target_os = "linux"))]
+        let name = None::<&[u8]>;
+        name.map(|name| PathBuf::from(OsStr::from_bytes(name)))
+    });
+    let name = path.as_ref().and_then(|path| path.file_name()?.to_str());
+    name.is_some_and(|name| name.starts_with(".s.PGSQL."))
 }

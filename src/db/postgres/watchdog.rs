@@ -1,13 +1,13 @@
-//! Ends waits for PostgreSQL that last longer than they may.
+//! Ends waits for PostgreSQL that exceed their time limit.
 //!
-//! libpq waits for a response without a time limit. `statement_timeout` and TCP keepalive end most waits,
-//! but not the wait for a network hop that acknowledges every packet and passes none on, as a load
-//! balancer does after a failover. So each connection has a [`Watch`] with the deadline of what it waits
-//! for. One thread compares all deadlines with the time and shuts the sockets of those that are late:
-//! libpq then reports a lost connection, and the thread that called it goes on.
+//! libpq waits for a response without a time limit. `statement_timeout` and TCP keepalive end most waits. They do not
+//! end a wait behind a network hop that acknowledges every packet and forwards none, such as a load balancer after a
+//! failover. So each connection has a [`Watch`] with the deadline of its current wait. One thread compares all
+//! deadlines with the time and shuts down the sockets of overdue waits. libpq then reports a lost connection, and the
+//! thread that called it continues.
 //!
-//! Arming a watch is an atomic store. The thread sleeps until the earliest deadline, and without limit
-//! while no watch is armed.
+//! Arming a watch is an atomic store. The thread sleeps until the earliest deadline, or without limit while no watch
+//! is armed.
 
 use std::{
     io,
@@ -23,30 +23,49 @@ use parking_lot::Mutex;
 
 use super::socket::Socket;
 
-/// A deadline that never comes.
+/// Deadline of a watch that is not armed.
 const NEVER: u64 = u64::MAX;
+/// Deadline of a wait that is being ended.
+const FIRING: u64 = NEVER - 1;
 
-/// The time limit of what one connection waits for.
+/// Time after which a socket that was not found is searched for again.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Time limit of the waits of one connection.
 pub(crate) struct Watch {
     socket: Socket,
-    /// Microseconds since [`epoch`].
+    /// Deadline of the current wait, in microseconds since [`epoch`]. [`NEVER`] if the watch is not armed.
     deadline: AtomicU64,
-    /// Microseconds that a statement may take.
+    /// Time limit of a statement, in microseconds.
     statement_limit: AtomicU64,
-    /// The time when the present wait began, in microseconds since [`epoch`].
+    /// Time at which the current wait began, in microseconds since [`epoch`].
     began: AtomicU64,
-    has_fired: AtomicBool,
+    /// Time, in microseconds, after which the watch fires again if the socket was not found.
+    retry_after: AtomicU64,
+    /// Time at which a wait was ended, in microseconds since [`epoch`]. [`NEVER`] if none was.
+    fired: AtomicU64,
+    /// True once the failure to find the socket has been logged.
+    was_missed: AtomicBool,
+}
+
+/// Wait that was ended because the response did not come in time. The connection is lost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hang {
+    pub began: Instant,
+    pub lasted: Duration,
 }
 
 impl Watch {
-    /// Registers a connection that is about to be made, whose socket is going to be `socket`.
+    /// Registers a connection that is about to be opened on `socket`.
     pub(super) fn new(socket: Socket) -> io::Result<Arc<Self>> {
         let watch = Arc::new(Self {
             socket,
             deadline: AtomicU64::new(NEVER),
             statement_limit: AtomicU64::new(NEVER),
             began: AtomicU64::new(0),
-            has_fired: AtomicBool::new(false),
+            retry_after: AtomicU64::new(micros(RETRY_AFTER)),
+            fired: AtomicU64::new(NEVER),
+            was_missed: AtomicBool::new(false),
         });
         WATCHDOG.register(&watch)?;
         Ok(watch)
@@ -56,47 +75,67 @@ impl Watch {
         &self.socket
     }
 
-    /// Sets how long each statement may take from now on.
+    /// Sets the time limit of the statements that begin from now on.
     pub(crate) fn limit_statements(&self, limit: Duration) {
         self.statement_limit.store(micros(limit), SeqCst);
     }
 
-    /// Begins a wait for a response to a statement. It ends after the statement limit, or at `deadline`
-    /// if that comes first.
+    /// Arms the watch for a statement. It fires after the statement limit, or at `deadline` if that comes first.
     pub(super) fn begin_statement(&self, deadline: Option<Instant>) {
         let now = Instant::now();
         let limit = Duration::from_micros(self.statement_limit.load(SeqCst).min(NEVER >> 1));
         let limited = now.checked_add(limit);
         if let Some(until) = limited.into_iter().chain(deadline).min() {
-            self.begin(now, until);
+            self.begin(now, until, RETRY_AFTER);
         }
     }
 
-    /// Begins a wait that ends at `until`.
-    pub(super) fn begin(&self, now: Instant, until: Instant) {
+    /// Arms the watch for the opening of the connection.
+    ///
+    /// During name resolution there is no socket yet. If the limit passes then, the wait gets the same time again.
+    pub(super) fn begin_to_connect(&self, now: Instant, limit: Duration) {
+        self.begin(now, now + limit, limit);
+    }
+
+    fn begin(&self, now: Instant, until: Instant, retry_after: Duration) {
+        self.retry_after.store(micros(retry_after), SeqCst);
         self.began.store(since_epoch(now), SeqCst);
         self.deadline.store(since_epoch(until), SeqCst);
         WATCHDOG.wake_for(since_epoch(until));
     }
 
-    /// Ends the wait.
+    /// Disarms the watch: the wait has ended.
     pub(super) fn end(&self) {
         self.deadline.store(NEVER, SeqCst);
     }
 
-    /// Returns when the wait began whose deadline passed, if one did. Then the connection is lost.
-    pub(crate) fn hung_since(&self) -> Option<Instant> {
-        let began = Duration::from_micros(self.began.load(SeqCst));
-        self.has_fired.load(SeqCst).then(|| epoch() + began)
+    /// Returns the wait that the watchdog ended, if any.
+    pub(crate) fn hang(&self) -> Option<Hang> {
+        let (began, fired) = (self.began.load(SeqCst), self.fired.load(SeqCst));
+        (fired != NEVER).then(|| Hang {
+            began: epoch() + Duration::from_micros(began),
+            lasted: Duration::from_micros(fired.saturating_sub(began)),
+        })
     }
 
-    fn fire(&self, deadline: u64) {
-        let is_late = self
-            .deadline
-            .compare_exchange(deadline, NEVER, SeqCst, SeqCst);
-        if is_late.is_ok() {
-            self.has_fired.store(true, SeqCst);
-            self.socket.shut_down();
+    /// Ends the wait by shutting down the socket, unless the wait with this deadline has ended by itself.
+    fn fire(&self, deadline: u64, now: u64) {
+        let replace = |old, new| self.deadline.compare_exchange(old, new, SeqCst, SeqCst);
+        if replace(deadline, FIRING).is_err() {
+            return;
+        }
+        self.fired.store(now, SeqCst);
+        if self.socket.shut_down() {
+            let _ = replace(FIRING, NEVER);
+            return;
+        }
+        self.fired.store(NEVER, SeqCst);
+        // If the wait has ended meanwhile, or another one has begun, the watch is left as it is.
+        let retry_at = now.saturating_add(self.retry_after.load(SeqCst));
+        if replace(FIRING, retry_at).is_ok() && !self.was_missed.swap(true, SeqCst) {
+            tracing::warn!(
+                "failed to end an overdue wait for PostgreSQL: its socket was not found; trying again"
+            );
         }
     }
 }
@@ -104,7 +143,7 @@ impl Watch {
 struct Watchdog {
     watches: Mutex<Vec<Weak<Watch>>>,
     thread: Mutex<Option<Thread>>,
-    /// The time when the thread looks next.
+    /// Time at which the thread wakes next, in microseconds since [`epoch`].
     wakes_at: AtomicU64,
 }
 
@@ -130,7 +169,7 @@ impl Watchdog {
         Ok(())
     }
 
-    /// Wakes the thread if it sleeps for longer than until `deadline`.
+    /// Wakes the thread if it would sleep past `deadline`.
     fn wake_for(&self, deadline: u64) {
         if deadline < self.wakes_at.load(SeqCst) {
             let thread = self.thread.lock();
@@ -142,21 +181,23 @@ impl Watchdog {
 
     fn run(&self) {
         loop {
-            // Whoever arms a watch from here on wakes the thread: none is missed between the look and
-            // the sleep.
+            // A watch that is armed from here on wakes the thread. So none is missed between the check and the
+            // sleep.
             self.wakes_at.store(NEVER, SeqCst);
             let now = since_epoch(Instant::now());
-            let earliest = self.look(now);
+            let earliest = self.fire_overdue(now);
             self.wakes_at.store(earliest, SeqCst);
             match earliest {
                 NEVER => thread::park(),
-                deadline => thread::park_timeout(Duration::from_micros(deadline - now)),
+                deadline => {
+                    thread::park_timeout(Duration::from_micros(deadline.saturating_sub(now)));
+                }
             }
         }
     }
 
-    /// Fires the watches that are late at `now`. Returns the earliest deadline of the others.
-    fn look(&self, now: u64) -> u64 {
+    /// Fires the watches that are overdue at `now`. Returns the earliest deadline after that.
+    fn fire_overdue(&self, now: u64) -> u64 {
         let watches: Vec<_> = {
             let watches = self.watches.lock();
             watches.iter().filter_map(Weak::upgrade).collect()
@@ -165,16 +206,15 @@ impl Watchdog {
         for watch in watches {
             let deadline = watch.deadline.load(SeqCst);
             if deadline <= now {
-                watch.fire(deadline);
-            } else {
-                earliest = earliest.min(deadline);
+                watch.fire(deadline, now);
             }
+            earliest = earliest.min(watch.deadline.load(SeqCst));
         }
         earliest
     }
 }
 
-/// A moment before any wait.
+/// Returns the start of the times in this module, which is before any wait.
 fn epoch() -> Instant {
     static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
     *EPOCH

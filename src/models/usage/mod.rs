@@ -1,4 +1,4 @@
-//! `usage_hours` and `usage_days`: what was done with keys, and for how long it is known by the hour.
+//! Tables `usage_hours` and `usage_days`: numbers of checks per subject, interval and outcome.
 
 pub mod roll_up;
 pub mod writing;
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// How many checks of a subject's keys ended so in an hour or on a day.
+/// Number of checks of a subject's keys with one outcome, in one hour or on one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     pub subject: SubjectId,
@@ -26,7 +26,7 @@ pub struct Count {
     pub count: i64,
 }
 
-/// The same of one subject.
+/// Number of checks of one subject's keys with one outcome, in one hour or on one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable, QueryableByName)]
 pub struct BucketCount {
     #[diesel(sql_type = BigInt)]
@@ -37,8 +37,8 @@ pub struct BucketCount {
     pub count: i64,
 }
 
-/// What is known of a subject from the beginning of one bucket to that of another. Those with nothing in
-/// them are left out.
+/// Returns the counts of a subject in the buckets that start at `from` or later and before `to`. Counts of zero are
+/// omitted.
 pub fn read(
     conn: &mut Conn,
     subject: SubjectId,
@@ -57,7 +57,8 @@ pub fn read(
                 usage_hours::count,
             ))
             .load(conn),
-        // In one statement, so that what is being rolled up meanwhile is seen once.
+        // One statement reads both tables from the same snapshot. Counts that a concurrent roll-up moves are included
+        // exactly once.
         Granularity::Day => diesel::sql_query(
             "SELECT start, outcome, CAST(SUM(count) AS BIGINT) AS count FROM (
                  SELECT day_start AS start, outcome, count FROM usage_days

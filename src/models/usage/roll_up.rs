@@ -1,8 +1,8 @@
-//! How hours become days, and days are forgotten.
+//! Roll-up of hourly counts into daily counts, and deletion of old daily counts.
 //!
-//! It goes through all subjects in steps, each in a transaction of its own, so that nobody waits for long
-//! behind it. How far it has come stands in `usage_rollup`. Whoever takes a step holds that row's lock: so
-//! there is one at a time, whichever instance takes it, and it goes on where the last one ended.
+//! A roll-up goes through all subjects in steps. Each step is a transaction of its own, so that other transactions do
+//! not wait long for it. The progress is stored in the only row of `usage_rollup`. Each step holds the lock of that
+//! row, so only one instance runs a step at a time, and the next step continues where the last one ended.
 
 use std::collections::BTreeMap;
 
@@ -21,26 +21,28 @@ use crate::{
     },
 };
 
-/// Subjects that have their turn in a step at the most.
-const SUBJECTS: usize = 100;
-/// Rows that are moved in a step, but for those of one subject.
-const ROWS: usize = 5_000;
-/// Days of one subject that are rolled up at once.
-const DAYS: i64 = 31;
+/// Maximum number of subjects in a step.
+const MAX_SUBJECTS: usize = 100;
+/// Number of moved rows after which a step ends. The rows of the last subject may exceed it.
+const MAX_ROWS: usize = 5_000;
+/// Number of days of one subject that are rolled up at once.
+const MAX_DAYS: i64 = 31;
 
-/// What is kept.
+/// Start of the intervals for which counts are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
-    /// Hours from the beginning of this day on.
+pub struct Retention {
+    /// Hourly counts are kept from the start of this day.
     pub hours_from: UtcTime,
-    /// Days from this one on.
+    /// Daily counts are kept from this day.
     pub days_from: UtcTime,
 }
 
-/// How far it has come.
+/// Progress of the roll-up.
 #[derive(Debug, Clone, Copy, Queryable)]
 struct Progress {
+    /// Hours before this are rolled up by the current run, or were by the last one.
     until: UtcTime,
+    /// Subject that the next step starts with. `None` if the last run is complete.
     next: Option<SubjectId>,
 }
 
@@ -50,43 +52,43 @@ macro_rules! progress {
     };
 }
 
-/// Hours before this are not known any more, or soon will not be.
-pub fn hours_known_from(conn: &mut Conn) -> QueryResult<UtcTime> {
+/// Returns the time from which hourly counts are available. Earlier ones are rolled up, or soon will be.
+pub fn first_complete_hour(conn: &mut Conn) -> QueryResult<UtcTime> {
     let progress: Progress = progress!().first(conn)?;
     Ok(progress.until)
 }
 
-/// Whether all is done.
-pub fn is_done(conn: &mut Conn, kept: Kept) -> QueryResult<bool> {
+/// Returns whether the roll-up to this retention is complete.
+pub fn is_done(conn: &mut Conn, retention: Retention) -> QueryResult<bool> {
     let progress: Progress = progress!().first(conn)?;
-    Ok(progress.is_done(kept))
+    Ok(progress.is_done(retention))
 }
 
-/// Does some of it, and answers how many rows it moved. `None` if there was nothing left to do. Belongs
-/// into a transaction.
-pub fn step(conn: &mut Conn, kept: Kept) -> QueryResult<Option<usize>> {
+/// Runs one step, which must be in a transaction. Returns the number of moved rows, or `None` if nothing was left to
+/// do.
+pub fn step(conn: &mut Conn, retention: Retention) -> QueryResult<Option<usize>> {
     let mut progress: Progress = for_update!(conn, progress!(), first)?;
-    if progress.is_done(kept) {
+    if progress.is_done(retention) {
         return Ok(None);
     }
     let mut subject = match progress.next {
         Some(next) => Some(next),
         None => {
-            progress.until = kept.hours_from;
+            progress.until = retention.hours_from;
             Some(SubjectId::SERVICE)
         }
     };
     let (mut subjects, mut moved) = (0, 0);
-    while let Some(its_turn) = subject {
-        if subjects == SUBJECTS || moved >= ROWS {
+    while let Some(current) = subject {
+        if subjects == MAX_SUBJECTS || moved >= MAX_ROWS {
             break;
         }
         subjects += 1;
-        let (rows, is_last) = roll_up(conn, its_turn, progress.until)?;
+        let (rows, is_last) = roll_up(conn, current, progress.until)?;
         moved += rows;
         if is_last {
-            forget_days(conn, its_turn, kept.days_from)?;
-            subject = after(conn, its_turn)?;
+            delete_days(conn, current, retention.days_from)?;
+            subject = next_subject(conn, current)?;
         }
     }
     diesel::update(usage_rollup::table)
@@ -99,13 +101,15 @@ pub fn step(conn: &mut Conn, kept: Kept) -> QueryResult<Option<usize>> {
 }
 
 impl Progress {
-    fn is_done(&self, kept: Kept) -> bool {
-        self.next.is_none() && self.until >= kept.hours_from
+    fn is_done(&self, retention: Retention) -> bool {
+        self.next.is_none() && self.until >= retention.hours_from
     }
 }
 
-/// Rolls up the oldest hours of a subject, and answers how many rows they were and whether no older ones
-/// are left. What is added to the days is what was taken from the hours, whoever adds to them meanwhile.
+/// Rolls up the oldest hours of a subject. Returns the number of moved rows, and whether no hours before `until` are
+/// left.
+///
+/// The daily counts grow by exactly the hourly counts that the DELETE returns, even if others add counts meanwhile.
 fn roll_up(conn: &mut Conn, subject: SubjectId, until: UtcTime) -> QueryResult<(usize, bool)> {
     let oldest: Option<UtcTime> = usage_hours::table
         .filter(usage_hours::subject_id.eq(subject))
@@ -119,9 +123,9 @@ fn roll_up(conn: &mut Conn, subject: SubjectId, until: UtcTime) -> QueryResult<(
     };
     let end = Granularity::Day
         .start(oldest)
-        .plus_seconds(DAYS * Granularity::Day.seconds())
+        .plus_seconds(MAX_DAYS * Granularity::Day.seconds())
         .min(until);
-    let taken: Vec<(UtcTime, Outcome, i64)> = diesel::delete(usage_hours::table)
+    let hours: Vec<(UtcTime, Outcome, i64)> = diesel::delete(usage_hours::table)
         .filter(usage_hours::subject_id.eq(subject))
         .filter(usage_hours::hour_start.lt(end))
         .returning((
@@ -131,7 +135,7 @@ fn roll_up(conn: &mut Conn, subject: SubjectId, until: UtcTime) -> QueryResult<(
         ))
         .get_results(conn)?;
     let mut days: BTreeMap<(UtcTime, Outcome), i64> = BTreeMap::new();
-    for (hour, outcome, count) in &taken {
+    for (hour, outcome, count) in &hours {
         *days
             .entry((Granularity::Day.start(*hour), *outcome))
             .or_default() += count;
@@ -146,10 +150,10 @@ fn roll_up(conn: &mut Conn, subject: SubjectId, until: UtcTime) -> QueryResult<(
         })
         .collect();
     writing::add(conn, Granularity::Day, &days)?;
-    Ok((taken.len(), end == until))
+    Ok((hours.len(), end == until))
 }
 
-fn forget_days(conn: &mut Conn, subject: SubjectId, before: UtcTime) -> QueryResult<()> {
+fn delete_days(conn: &mut Conn, subject: SubjectId, before: UtcTime) -> QueryResult<()> {
     diesel::delete(usage_days::table)
         .filter(usage_days::subject_id.eq(subject))
         .filter(usage_days::day_start.lt(before))
@@ -157,8 +161,8 @@ fn forget_days(conn: &mut Conn, subject: SubjectId, before: UtcTime) -> QueryRes
         .map(drop)
 }
 
-/// The first subject after this one of which anything is known.
-fn after(conn: &mut Conn, subject: SubjectId) -> QueryResult<Option<SubjectId>> {
+/// Returns the first subject after this one that has any counts.
+fn next_subject(conn: &mut Conn, subject: SubjectId) -> QueryResult<Option<SubjectId>> {
     let with_hours: Option<SubjectId> = usage_hours::table
         .filter(usage_hours::subject_id.gt(subject))
         .order(usage_hours::subject_id)

@@ -1,4 +1,4 @@
-//! How counts are added, each batch of them once.
+//! Idempotent writes of batches of counts.
 
 use diesel::{
     prelude::*,
@@ -12,33 +12,36 @@ use crate::{
     models::parameters,
 };
 
-/// Rows of one statement: SQLite takes some 32,000 parameters.
-const ROWS: usize = 500;
+/// Number of rows in one statement. SQLite accepts about 32,000 parameters.
+const ROWS_PER_STATEMENT: usize = 500;
 
-/// Who writes, and which of its batches this is.
+/// Identity of a batch of counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch {
     pub writer: InstanceId,
-    /// Counts from 1.
+    /// Number of the batch among those of this writer, starting at 1.
     pub number: i64,
 }
 
-/// Adds counts of hours, unless this batch of them has been added already: who did not hear of it adds
-/// it again. Belongs into a transaction. All writers bring their counts in the same order.
+/// Adds hourly counts, unless this batch was already added. A writer that does not know whether a write succeeded
+/// repeats it.
+///
+/// Call it in a transaction. All writers must sort their counts in the same order, so that they do not deadlock.
 pub fn add_once(conn: &mut Conn, batch: Batch, now: UtcTime, counts: &[Count]) -> QueryResult<()> {
-    match is_next(conn, batch, now)? {
-        true => add(conn, Granularity::Hour, counts),
-        false => Ok(()),
+    if register(conn, batch, now)? {
+        add(conn, Granularity::Hour, counts)
+    } else {
+        Ok(())
     }
 }
 
-/// Adds counts to those that are there.
+/// Adds counts to the stored ones.
 pub(super) fn add(conn: &mut Conn, to: Granularity, counts: &[Count]) -> QueryResult<()> {
     let (table, start) = match to {
         Granularity::Hour => ("usage_hours", "hour_start"),
         Granularity::Day => ("usage_days", "day_start"),
     };
-    for counts in counts.chunks(ROWS) {
+    for counts in counts.chunks(ROWS_PER_STATEMENT) {
         let rows = parameters(conn, counts.len(), 4);
         let mut insert = diesel::sql_query(format!(
             "INSERT INTO {table} (subject_id, {start}, outcome, count) VALUES {rows}
@@ -58,22 +61,23 @@ pub(super) fn add(conn: &mut Conn, to: Granularity, counts: &[Count]) -> QueryRe
     Ok(())
 }
 
-/// Forgets a writer that writes no more.
+/// Deletes the row of a writer that shuts down.
 pub fn leave(conn: &mut Conn, writer: InstanceId) -> QueryResult<()> {
     diesel::delete(usage_writers::table.find(writer))
         .execute(conn)
         .map(drop)
 }
 
-/// Forgets writers that have not written for so long that they will not write that batch again.
-pub fn forget_writers(conn: &mut Conn, silent_since: UtcTime) -> QueryResult<()> {
+/// Deletes the rows of writers that have not written since `silent_since` and so will not repeat their last batch.
+pub fn delete_silent_writers(conn: &mut Conn, silent_since: UtcTime) -> QueryResult<()> {
     diesel::delete(usage_writers::table)
         .filter(usage_writers::written_at.lt(silent_since))
         .execute(conn)
         .map(drop)
 }
 
-fn is_next(conn: &mut Conn, batch: Batch, now: UtcTime) -> QueryResult<bool> {
+/// Stores the number of a batch. Returns `false` if this batch was already added.
+fn register(conn: &mut Conn, batch: Batch, now: UtcTime) -> QueryResult<bool> {
     let advanced = diesel::update(usage_writers::table.find(batch.writer))
         .filter(usage_writers::batch.lt(batch.number))
         .set((

@@ -1,9 +1,13 @@
-//! What a connection has read and not handed over: the HTTP library gets one request at a time.
+//! Buffer of received bytes that passes one request at a time to the HTTP library.
 //!
-//! The library would take in as many pipelined requests as fit into its buffers, carry them out although
-//! the client has said that one of them is the last, and keep all responses that the client does not
-//! take. So it sees the next request only when the response to the one before is sent. In the usual
-//! case, a whole request and nothing behind it, the bytes stay where they were read and nothing is copied.
+//! On its own, the library would:
+//!
+//! - read as many pipelined requests as fit into its buffers,
+//! - execute requests after one that the client declared to be the last,
+//! - keep all responses in memory that the client does not receive.
+//!
+//! Therefore it sees the next request only after the response to the previous one is sent. In the usual case, a
+//! complete request with nothing after it, the bytes stay in the library's buffer and nothing is copied.
 
 use std::mem;
 
@@ -11,48 +15,49 @@ use tokio::io::ReadBuf;
 
 use super::{
     request_body::BodyReader,
-    request_head::{Announced, Head, HeadReader, NoRequest},
+    request_head::{BodyFraming, HeaderReader, HeaderSection, InvalidRequest},
 };
 use crate::connection::state::{ConnectionLimits, ConnectionState, Request};
 
-/// What a `POST` of HTTP/1.0 without a body has to say for the library.
-const EMPTY_BODY: &[u8] = b"content-length: 0\r\n";
+/// Header field that the library demands in an HTTP/1.0 `POST` without a body.
+const EMPTY_BODY_FIELD: &[u8] = b"content-length: 0\r\n";
 
-/// What has been read, and where in a request that ends.
+/// Received bytes that are held back, and the position in the current request.
 #[derive(Debug)]
 pub(super) struct Inbound {
     limits: ConnectionLimits,
     stage: Stage,
-    /// Read and not handed over, from `held_from` on. Empty, without memory, on an idle connection.
+    /// Held bytes, from index `held_from` on. On an idle connection it is empty and has no allocation.
     held: Vec<u8>,
     held_from: usize,
-    /// How many of them are to be handed over.
-    cleared: usize,
+    /// Number of held bytes that may be passed to the library.
+    released: usize,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// At a header section.
-    Head(HeadReader),
+    /// In a header section.
+    Headers(HeaderReader),
     Body(BodyReader),
-    /// Behind a request; what comes is of the next one.
-    Between,
-    /// Behind the header section of a request of which the body is not read.
-    Withheld,
-    /// Behind the part of a body that could be read.
-    Failed,
+    /// After a request. The next byte belongs to the next request.
+    BetweenRequests,
+    /// After the header section of a request whose body is not read.
+    BodyWithheld,
+    /// After the readable part of a body.
+    BodyFailed,
 }
 
-/// Why the request is not read any further.
+/// Reason why the rest of a request is not read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    NoRequest,
-    HeadTooLarge,
+    Malformed,
+    HeadersTooLarge,
 }
 
-/// How many bytes may be handed over, and what has to be put in before the end of the header section.
-struct Cleared {
+/// Number of bytes that may be passed to the library.
+struct Release {
     count: usize,
+    /// Index at which [`EMPTY_BODY_FIELD`] has to be inserted.
     insert_at: Option<usize>,
 }
 
@@ -60,157 +65,166 @@ impl Inbound {
     pub(super) fn new(limits: ConnectionLimits) -> Self {
         Self {
             limits,
-            stage: Stage::Between,
+            stage: Stage::BetweenRequests,
             held: Vec::new(),
             held_from: 0,
-            cleared: 0,
+            released: 0,
         }
     }
 
-    /// Returns whether nothing is kept.
+    /// Returns whether no bytes are held.
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Returns whether something is kept that may be handed over.
-    pub(super) fn has_cleared(&self) -> bool {
-        self.cleared > 0
+    /// Returns whether held bytes may be passed to the library.
+    pub(super) fn has_released(&self) -> bool {
+        self.released > 0
     }
 
-    /// Returns whether the next byte belongs to a further request.
-    pub(super) fn is_between(&self) -> bool {
-        matches!(self.stage, Stage::Between)
+    /// Returns whether the next byte belongs to the next request.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(self.stage, Stage::BetweenRequests)
     }
 
-    /// Returns whether the rest of the request is not read.
-    pub(super) fn is_withheld(&self) -> bool {
-        matches!(self.stage, Stage::Withheld)
+    /// Returns whether the body of the current request is not read.
+    pub(super) fn is_body_withheld(&self) -> bool {
+        matches!(self.stage, Stage::BodyWithheld)
     }
 
     /// Returns whether the rest of the body cannot be read.
     pub(super) fn has_failed(&self) -> bool {
-        matches!(self.stage, Stage::Failed)
+        matches!(self.stage, Stage::BodyFailed)
     }
 
-    /// Begins the next request.
+    /// Starts the next request.
     pub(super) fn begin(&mut self) {
-        self.stage = Stage::Head(HeadReader::default());
+        self.stage = Stage::Headers(HeaderReader::default());
     }
 
-    /// Keeps what was read into `buffer` behind its first `before` bytes.
-    pub(super) fn keep(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
+    /// Moves the bytes of `buffer` after the first `before` ones to the held bytes.
+    pub(super) fn hold(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
+        // Removes bytes that were passed on. Otherwise a client that always sends half a request ahead would make this
+        // buffer grow without limit.
+        self.held.drain(..self.held_from);
+        self.held_from = 0;
         self.held.extend_from_slice(&buffer.filled()[before..]);
         buffer.set_filled(before);
     }
 
-    /// Sorts what was read into `buffer` behind its first `before` bytes: what the library may have stays there.
-    pub(super) fn sort(
+    /// Takes in the bytes of `buffer` after the first `before` ones. Bytes that the library may see stay in `buffer`,
+    /// and the others are held.
+    pub(super) fn accept(
         &mut self,
         buffer: &mut ReadBuf<'_>,
         before: usize,
         connection_state: &ConnectionState,
     ) -> Result<(), Fault> {
         if !self.is_empty() {
-            self.keep(buffer, before);
-            return self.hand_over(buffer, connection_state);
+            self.hold(buffer, before);
+            return self.release_held(buffer, connection_state);
         }
         let bytes = &mut buffer.filled_mut()[before..];
-        let cleared = self.examine(bytes, connection_state)?;
-        if cleared.insert_at.is_some() {
-            self.keep(buffer, before);
-            self.clear(cleared);
-            self.take_out(buffer);
-        } else if cleared.count < bytes.len() {
-            self.held.extend_from_slice(&bytes[cleared.count..]);
-            buffer.set_filled(before + cleared.count);
+        let release = self.parse(bytes, connection_state)?;
+        if release.insert_at.is_some() {
+            self.hold(buffer, before);
+            self.release(release);
+            self.move_released(buffer);
+        } else if release.count < bytes.len() {
+            self.held.extend_from_slice(&bytes[release.count..]);
+            buffer.set_filled(before + release.count);
         }
         Ok(())
     }
 
-    /// Puts into `buffer` what is kept and may be handed over.
-    pub(super) fn hand_over(
+    /// Parses the held bytes, if none are released, and moves the released ones into `buffer`.
+    pub(super) fn release_held(
         &mut self,
         buffer: &mut ReadBuf<'_>,
         connection_state: &ConnectionState,
     ) -> Result<(), Fault> {
-        if self.cleared == 0 && !self.is_empty() {
+        if self.released == 0 && !self.is_empty() {
             let mut held = mem::take(&mut self.held);
-            let cleared = self.examine(&mut held[self.held_from..], connection_state);
+            let release = self.parse(&mut held[self.held_from..], connection_state);
             self.held = held;
-            self.clear(cleared?);
+            self.release(release?);
         }
-        self.take_out(buffer);
+        self.move_released(buffer);
         Ok(())
     }
 
-    fn clear(&mut self, cleared: Cleared) {
-        self.cleared = cleared.count;
-        if let Some(at) = cleared.insert_at {
+    fn release(&mut self, release: Release) {
+        self.released = release.count;
+        if let Some(at) = release.insert_at {
             let at = self.held_from + at;
-            self.held.splice(at..at, EMPTY_BODY.iter().copied());
-            self.cleared += EMPTY_BODY.len();
+            self.held.splice(at..at, EMPTY_BODY_FIELD.iter().copied());
+            self.released += EMPTY_BODY_FIELD.len();
         }
     }
 
-    fn take_out(&mut self, buffer: &mut ReadBuf<'_>) {
-        let count = self.cleared.min(buffer.remaining());
+    fn move_released(&mut self, buffer: &mut ReadBuf<'_>) {
+        let count = self.released.min(buffer.remaining());
         buffer.put_slice(&self.held[self.held_from..self.held_from + count]);
-        self.cleared -= count;
+        self.released -= count;
         self.held_from += count;
         if self.held_from == self.held.len() {
             (self.held, self.held_from) = (Vec::new(), 0);
         }
     }
 
-    /// Reads on in the request.
-    fn examine(
+    /// Parses the next bytes of the current request, and reports progress to the connection state.
+    fn parse(
         &mut self,
         bytes: &mut [u8],
         connection_state: &ConnectionState,
-    ) -> Result<Cleared, Fault> {
-        let Stage::Head(reader) = &mut self.stage else {
-            let count = self.examine_body(bytes, connection_state);
-            return Ok(Cleared {
+    ) -> Result<Release, Fault> {
+        let Stage::Headers(reader) = &mut self.stage else {
+            let count = self.parse_body(bytes, connection_state);
+            return Ok(Release {
                 count,
                 insert_at: None,
             });
         };
-        let head = reader.read(bytes).map_err(|NoRequest| Fault::NoRequest)?;
-        let length = head.as_ref().map_or(bytes.len(), |head| head.end);
+        let section = reader
+            .read(bytes)
+            .map_err(|InvalidRequest| Fault::Malformed)?;
+        let length = section.as_ref().map_or(bytes.len(), |section| section.end);
         if length > self.limits.head_bytes {
-            return Err(Fault::HeadTooLarge);
+            return Err(Fault::HeadersTooLarge);
         }
-        let Some(head) = head else {
-            return Ok(Cleared {
+        let Some(section) = section else {
+            return Ok(Release {
                 count: 0,
                 insert_at: None,
             });
         };
-        connection_state.head_arrived(Request {
-            has_body: head.body != Announced::Length(0),
-            is_last: head.is_last,
-            expects_continue: head.expects_continue,
+        connection_state.header_section_completed(Request {
+            has_body: section.body != BodyFraming::Length(0),
+            is_last: section.closes,
+            expects_continue: section.expects_continue,
         });
-        self.stage = self.stage_behind(&head);
-        let of_the_body = self.examine_body(&bytes[head.end..], connection_state);
-        Ok(Cleared {
-            count: head.end + of_the_body,
-            insert_at: head.lacks_length.then_some(head.fields_end),
+        self.stage = self.stage_after(&section);
+        let body_count = self.parse_body(&bytes[section.end..], connection_state);
+        Ok(Release {
+            count: section.end + body_count,
+            insert_at: section.lacks_content_length.then_some(section.fields_end),
         })
     }
 
-    fn stage_behind(&self, head: &Head) -> Stage {
+    fn stage_after(&self, section: &HeaderSection) -> Stage {
         let limit = self.limits.body_bytes as u64;
-        match head.body {
-            Announced::Length(0) => Stage::Between,
-            Announced::Length(length) if length <= limit => Stage::Body(BodyReader::Length(length)),
-            Announced::Chunked => Stage::Body(BodyReader::chunked(limit)),
-            // It is rejected by what it says of itself.
-            Announced::Length(_) | Announced::Uncertain => Stage::Withheld,
+        match section.body {
+            BodyFraming::Length(0) => Stage::BetweenRequests,
+            BodyFraming::Length(length) if length <= limit => {
+                Stage::Body(BodyReader::Length(length))
+            }
+            BodyFraming::Chunked => Stage::Body(BodyReader::chunked(limit)),
+            // The header section alone suffices to reject such a request.
+            BodyFraming::Length(_) | BodyFraming::Unknown => Stage::BodyWithheld,
         }
     }
 
-    fn examine_body(&mut self, bytes: &[u8], connection_state: &ConnectionState) -> usize {
+    fn parse_body(&mut self, bytes: &[u8], connection_state: &ConnectionState) -> usize {
         let Stage::Body(body) = &mut self.stage else {
             return 0;
         };
@@ -220,17 +234,59 @@ impl Inbound {
         let count = match body.read(bytes) {
             Ok(count) => count,
             Err(fault) => {
-                // The header section may still be to hand over, and is for the app to respond to.
-                connection_state.body_fails(fault);
-                self.stage = Stage::Failed;
+                // The app still gets the header section, and responds to it.
+                connection_state.body_failed(fault);
+                self.stage = Stage::BodyFailed;
                 return 0;
             }
         };
         let is_complete = body.is_complete();
-        connection_state.body_arrives(is_complete);
+        connection_state.body_received(is_complete);
         if is_complete {
-            self.stage = Stage::Between;
+            self.stage = Stage::BetweenRequests;
         }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::shutdown::Shutdown;
+
+    #[test]
+    fn client_that_always_sends_half_a_request_ahead_occupies_a_bounded_buffer() {
+        let limits = ConnectionLimits {
+            head_bytes: 1024,
+            body_bytes: 1024,
+            header_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+        };
+        let now = Instant::now();
+        let connection_state = ConnectionState::new(limits, Shutdown::default(), now);
+        let mut inbound = Inbound::new(limits);
+        let request = b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n";
+        let (first, second) = request.split_at(request.len() / 2);
+        let mut sent = first.to_vec();
+        for round in 0..1000 {
+            inbound.begin();
+            connection_state.header_section_started(now);
+            // The rest of a request, and the first half of the next one.
+            sent.extend_from_slice(second);
+            sent.extend_from_slice(first);
+            let mut space = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut space);
+            buffer.put_slice(&sent);
+            inbound
+                .accept(&mut buffer, 0, &connection_state)
+                .expect("a request");
+            assert_eq!(buffer.filled(), request, "{round}");
+            assert!(inbound.held.len() <= 2 * request.len(), "{round}");
+            sent.clear();
+            connection_state.app_started();
+            assert!(!connection_state.responded(false, now));
+        }
     }
 }

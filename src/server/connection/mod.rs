@@ -1,8 +1,8 @@
-//! A connection with deadlines and limits for its client.
+//! Client connection with deadlines and limits, between the socket and the HTTP library.
 //!
-//! It stands between the socket and the HTTP library. It measures how long the client takes to send
-//! ([`ConnectionState`]) and to take what it is sent, and hands the library one request at a time ([`Inbound`]). A
-//! client that is too slow gets a response that says so, where one can be given, and the connection ends.
+//! It measures the time that the client takes to send requests ([`ConnectionState`]) and to receive responses. It
+//! passes one request at a time to the library ([`Inbound`]). A client that misses a deadline gets a 408 response where
+//! one is possible, and the connection is closed.
 
 mod inbound;
 mod read;
@@ -18,19 +18,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actix_web::web::Bytes;
 use tokio::{
     io::AsyncWrite,
+    net::TcpStream,
     time::{Sleep, sleep_until},
 };
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
-use crate::server::{
-    admission::ConnectionPermit,
-    connection::{
-        inbound::Inbound,
-        rejection::{Rejections, why_unreadable},
-    },
-    transport::Transport,
+use self::{
+    inbound::Inbound,
+    rejection::{ConnectionResponses, unreadable_reason},
 };
+use super::admission::ConnectionPermit;
 use crate::{
     connection::{
         counters::UnreadableRequest,
@@ -39,36 +40,41 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// Tells the client to send the body (RFC 9110 section 10.1.1).
+/// Interim response that asks the client to send the body (RFC 9110 section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What of an answer must be taken within the time for it.
-const ANSWER_STEP: usize = 32 * 1024;
+/// Number of bytes of a response that the client must receive within the response timeout.
+const RESPONSE_STEP: usize = 32 * 1024;
 
+/// Byte stream of a client: TCP, or TLS over TCP.
+pub(super) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// Byte stream between client and HTTP library that enforces deadlines and limits.
 pub(super) struct Connection {
     transport: Transport,
     connection_state: Rc<ConnectionState>,
     inbound: Inbound,
-    /// Runs until [`Self::wakes_at`], which is not after the client's deadline where that has to be exact.
+    /// Timer that fires at `wakes_at`. That is not after the client's deadline if the deadline needs an exact timer.
     timer: Pin<Box<Sleep>>,
     wakes_at: Instant,
-    answer_time: Duration,
-    /// Runs while the client does not take what it is sent.
-    unread: Option<(Pin<Box<Sleep>>, usize)>,
-    /// Wakes the connection when the service closes those that are idle.
+    response_timeout: Duration,
+    /// Response timeout and the bytes sent since it started. Set while the client does not receive fast enough.
+    stalled_write: Option<(Pin<Box<Sleep>>, usize)>,
+    /// Completes when the service closes idle connections. `None` after that.
     idle_closed: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    rejections: Rejections,
-    /// What is left to write of a response that the app did not give.
-    refusal: Option<Vec<u8>>,
-    /// What is left to write of an interim response.
-    interim: &'static [u8],
-    /// Whether a part of a response is not sent. Until it is, nothing is read of a further request.
+    responses: ConnectionResponses,
+    /// Unwritten part of a response that the connection sends itself.
+    own_response: Bytes,
+    /// True if that response replaces the one of the HTTP library.
+    replaces_response: bool,
+    /// True while a part of a response is unsent. No further request is read until then.
     is_sending: bool,
-    /// Whether it has had its last response; what still comes is thrown away.
-    is_cut: bool,
-    /// Whether what still comes is thrown away once all is sent.
+    /// True after the last response. Data that still arrives is discarded.
+    is_lingering: bool,
+    /// True if the connection lingers once everything is sent.
     lingers: bool,
-    is_shut: bool,
+    /// True once the sending direction is shut down.
+    is_shut_down: bool,
     _permit: ConnectionPermit,
 }
 
@@ -76,9 +82,9 @@ impl Connection {
     pub(super) fn new(
         transport: Transport,
         connection_state: ConnectionState,
-        answer_time: Duration,
-        stopping: &Shutdown,
-        rejections: Rejections,
+        response_timeout: Duration,
+        shutdown: &Shutdown,
+        responses: ConnectionResponses,
         permit: ConnectionPermit,
     ) -> Self {
         let now = Instant::now();
@@ -91,30 +97,30 @@ impl Connection {
             connection_state: Rc::new(connection_state),
             timer: Box::pin(sleep_until(wakes_at.into())),
             wakes_at,
-            answer_time,
-            unread: None,
-            idle_closed: Some(Box::pin(stopping.idle_closed())),
-            rejections,
-            refusal: None,
-            interim: b"",
+            response_timeout,
+            stalled_write: None,
+            idle_closed: Some(Box::pin(shutdown.idle_closed())),
+            responses,
+            own_response: Bytes::new(),
+            replaces_response: false,
             is_sending: false,
-            is_cut: false,
+            is_lingering: false,
             lingers: false,
-            is_shut: false,
+            is_shut_down: false,
             _permit: permit,
         }
     }
 
-    /// What the requests on it talk to.
+    /// Returns the state that is shared with the requests on this connection.
     pub(super) fn connection_state(&self) -> Rc<ConnectionState> {
         self.connection_state.clone()
     }
 
     pub(super) fn is_over_tls(&self) -> bool {
-        matches!(self.transport, Transport::Tls(_))
+        matches!(self.transport, Transport::Right(_))
     }
 
-    /// Waits for the client's deadline, if it is its turn, and says what is overdue then.
+    /// Waits until the client has missed its current deadline, if it has one, and returns that deadline.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Overdue> {
         while let Some((deadline, exact)) = self.connection_state.deadline() {
             if exact && deadline < self.wakes_at {
@@ -124,7 +130,7 @@ impl Connection {
             if let Some(overdue) = self.connection_state.overdue(Instant::now()) {
                 return Poll::Ready(overdue);
             }
-            // Set for a turn that is over. A millisecond is what timers can tell apart.
+            // The timer was set for an earlier phase. Timers have a resolution of one millisecond.
             self.wake_at(deadline.max(Instant::now() + Duration::from_millis(1)));
         }
         Poll::Pending
@@ -135,58 +141,48 @@ impl Connection {
         self.timer.as_mut().reset(at.into());
     }
 
-    /// Writes what is left of an interim response.
-    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.interim.is_empty() {
-            match Pin::new(&mut self.transport).poll_write(cx, self.interim) {
+    /// Writes the rest of a response that the connection sends itself.
+    fn poll_own_response(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.own_response.is_empty() {
+            match Pin::new(&mut self.transport).poll_write(cx, &self.own_response) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => self.interim = &self.interim[count..],
+                Poll::Ready(Ok(count)) => drop(self.own_response.split_to(count)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return self.poll_unread(cx).map(Err),
+                Poll::Pending => return self.poll_stalled_write(cx).map(Err),
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    fn end(&mut self) {
-        self.is_cut = true;
+    /// Stops reading requests, and discards received data for [`LINGER`].
+    fn start_lingering(&mut self) {
+        self.is_lingering = true;
         self.connection_state.end();
         self.wake_at(Instant::now() + LINGER);
     }
 
-    /// Writes the contract's form of a response that the HTTP library gave by itself.
-    fn poll_refuse(
+    /// Writes a response in the documented form, in place of the one that the HTTP library gave by itself.
+    fn poll_replace_response(
         &mut self,
         cx: &mut Context<'_>,
-        why: UnreadableRequest,
+        reason: UnreadableRequest,
     ) -> Poll<io::Result<()>> {
-        let mut left = match self.refusal.take() {
-            Some(left) => left,
-            None => self.rejections.of_request(why),
-        };
-        while !left.is_empty() {
-            match Pin::new(&mut self.transport).poll_write(cx, &left) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => drop(left.drain(..count)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.refusal = Some(left);
-                    return self.poll_unread(cx).map(Err);
-                }
-            }
+        if !self.replaces_response {
+            self.replaces_response = true;
+            self.own_response = self.responses.to_unreadable_request(reason).into();
         }
-        self.refusal = Some(left);
+        ready!(self.poll_own_response(cx))?;
         self.lingers = true;
         self.connection_state.end();
         Poll::Ready(Ok(()))
     }
 
-    /// The client does not take what it is sent.
-    fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let answer_time = self.answer_time;
+    /// Waits until the client has failed to receive the response in time, and returns the error for that.
+    fn poll_stalled_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let response_timeout = self.response_timeout;
         let (timer, _) = self
-            .unread
-            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(answer_time)), 0));
+            .stalled_write
+            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(response_timeout)), 0));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
@@ -200,64 +196,64 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.is_sending = true;
-        if this.refusal.is_some() || this.connection_state.is_before_the_app() {
-            ready!(this.poll_refuse(cx, why_unreadable(bytes)))?;
+        if this.replaces_response || this.connection_state.awaits_app() {
+            ready!(this.poll_replace_response(cx, unreadable_reason(bytes)))?;
             return Poll::Ready(Ok(bytes.len()));
         }
-        ready!(this.poll_interim(cx))?;
+        ready!(this.poll_own_response(cx))?;
         match Pin::new(&mut this.transport).poll_write(cx, bytes) {
             Poll::Ready(Ok(count)) => {
-                if let Some((_, taken)) = &mut this.unread {
-                    *taken += count;
-                    if *taken >= ANSWER_STEP {
-                        this.unread = None;
+                if let Some((_, sent)) = &mut this.stalled_write {
+                    *sent += count;
+                    if *sent >= RESPONSE_STEP {
+                        this.stalled_write = None;
                     }
                 }
                 Poll::Ready(Ok(count))
             }
-            Poll::Ready(failed) => Poll::Ready(failed),
-            Poll::Pending => this.poll_unread(cx).map(Err),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => this.poll_stalled_write(cx).map(Err),
         }
     }
 
-    /// Only called with all written that there is to write.
+    /// Flushes. The HTTP library calls it only after it has written everything that it has.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.connection_state.takes_continue() {
-            this.interim = CONTINUE;
+        if this.connection_state.take_continue() {
+            this.own_response = Bytes::from_static(CONTINUE);
         }
-        ready!(this.poll_interim(cx))?;
+        ready!(this.poll_own_response(cx))?;
         match Pin::new(&mut this.transport).poll_flush(cx) {
-            Poll::Ready(flushed) => {
+            Poll::Ready(result) => {
                 this.is_sending = false;
-                if this.unread.take().is_some() {
-                    this.connection_state.response_taken(Instant::now());
+                if this.stalled_write.take().is_some() {
+                    this.connection_state.response_received(Instant::now());
                 }
-                // The response has gone out. The library reads only if it is woken.
-                let has_next = !this.inbound.is_empty() && this.connection_state.takes_requests();
-                if !this.is_cut && (has_next || this.poll_overdue(cx).is_ready()) {
+                // The response is sent. The library reads the next request only if it is woken.
+                let has_next = !this.inbound.is_empty() && this.connection_state.accepts_requests();
+                if !this.is_lingering && (has_next || this.poll_overdue(cx).is_ready()) {
                     cx.waker().wake_by_ref();
                 }
-                Poll::Ready(flushed)
+                Poll::Ready(result)
             }
-            Poll::Pending => this.poll_unread(cx).map(Err),
+            Poll::Pending => this.poll_stalled_write(cx).map(Err),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.is_shut {
+        if !this.is_shut_down {
             match Pin::new(&mut this.transport).poll_shutdown(cx) {
-                Poll::Ready(shut) => shut?,
-                Poll::Pending => return this.poll_unread(cx).map(Err),
+                Poll::Ready(result) => result?,
+                Poll::Pending => return this.poll_stalled_write(cx).map(Err),
             }
-            this.is_shut = true;
+            this.is_shut_down = true;
             if this.lingers || this.connection_state.closes() {
-                this.end();
+                this.start_lingering();
             } else {
                 return Poll::Ready(Ok(()));
             }
         }
-        this.poll_discard(cx)
+        this.poll_linger(cx)
     }
 }

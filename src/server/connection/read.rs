@@ -1,4 +1,4 @@
-//! The way in: what the HTTP library reads from a connection.
+//! Reading direction of a connection: passes requests to the HTTP library, and enforces deadlines.
 
 use std::{
     io,
@@ -9,114 +9,114 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 
-use super::Connection;
-use crate::{
-    connection::{counters::UnreadableRequest, state::Overdue},
-    server::connection::inbound::Fault,
-};
+use super::{Connection, inbound::Fault};
+use crate::connection::{counters::UnreadableRequest, state::Overdue};
 
-/// Why there is nothing more to hand over.
-enum NotRead {
+/// Reason why a read passes no further bytes to the library.
+enum ReadError {
     Io(io::Error),
     Fault(Fault),
     Overdue,
 }
 
-impl From<io::Error> for NotRead {
+impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl From<Fault> for NotRead {
+impl From<Fault> for ReadError {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
 }
 
 impl AsyncRead for Connection {
-    /// Hands over the next part of the request that the connection is at. An empty read is the end of all
-    /// requests, whoever decides on it.
+    /// Passes the next part of the current request to the library. An empty read tells the library that no further
+    /// request follows, whether the client or the service decided so.
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.is_cut {
-            return this.poll_discard(cx);
+        if this.is_lingering {
+            return this.poll_linger(cx);
         }
         let before = buffer.filled().len();
         match this.poll_request(cx, buffer) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(NotRead::Io(error))) => Poll::Ready(Err(error)),
-            Poll::Ready(Err(NotRead::Fault(fault))) => {
-                // What was read is of no use.
+            Poll::Ready(Err(ReadError::Io(error))) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(ReadError::Fault(fault))) => {
+                // The bytes just read are discarded.
                 buffer.set_filled(before);
                 match fault {
-                    Fault::NoRequest => this.poll_cut(cx, UnreadableRequest::Malformed),
-                    Fault::HeadTooLarge => this.poll_cut(cx, UnreadableRequest::Large),
+                    Fault::Malformed => this.poll_close_with(cx, UnreadableRequest::Malformed),
+                    Fault::HeadersTooLarge => this.poll_close_with(cx, UnreadableRequest::Large),
                 }
             }
-            Poll::Ready(Err(NotRead::Overdue)) => this.poll_out_of_time(cx),
+            Poll::Ready(Err(ReadError::Overdue)) => this.poll_close_overdue(cx),
             Poll::Pending => {
-                if let Some(told) = &mut this.idle_closed
-                    && told.as_mut().poll(cx).is_ready()
+                if let Some(idle_closed) = &mut this.idle_closed
+                    && idle_closed.as_mut().poll(cx).is_ready()
                 {
                     this.idle_closed = None;
                 }
-                if this.is_sending && !this.connection_state.is_over() {
+                if this.is_sending && !this.connection_state.is_finished() {
                     return Poll::Pending;
                 }
                 if this.idle_closed.is_none()
                     && this.inbound.is_empty()
-                    && this.connection_state.may_end(Instant::now())
+                    && this.connection_state.may_close(Instant::now())
                 {
                     return this.end_of_input();
                 }
                 ready!(this.poll_overdue(cx));
-                this.poll_out_of_time(cx)
+                this.poll_close_overdue(cx)
             }
         }
     }
 }
 
 impl Connection {
-    /// Reads on in the request, if the response to the one before is sent.
+    /// Continues to read the current request, or the next one once the response to the previous one is sent.
     fn poll_request(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
-    ) -> Poll<Result<(), NotRead>> {
+    ) -> Poll<Result<(), ReadError>> {
         let before = buffer.filled().len();
-        if self.inbound.has_cleared() {
-            self.inbound.hand_over(buffer, &self.connection_state)?;
+        if self.inbound.has_released() {
+            self.inbound.release_held(buffer, &self.connection_state)?;
             return Poll::Ready(Ok(()));
         }
         if self.inbound.has_failed() {
             return Poll::Ready(Ok(()));
         }
-        if self.connection_state.is_over() {
-            // What still comes belongs to no request that will be answered.
-            return self.poll_throw_away(cx).map(Ok);
+        if self.connection_state.is_finished() {
+            // Data that still arrives belongs to no request that will get a response.
+            return self.poll_discard(cx).map(Ok);
         }
-        if self.inbound.is_between() && !self.is_sending && self.connection_state.takes_requests() {
+        if self.inbound.is_between_requests()
+            && !self.is_sending
+            && self.connection_state.accepts_requests()
+        {
             self.inbound.begin();
         }
-        if self.inbound.is_between() || self.inbound.is_withheld() {
-            // At most one piece is read ahead, which also shows whether the client is still there.
-            if self.inbound.is_empty() && !self.inbound.is_withheld() {
+        if self.inbound.is_between_requests() || self.inbound.is_body_withheld() {
+            // At most one read is made ahead. It also detects that the client has disconnected.
+            if self.inbound.is_empty() && !self.inbound.is_body_withheld() {
                 ready!(Pin::new(&mut self.transport).poll_read(cx, buffer))?;
                 if buffer.filled().len() == before {
                     return Poll::Ready(Ok(()));
                 }
-                self.inbound.keep(buffer, before);
+                self.inbound.hold(buffer, before);
             }
             return Poll::Pending;
         }
         if !self.inbound.is_empty() {
-            self.connection_state.head_arrives(Instant::now());
-            self.inbound.hand_over(buffer, &self.connection_state)?;
+            self.connection_state.header_section_started(Instant::now());
+            self.inbound.release_held(buffer, &self.connection_state)?;
         }
         while buffer.filled().len() == before && !self.inbound.has_failed() {
             ready!(Pin::new(&mut self.transport).poll_read(cx, buffer))?;
@@ -124,57 +124,63 @@ impl Connection {
                 return Poll::Ready(Ok(()));
             }
             let now = Instant::now();
-            self.connection_state.head_arrives(now);
-            self.inbound.sort(buffer, before, &self.connection_state)?;
-            // Whoever sends without a pause never has to be waited for.
+            self.connection_state.header_section_started(now);
+            self.inbound
+                .accept(buffer, before, &self.connection_state)?;
+            // A client that sends without a pause never makes the read pending, so the deadline is checked here too.
             if buffer.filled().len() == before && self.connection_state.overdue(now).is_some() {
-                return Poll::Ready(Err(NotRead::Overdue));
+                return Poll::Ready(Err(ReadError::Overdue));
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Ends the connection, with a response if a part of a request is there.
-    fn poll_out_of_time(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Closes the connection after a missed deadline, with a response if a part of a request has arrived.
+    fn poll_close_overdue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.connection_state.overdue(Instant::now()) {
-            Some(Overdue::Head) => self.poll_cut(cx, UnreadableRequest::Slow),
+            Some(Overdue::Head) => self.poll_close_with(cx, UnreadableRequest::Slow),
             Some(Overdue::Request) | None => self.end_of_input(),
         }
     }
 
-    /// Gives the last response, in place of the app, and stops to listen. No other is under way: while one
-    /// is, nothing is read of a further request.
-    fn poll_cut(&mut self, cx: &mut Context<'_>, why: UnreadableRequest) -> Poll<io::Result<()>> {
-        let answer = self.rejections.of_request(why);
-        // There is nothing else to send, so it fits; if not, the client does not take anything.
-        if let Poll::Ready(Ok(_)) = Pin::new(&mut self.transport).poll_write(cx, &answer) {
+    /// Sends the last response in place of the app, and stops reading requests. No other response is being sent: until
+    /// a response is sent, no further request is read.
+    fn poll_close_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        reason: UnreadableRequest,
+    ) -> Poll<io::Result<()>> {
+        let response = self.responses.to_unreadable_request(reason);
+        // Nothing else is unsent, so the response fits into the socket's buffer, unless the client reads nothing at
+        // all.
+        if let Poll::Ready(Ok(_)) = Pin::new(&mut self.transport).poll_write(cx, &response) {
             let _ = Pin::new(&mut self.transport).poll_flush(cx);
         }
-        self.end();
-        self.poll_discard(cx)
+        self.start_lingering();
+        self.poll_linger(cx)
     }
 
-    /// Nothing more is read, and nothing had to be said.
+    /// Ends the input without a response.
     fn end_of_input(&self) -> Poll<io::Result<()>> {
         self.connection_state.end();
         Poll::Ready(Ok(()))
     }
 
-    /// Throws away what comes, for a while: to close at once would reset the connection, and the
-    /// client might not see its response.
-    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.poll_throw_away(cx).is_ready() || Instant::now() >= self.wakes_at {
+    /// Discards received data until the linger time is over. Closing at once would reset the connection, and the client
+    /// might not see its response.
+    pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.poll_discard(cx).is_ready() || Instant::now() >= self.wakes_at {
             return Poll::Ready(Ok(()));
         }
         self.timer.as_mut().poll(cx).map(Ok)
     }
 
-    /// Throws away what comes, until the client sends no more.
-    fn poll_throw_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        /// Of one turn; others wait for theirs.
-        const MOST: usize = 16;
+    /// Discards received data until the client closes its direction or the connection fails.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        /// Maximum number of reads per call, so that other tasks get to run.
+        const MAX_READS: usize = 16;
         let mut scratch = [0; 4096];
-        for _ in 0..MOST {
+        for _ in 0..MAX_READS {
             let mut buffer = ReadBuf::new(&mut scratch);
             match ready!(Pin::new(&mut self.transport).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {}

@@ -1,27 +1,27 @@
-//! Where the body of a request ends (RFC 9112 sections 6 and 7).
+//! Reader that finds the end of a request body (RFC 9112 sections 6 and 7).
 //!
-//! This is as strict as the HTTP library or stricter: two readers that differ about where a body ends would
-//! take the same bytes for different requests.
+//! It is at least as strict as the HTTP library: if the two disagreed about the end of a body, they would read
+//! different requests from the same bytes.
 
 use crate::connection::state::BodyFault;
 
-/// Follows one body to its end.
+/// Reader of one body.
 #[derive(Debug)]
 pub(super) enum BodyReader {
-    /// So many bytes are still to come.
+    /// Number of bytes that are still to come.
     Length(u64),
     Chunked(Chunks),
 }
 
-/// Follows a chunked body to its end.
+/// Reader of a chunked body.
 #[derive(Debug)]
 pub(super) struct Chunks {
     state: State,
-    /// Of the chunk's size, digits; then what is still to come of its data.
+    /// Size of the current chunk, as far as its digits are read; then the number of its data bytes still to come.
     size: u64,
     digits: u32,
-    /// How many bytes of data, chunk extensions, trailers and padded sizes may still come.
-    left: u64,
+    /// Number of bytes of data, chunk extensions, trailers and size padding that may still come.
+    budget: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ enum State {
     Data,
     DataCr,
     DataLf,
-    /// At the beginning of a trailer's line, or of the last, empty one.
+    /// At the start of a trailer line, or of the empty line at the end.
     TrailerStart,
     Trailer,
     TrailerLf,
@@ -41,17 +41,18 @@ enum State {
     End,
 }
 
-/// Digits of a 64-bit size. More are padding.
-const DIGITS: u32 = 16;
+/// Number of hexadecimal digits of a 64-bit size. Further ones are padding.
+const MAX_DIGITS: u32 = 16;
 
 impl BodyReader {
-    /// Of a chunked body with at most so many bytes of data, chunk extensions and trailers.
+    /// Creates a reader of a chunked body with at most `limit` bytes of data, chunk extensions, trailers and size
+    /// padding.
     pub(super) fn chunked(limit: u64) -> Self {
         Self::Chunked(Chunks {
             state: State::Size,
             size: 0,
             digits: 0,
-            left: limit,
+            budget: limit,
         })
     }
 
@@ -62,7 +63,7 @@ impl BodyReader {
         }
     }
 
-    /// Reads on. Returns how many of these bytes are of the body: all, unless it ends before.
+    /// Continues to read. Returns the number of these bytes that belong to the body: all, unless the body ends earlier.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<usize, BodyFault> {
         match self {
             Self::Length(left) => {
@@ -148,14 +149,14 @@ impl Chunks {
         let size = self.size.checked_mul(16).ok_or(BodyFault::Malformed)?;
         self.size = size + u64::from(value);
         self.digits += 1;
-        if self.digits > DIGITS {
+        if self.digits > MAX_DIGITS {
             self.spend(1)?;
         }
         Ok(State::Size)
     }
 
     fn spend(&mut self, count: u64) -> Result<(), BodyFault> {
-        self.left = self.left.checked_sub(count).ok_or(BodyFault::TooLarge)?;
+        self.budget = self.budget.checked_sub(count).ok_or(BodyFault::TooLarge)?;
         Ok(())
     }
 }
@@ -170,9 +171,9 @@ mod tests {
         let mut reader = BodyReader::chunked(limit);
         let mut count = 0;
         for part in body.chunks(piece) {
-            let of_the_body = reader.read(part)?;
-            count += of_the_body;
-            if of_the_body < part.len() {
+            let body_count = reader.read(part)?;
+            count += body_count;
+            if body_count < part.len() {
                 break;
             }
         }
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn chunked_body_ends_at_its_last_byte_however_it_is_cut() {
+    fn chunked_body_ends_at_its_last_byte_in_any_split_of_its_bytes() {
         let all = format!("{CHUNKED}GET / HTTP/1.1");
         for piece in 1..all.len() {
             let ended = read(all.as_bytes(), piece, 1000);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn data_extensions_trailers_and_padding_count_and_chunk_frames_do_not() {
+    fn limit_of_a_chunked_body_counts_all_bytes_except_chunk_frames() {
         // abc, ;a="b", " \t;x" and two trailers with their line ends.
         let counted = 3 + 6 + 4 + 6 + 5;
         assert!(read(CHUNKED.as_bytes(), 1000, counted).is_ok());
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn body_of_a_length_ends_there() {
+    fn body_with_a_content_length_ends_after_that_many_bytes() {
         let mut body = BodyReader::Length(5);
         assert_eq!(body.read(b"abc"), Ok(3));
         assert!(!body.is_complete());

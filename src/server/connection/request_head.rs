@@ -1,16 +1,16 @@
-//! The header section of a request, read as it comes: where it ends, what body it announces, and what the
-//! HTTP library must not see of it.
+//! Incremental reader of the header section of a request: finds its end and the framing of the body, and hides some
+//! fields from the HTTP library.
 //!
-//! The library answers `Expect: 100-continue` before the app has seen the request, and takes every
-//! `Upgrade` for one that will happen. So both are blanked out in place. What is not sound in a header
-//! section is left to the library, which rejects it; then nothing behind it is handed over.
+//! The library responds to `Expect: 100-continue` before the app has seen the request, and assumes that every `Upgrade`
+//! will be performed. Therefore both are overwritten with spaces in place. An invalid header section is left to the
+//! library, which rejects it; then nothing after it is passed on.
 
-/// Finds the end of one header section. Its bytes may come in any number of pieces.
+/// Reader of one header section, whose bytes may arrive in any number of pieces.
 #[derive(Debug, Default)]
-pub(super) struct HeadReader {
-    /// Where the first line begins that has not ended yet.
+pub(super) struct HeaderReader {
+    /// Start of the first incomplete line.
     line: usize,
-    /// Up to where no further line end was found.
+    /// Index up to which the search for line ends is complete.
     searched: usize,
     has_request_line: bool,
     is_http_1_0: bool,
@@ -21,44 +21,47 @@ pub(super) struct HeadReader {
     expects_continue: bool,
     length: Option<u64>,
     is_chunked: bool,
-    /// The library rejects it, since nobody could say where its body ends.
-    is_unsound: bool,
+    /// True if the end of the body is ambiguous. The library rejects such a request.
+    is_ambiguous: bool,
 }
 
-/// A header section that is complete.
+/// Properties of a complete header section.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    /// Its length in bytes, with the empty line.
+pub(super) struct HeaderSection {
+    /// Length in bytes, including the empty line at the end.
     pub end: usize,
-    /// Where a further header field can be inserted.
+    /// Index at which a further header field can be inserted.
     pub fields_end: usize,
-    pub body: Announced,
-    /// Whether the client wants no further response on the connection.
-    pub is_last: bool,
+    pub body: BodyFraming,
+    /// True if no further request on the connection will be accepted.
+    pub closes: bool,
     pub expects_continue: bool,
-    /// Whether it is a `POST` of HTTP/1.0 without a `Content-Length`, as nginx sends one without a body by
-    /// default. The library demands the field (RFC 1945 section 7.2.2); RFC 9112 section 6.3 has that
-    /// the body is empty.
-    pub lacks_length: bool,
+    /// True for an HTTP/1.0 `POST` without `Content-Length`, which nginx sends by default for a `POST` without a body.
+    /// The library demands the field (RFC 1945 section 7.2.2); by RFC 9112 section 6.3 the body is empty.
+    pub lacks_content_length: bool,
 }
 
-/// What a header section says of the body.
+/// Framing of a body, from the header section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Announced {
+pub(super) enum BodyFraming {
     Length(u64),
     Chunked,
-    /// Where it ends is uncertain, or it is `CONNECT`, behind which there is no further request.
-    Uncertain,
+    /// The end of the body is ambiguous, or the method is `CONNECT`, after which no further request follows.
+    Unknown,
 }
 
-/// This is no request: no request line of HTTP/1.1, a line that is no field, or a `Host` that is none
-/// (RFC 9112 section 3.2). The library finds out more, but only of a complete header section.
+/// Error for bytes that are not an HTTP request: the request line is not HTTP/1.0 or 1.1, a line is not a field, or
+/// `Host` is invalid (RFC 9112 section 3.2). The library checks more, but only once the header section is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NoRequest;
+pub(super) struct InvalidRequest;
 
-impl HeadReader {
-    /// Reads on. `bytes` are all that came of the header section so far, and may be followed by more.
-    pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<Option<Head>, NoRequest> {
+impl HeaderReader {
+    /// Continues to read. `bytes` are all bytes received so far, from the start of the header section; bytes after its
+    /// end are ignored.
+    pub(super) fn read(
+        &mut self,
+        bytes: &mut [u8],
+    ) -> Result<Option<HeaderSection>, InvalidRequest> {
         while let Some(at) = bytes[self.searched..].iter().position(|b| *b == b'\n') {
             let (start, end) = (self.line, self.searched + at + 1);
             (self.line, self.searched) = (end, end);
@@ -77,55 +80,56 @@ impl HeadReader {
         }
         self.searched = bytes.len();
         match bytes.get(self.line) {
-            // Such as a handshake of TLS, which has no line that would end.
+            // For example a TLS handshake, which may never contain a line end.
             Some(first) if !first.is_ascii_graphic() && !first.is_ascii_whitespace() => {
-                Err(NoRequest)
+                Err(InvalidRequest)
             }
             _ => Ok(None),
         }
     }
 
-    fn complete(&self, fields_end: usize, end: usize) -> Head {
+    fn complete(&self, fields_end: usize, end: usize) -> HeaderSection {
         let is_chunked = self.is_chunked && !self.is_http_1_0;
         let body = match self.length {
-            _ if self.is_unsound || self.is_connect => Announced::Uncertain,
-            Some(_) if self.is_chunked => Announced::Uncertain,
-            None if self.is_chunked && self.is_http_1_0 => Announced::Uncertain,
-            None if is_chunked => Announced::Chunked,
-            length => Announced::Length(length.unwrap_or(0)),
+            _ if self.is_ambiguous || self.is_connect => BodyFraming::Unknown,
+            Some(_) if self.is_chunked => BodyFraming::Unknown,
+            None if self.is_chunked && self.is_http_1_0 => BodyFraming::Unknown,
+            None if is_chunked => BodyFraming::Chunked,
+            length => BodyFraming::Length(length.unwrap_or(0)),
         };
-        let has_body = body != Announced::Length(0);
-        Head {
+        let has_body = body != BodyFraming::Length(0);
+        HeaderSection {
             end,
             fields_end,
             body,
-            is_last: self.closes
+            closes: self.closes
                 || (self.is_http_1_0 && !self.keeps_alive)
-                || body == Announced::Uncertain,
+                || body == BodyFraming::Unknown,
             expects_continue: self.expects_continue && !self.is_http_1_0 && has_body,
-            lacks_length: self.is_http_1_0
+            lacks_content_length: self.is_http_1_0
                 && self.is_post
                 && self.length.is_none()
-                && body == Announced::Length(0),
+                && body == BodyFraming::Length(0),
         }
     }
 
-    fn read_request_line(&mut self, line: &[u8]) -> Result<(), NoRequest> {
+    fn read_request_line(&mut self, line: &[u8]) -> Result<(), InvalidRequest> {
         self.has_request_line = true;
         self.is_http_1_0 = line.ends_with(b" HTTP/1.0");
         self.is_post = line.starts_with(b"POST ");
         self.is_connect = line.starts_with(b"CONNECT ");
-        match self.is_http_1_0 || line.ends_with(b" HTTP/1.1") {
-            true => Ok(()),
-            false => Err(NoRequest),
+        if self.is_http_1_0 || line.ends_with(b" HTTP/1.1") {
+            Ok(())
+        } else {
+            Err(InvalidRequest)
         }
     }
 
-    fn read_field(&mut self, line: &mut [u8]) -> Result<(), NoRequest> {
-        let colon = line.iter().position(|b| *b == b':').ok_or(NoRequest)?;
+    fn read_field(&mut self, line: &mut [u8]) -> Result<(), InvalidRequest> {
+        let colon = line.iter().position(|b| *b == b':').ok_or(InvalidRequest)?;
         let (name, value) = line.split_at_mut(colon);
         let value = &mut value[1..];
-        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        let is = |expected: &[u8]| name.eq_ignore_ascii_case(expected);
         match name.len() {
             4 if is(b"host") => return check_host(value.trim_ascii()),
             6 if is(b"expect") => {
@@ -136,11 +140,11 @@ impl HeadReader {
             10 if is(b"connection") => self.read_connection(value),
             14 if is(b"content-length") => {
                 let length = decimal(value.trim_ascii());
-                self.is_unsound |= length.is_none() || self.length.is_some();
+                self.is_ambiguous |= length.is_none() || self.length.is_some();
                 self.length = length;
             }
             17 if is(b"transfer-encoding") => {
-                self.is_unsound |= self.is_chunked || !equal(value.trim_ascii(), b"chunked");
+                self.is_ambiguous |= self.is_chunked || !equal(value.trim_ascii(), b"chunked");
                 self.is_chunked = true;
             }
             _ => {}
@@ -160,8 +164,8 @@ impl HeadReader {
     }
 }
 
-fn equal(text: &[u8], known: &[u8]) -> bool {
-    text.eq_ignore_ascii_case(known)
+fn equal(text: &[u8], expected: &[u8]) -> bool {
+    text.eq_ignore_ascii_case(expected)
 }
 
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -174,11 +178,12 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 }
 
 /// Accepts the characters of a host and a port (RFC 3986 section 3.2), and an empty value.
-fn check_host(value: &[u8]) -> Result<(), NoRequest> {
+fn check_host(value: &[u8]) -> Result<(), InvalidRequest> {
     let is_valid = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b);
-    match value.iter().all(is_valid) {
-        true => Ok(()),
-        false => Err(NoRequest),
+    if value.iter().all(is_valid) {
+        Ok(())
+    } else {
+        Err(InvalidRequest)
     }
 }
 

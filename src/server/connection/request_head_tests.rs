@@ -1,40 +1,40 @@
-//! Of single header sections, and of random ones beside the HTTP library's own reader.
+//! Tests of the header section reader: single cases, and random sections compared with the HTTP library's parser.
 
 use super::*;
 
-fn read(head: &str) -> (Option<Head>, String) {
-    let mut bytes = head.as_bytes().to_vec();
-    let head = HeadReader::default().read(&mut bytes).unwrap();
-    (head, String::from_utf8(bytes).unwrap())
+fn read(text: &str) -> (Option<HeaderSection>, String) {
+    let mut bytes = text.as_bytes().to_vec();
+    let section = HeaderReader::default().read(&mut bytes).unwrap();
+    (section, String::from_utf8(bytes).unwrap())
 }
 
 #[test]
-fn header_section_ends_at_its_empty_line_however_it_is_cut() {
-    for head in [
+fn header_section_ends_at_its_empty_line_in_any_split_of_its_bytes() {
+    for text in [
         "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
         "\r\n\nGET / HTTP/1.1\nhost: x\n\n",
         "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nExpect: 100-continue\r\n\r\n",
     ] {
-        let all = format!("{head}abc\r\n\r\n");
+        let all = format!("{text}abc\r\n\r\n");
         for cut in 0..=all.len() {
             let mut bytes = all.as_bytes().to_vec();
-            let mut reader = HeadReader::default();
+            let mut reader = HeaderReader::default();
             let first = reader.read(&mut bytes[..cut]).unwrap();
-            assert_eq!(first.is_some(), cut >= head.len(), "{cut}");
+            assert_eq!(first.is_some(), cut >= text.len(), "{cut}");
             let whole = first.or_else(|| reader.read(&mut bytes).unwrap()).unwrap();
-            assert_eq!(whole.end, head.len(), "{cut}");
+            assert_eq!(whole.end, text.len(), "{cut}");
         }
     }
 }
 
 #[test]
-fn expect_and_upgrade_are_blanked_out_and_nothing_else() {
-    let (head, left) = read(
+fn expect_and_upgrade_are_overwritten_with_spaces_and_nothing_else() {
+    let (section, rest) = read(
         "PUT / HTTP/1.1\r\nExpect:100-Continue\r\nUPGRADE: websocket\r\n\
          connection: keep-alive, Upgrade, http2-settings\r\ncontent-length: 7\r\nx-upgrade: upgrade\r\n\r\n",
     );
-    assert!(head.unwrap().expects_continue);
-    let lines: Vec<_> = left.lines().map(str::trim_end).collect();
+    assert!(section.unwrap().expects_continue);
+    let lines: Vec<_> = rest.lines().map(str::trim_end).collect();
     assert_eq!(
         lines,
         [
@@ -50,8 +50,8 @@ fn expect_and_upgrade_are_blanked_out_and_nothing_else() {
 }
 
 #[test]
-fn last_request_of_a_connection_is_known() {
-    for (head, is_last) in [
+fn request_closes_the_connection_by_version_connection_field_or_ambiguous_body() {
+    for (text, closes) in [
         ("GET / HTTP/1.1\r\n\r\n", false),
         ("GET / HTTP/1.1\r\nconnection: foo, CLOSE\r\n\r\n", true),
         ("GET / HTTP/1.1\r\nconnection: closed\r\n\r\n", false),
@@ -67,12 +67,12 @@ fn last_request_of_a_connection_is_known() {
             true,
         ),
     ] {
-        assert_eq!(read(head).0.unwrap().is_last, is_last, "{head}");
+        assert_eq!(read(text).0.unwrap().closes, closes, "{text}");
     }
 }
 
 #[test]
-fn what_is_no_request_is_rejected_before_it_ends() {
+fn invalid_request_is_rejected_before_its_header_section_is_complete() {
     for bytes in [
         &b"\x16\x03\x01\x02"[..],
         b"SOMETHING ELSE\r\n",
@@ -80,12 +80,12 @@ fn what_is_no_request_is_rejected_before_it_ends() {
         b"GET / HTTP/1.1\r\nno field\r\n",
         b"GET / HTTP/1.1\r\nhost: a b\r\n",
     ] {
-        let read = HeadReader::default().read(&mut bytes.to_vec());
-        assert_eq!(read, Err(NoRequest), "{bytes:?}");
+        let read = HeaderReader::default().read(&mut bytes.to_vec());
+        assert_eq!(read, Err(InvalidRequest), "{bytes:?}");
     }
 }
 
-mod beside_the_library {
+mod compared_with_the_library {
     use actix_http::h1::{Codec, Message, MessageType};
     use actix_web::web::BytesMut;
     use proptest::{prelude::*, sample::select, test_runner::TestRunner};
@@ -148,48 +148,51 @@ mod beside_the_library {
         })
     }
 
-    /// Whatever the library accepts has a body of which both see the same end.
+    /// For every request that the library accepts, both readers find the same end of the body.
     #[actix_web::test]
-    async fn both_see_the_same_body() {
+    async fn reader_and_library_find_the_same_body() {
         let mut runner = TestRunner::new(ProptestConfig::with_cases(4000));
         runner.run(&request(), compare).unwrap();
     }
 
     fn compare(request: String) -> Result<(), TestCaseError> {
         let mut bytes = format!("{request}3\r\nabc\r\n0\r\n\r\n").into_bytes();
-        let Ok(Some(head)) = HeadReader::default().read(&mut bytes) else {
+        let Ok(Some(section)) = HeaderReader::default().read(&mut bytes) else {
             return Ok(());
         };
-        if head.lacks_length {
-            bytes.splice(head.fields_end..head.fields_end, *b"content-length: 0\r\n");
+        if section.lacks_content_length {
+            bytes.splice(
+                section.fields_end..section.fields_end,
+                *b"content-length: 0\r\n",
+            );
         }
         let mut codec = Codec::default();
-        let mut left = BytesMut::from(&bytes[..]);
-        let Ok(decoded) = codec.decode(&mut left) else {
+        let mut rest = BytesMut::from(&bytes[..]);
+        let Ok(decoded) = codec.decode(&mut rest) else {
             return Ok(());
         };
         let Some(Message::Item(library)) = decoded else {
             return Err(TestCaseError::fail("the library waits for more"));
         };
         prop_assert!(!library.head().expect());
-        // What it takes for one beside `Upgrade`.
+        // The library also treats `CONNECT` as an upgrade.
         let is_connect = library.method() == actix_web::http::Method::CONNECT;
         prop_assert!(!library.upgrade() || is_connect);
         let keeps = library.head().connection_type() == actix_http::ConnectionType::KeepAlive;
-        prop_assert!(head.is_last || keeps);
-        match (head.body, codec.message_type()) {
-            (Announced::Uncertain, _) => {}
-            (Announced::Length(0), kind) => prop_assert!(matches!(kind, MessageType::None)),
+        prop_assert!(section.closes || keeps);
+        match (section.body, codec.message_type()) {
+            (BodyFraming::Unknown, _) => {}
+            (BodyFraming::Length(0), kind) => prop_assert!(matches!(kind, MessageType::None)),
             (body, kind) => {
                 prop_assert!(matches!(kind, MessageType::Payload));
-                let length = left.len();
+                let length = rest.len();
                 let mut size = 0;
-                while let Ok(Some(Message::Chunk(Some(part)))) = codec.decode(&mut left) {
+                while let Ok(Some(Message::Chunk(Some(part)))) = codec.decode(&mut rest) {
                     size += part.len();
                 }
                 prop_assert_eq!(size, 3);
-                let is_chunked = length - left.len() > 3;
-                prop_assert_eq!(body == Announced::Chunked, is_chunked);
+                let is_chunked = length - rest.len() > 3;
+                prop_assert_eq!(body == BodyFraming::Chunked, is_chunked);
             }
         }
         Ok(())

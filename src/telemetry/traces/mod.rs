@@ -1,5 +1,4 @@
-//! Traces, for an OpenTelemetry collector if there is one. Where there is none, each place that could
-//! begin a span asks once whether it should, and goes on.
+//! Traces for an OpenTelemetry collector. Without a collector, each place that could begin a span costs one check.
 
 mod otlp;
 
@@ -20,31 +19,33 @@ use opentelemetry_sdk::{
 use self::otlp::Collector;
 use crate::config::{TelemetryConfig, TracesSampler};
 
-/// How long the end of the process waits for the collector to take what is left.
-const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+/// Time for the collector to receive the remaining spans when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// Sends what is traced; when dropped, what is left, for a bounded time.
+/// Exporter of spans. When dropped, it sends the remaining spans, for a bounded time.
 pub struct Traces(SdkTracerProvider);
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        // The collector is away: what is left is lost, and that was logged.
-        let _ = self.0.shutdown_with_timeout(FLUSH_WITHIN);
+        // On failure, the remaining spans are lost. The exporter's client has logged that the collector is unreachable.
+        let _ = self.0.shutdown_with_timeout(FLUSH_TIMEOUT);
     }
 }
 
-/// What the exporter said is not repeated: it may hold the endpoint, and that a password.
+/// Error raised when the collector's settings are invalid. The exporter's own message is omitted: it may contain the
+/// endpoint, and that a password.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "OTEL_EXPORTER_OTLP_ENDPOINT (--otel-exporter-otlp-endpoint), or another setting of OTEL_EXPORTER_OTLP, cannot \
-     be used; give the base URL of a collector that takes OTLP over HTTP, such as http://localhost:4318"
+    "OTEL_EXPORTER_OTLP_ENDPOINT (--otel-exporter-otlp-endpoint) or another OTEL_EXPORTER_OTLP setting is invalid; \
+     give the base URL of a collector that accepts OTLP over HTTP, such as http://localhost:4318"
 )]
 pub struct NoCollector;
 
-/// Begins to trace, for the whole process, if the settings name a collector. At most a fixed number of
-/// spans wait for it, on a thread of their own; further ones are dropped.
+/// Starts tracing for the whole process, if the settings name a collector.
+///
+/// A separate thread sends the spans. A bounded number of them waits for the collector; further ones are dropped.
 pub fn start(config: &TelemetryConfig) -> Result<Option<Traces>, NoCollector> {
     let Some(url) = config.otlp_endpoint.traces_url() else {
         return Ok(None);
@@ -69,7 +70,7 @@ pub fn start(config: &TelemetryConfig) -> Result<Option<Traces>, NoCollector> {
         .with_resource(resource)
         .with_batch_exporter(exporter)
         .build();
-    // Once in a process: the first one stays.
+    // At most one tracer per process: the first one stays.
     let _ = TRACER.set(provider.tracer(env!("CARGO_PKG_NAME")));
     Ok(Some(Traces(provider)))
 }
@@ -87,13 +88,13 @@ fn sampler(config: &TelemetryConfig) -> Sampler {
     }
 }
 
-/// Whether anything is traced.
+/// Returns whether tracing is on.
 pub fn is_on() -> bool {
     TRACER.get().is_some()
 }
 
-/// Begins a span, if anything is traced. It ends when the last clone of the context is dropped, or is
-/// told to.
+/// Begins a span, if tracing is on. It ends when the last clone of the context is dropped, or when it is ended
+/// explicitly.
 pub fn begin(
     parent: &Context,
     kind: SpanKind,
@@ -108,32 +109,31 @@ pub fn begin(
     Some(parent.with_span(tracer.build_with_context(span, parent)))
 }
 
-/// Does something within a span of its own, as a part of the request that it is done for, if that is
-/// traced.
-pub async fn within<T, E>(
+/// Runs `work` in a span of its own, as a child of the current request's span, if that request is traced.
+pub async fn in_span<T, E>(
     kind: SpanKind,
     name: &'static str,
     attribute: impl FnOnce() -> KeyValue,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let is_part = || Context::map_current(|current| current.has_active_span());
-    if !is_on() || !is_part() {
+    let is_traced = || Context::map_current(|current| current.has_active_span());
+    if !is_on() || !is_traced() {
         return work.await;
     }
     let Some(context) = begin(&Context::current(), kind, name, [attribute()]) else {
         return work.await;
     };
-    let done = work.with_context(context.clone()).await;
-    if done.is_err() {
-        // Why goes to the log.
+    let result = work.with_context(context.clone()).await;
+    if result.is_err() {
+        // The cause is logged, not traced.
         context.span().set_status(Status::error(""));
     }
     context.span().end();
-    done
+    result
 }
 
-/// What is done elsewhere as a part of the same request.
-pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+/// Carries the current request's span into work that runs in another task.
+pub fn with_current_span<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let context = is_on().then(Context::current);
     async move {
         match context {

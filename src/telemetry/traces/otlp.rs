@@ -1,4 +1,4 @@
-//! How spans get to the collector: by blocking calls on the exporter's own thread.
+//! HTTP client that sends spans to the collector, by blocking calls on the exporter's own thread.
 
 use std::{
     future::{Ready, ready},
@@ -13,16 +13,16 @@ use ureq::{
     tls::{RootCerts, TlsConfig, TlsProvider},
 };
 
-/// How long a batch may take. Meanwhile others wait, up to the queue's bound.
-const SEND_WITHIN: Duration = Duration::from_secs(5);
-/// What is read of an answer at the most.
-const MAX_ANSWER: u64 = 64 * 1024;
+/// Time to send a batch. Other batches wait meanwhile, up to the bound of the queue.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of bytes that are read of a response.
+const MAX_RESPONSE_BYTES: u64 = 64 * 1024;
 
-/// The collector's client. TLS is the OpenSSL that is built in for PostgreSQL.
+/// Client of the collector. TLS uses the OpenSSL that is built in for PostgreSQL.
 #[derive(Debug)]
 pub(super) struct Collector {
     agent: Agent,
-    is_away: AtomicBool,
+    is_failing: AtomicBool,
 }
 
 impl Collector {
@@ -34,39 +34,41 @@ impl Collector {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .timeout_global(Some(SEND_WITHIN))
+            .timeout_global(Some(SEND_TIMEOUT))
             .tls_config(tls)
             .build();
         Self {
             agent: config.into(),
-            is_away: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
         }
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ureq::Error> {
-        let (head, body) = request.into_parts();
-        let request = Request::from_parts(head, body.to_vec());
-        let (head, mut body) = self.agent.run(request)?.into_parts();
-        let answer = body.with_config().limit(MAX_ANSWER).read_to_vec()?;
-        Ok(Response::from_parts(head, answer.into()))
+        let (parts, body) = request.into_parts();
+        let request = Request::from_parts(parts, body.to_vec());
+        let (parts, mut body) = self.agent.run(request)?.into_parts();
+        let bytes = body.with_config().limit(MAX_RESPONSE_BYTES).read_to_vec()?;
+        Ok(Response::from_parts(parts, bytes.into()))
     }
 
-    /// Says it once, and not with each batch.
-    fn note(&self, sent: &Result<Response<Bytes>, ureq::Error>) {
-        let trouble = match sent {
+    /// Logs when sending starts to fail and when it works again, not for each batch.
+    fn log_change(&self, sent: &Result<Response<Bytes>, ureq::Error>) {
+        let problem = match sent {
             Ok(response) if response.status().is_success() => None,
-            Ok(response) => Some(format!("it answered {}", response.status())),
+            Ok(response) => Some(format!("the response was {}", response.status())),
             Err(error) => Some(error.to_string()),
         };
-        let was_away = self.is_away.swap(trouble.is_some(), Ordering::Relaxed);
-        match trouble {
-            Some(cause) if !was_away => {
+        let was_failing = self.is_failing.swap(problem.is_some(), Ordering::Relaxed);
+        match problem {
+            Some(cause) if !was_failing => {
                 tracing::warn!(
                     cause,
-                    "the OpenTelemetry collector takes no traces: they are lost"
+                    "the OpenTelemetry collector does not accept traces: they are lost"
                 );
             }
-            None if was_away => tracing::info!("the OpenTelemetry collector takes traces again"),
+            None if was_failing => {
+                tracing::info!("the OpenTelemetry collector accepts traces again")
+            }
             _ => {}
         }
     }
@@ -82,7 +84,7 @@ impl HttpClient for Collector {
         Self: 'async_trait,
     {
         let sent = self.send(request);
-        self.note(&sent);
+        self.log_change(&sent);
         let sent: Ready<Result<_, HttpError>> = ready(sent.map_err(Into::into));
         Box::pin(sent)
     }

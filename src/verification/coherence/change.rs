@@ -1,55 +1,49 @@
-//! How a change is carried out: it answers when nobody goes by what was before.
+//! Execution of a change: commits it and waits until it is in effect on all instances.
 
-use super::acks::{Acks, Pending};
-#[cfg(test)]
-use crate::verification::guard::{Guard, holds};
+use super::acks::{Acks, PendingChange};
 use crate::{
     domain::{
         boot_clock::{BootClock, Tick},
         error::Error,
     },
     models::instance::Instance,
+    verification::guard::{Guard, Guards},
 };
 
-/// What a transaction has come to.
+/// Result of a committed transaction.
 pub(super) struct Committed<T> {
-    pub made: T,
-    /// Its revision, or if it changed nothing, that of those before it.
+    pub result: T,
+    /// Revision of the transaction. If it changed nothing, the revision that was current.
     pub revision: i64,
 }
 
-/// Commits, then waits for everybody who may go by what was before. `list` tells who the instances are,
-/// as of a certain moment or later.
-pub(super) async fn carry_out<T>(
+/// Commits a change, then waits for all instances that may still use the previous state. `list` must return the list of
+/// instances at the given time or later.
+pub(super) async fn commit_and_wait<T, G: Guards>(
     commit: impl AsyncFnOnce() -> Result<Committed<T>, Error>,
     list: impl AsyncFn(Tick) -> Result<Vec<Instance>, Error>,
     boot: BootClock,
-    acks: &Acks,
+    acks: &Acks<G>,
 ) -> Result<T, Error> {
-    #[cfg(test)]
-    let listed_before = match holds(Guard::ListAfterCommit) {
-        true => None,
-        false => Some(list(boot.now()).await?),
+    let listed_before = if G::enforces(Guard::ListAfterCommit) {
+        None
+    } else {
+        Some(list(boot.now()).await?)
     };
-    let Committed { made, revision } = commit().await?;
-    let (committed, told) = (boot.now(), acks.told());
-    #[cfg(not(test))]
-    let instances = list(committed).await?;
-    #[cfg(test)]
+    let Committed { result, revision } = commit().await?;
+    let (committed, acks_before) = (boot.now(), acks.received_count());
     let instances = match listed_before {
         Some(listed) => listed,
         None => list(committed).await?,
     };
-    let pending = Pending {
+    let change = PendingChange {
         revision,
         committed,
-        told,
+        acks_before,
         instances,
     };
-    #[cfg(test)]
-    if !holds(Guard::WaitForAcks) {
-        return Ok(made);
+    if G::enforces(Guard::WaitForAcks) {
+        acks.wait_until_settled(change, boot, list).await;
     }
-    acks.settled(pending, boot, list).await;
-    Ok(made)
+    Ok(result)
 }

@@ -1,10 +1,10 @@
-//! How a member of the cluster talks to the others: through the database.
+//! Communication between the instances, through the database.
 
 use std::{future::pending, time::Duration};
 
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::{acks::Acks, heard::Heard};
+use super::{acks::Acks, listener_check::ListenerCheck};
 use crate::{
     config::DatabaseConfig,
     db::{
@@ -14,51 +14,51 @@ use crate::{
     domain::{error::Error, id::InstanceId},
     models::{
         instance::{self, ACKS_CHANNEL, Instance},
-        key_change::{self, CHANGES_CHANNEL, News, Revision},
+        key_change::{self, CHANGES_CHANNEL, ChangesSince, Revision},
     },
 };
 
-/// How long a listener that was lost is gone, at least.
-const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// One to read, one to write while that hangs.
+/// Delay after a failure to connect the listener.
+const RECONNECT_DELAY: Duration = Duration::from_millis(500);
+/// Number of connections: one to read, and one to write while the first hangs.
 const CONNECTIONS: u32 = 2;
-/// No lease is so short that the database must answer sooner.
+/// Minimum timeout of queries. It applies if the lease is shorter.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a member asks, and tells. Each step has happened for everybody when it has answered.
+/// Operations of a [`Member`](super::member::Member). The effect of each is visible to all instances when it returns.
 pub(super) trait Channel {
-    /// Says for so many times that this instance goes on. Answers the revision that everybody takes as
-    /// acknowledged by it.
+    /// Stores a renewal with this number. Returns the revision that the other instances consider acknowledged by this
+    /// one.
     async fn renew(&mut self, renewals: i64) -> Result<i64, Error>;
-    /// What has happened since.
-    async fn news(&mut self, known: Option<Revision>) -> Result<News, Error>;
+    /// Returns the current revision and the changes after `base`.
+    async fn changes_since(&mut self, base: Option<Revision>) -> Result<ChangesSince, Error>;
 
-    // The rest is nothing where there is nobody else.
+    // The default implementations are for a database with a single instance.
 
-    /// Says that this instance answers nothing any more from before this revision.
+    /// Stores that this instance has invalidated all changes up to this revision, and notifies the others.
     async fn acknowledge(&mut self, _: Revision) -> Result<(), Error> {
         Ok(())
     }
-    /// Everybody who has said that they go on.
+    /// Returns all instances that have renewed and were not removed.
     async fn instances(&mut self) -> Result<Vec<Instance>, Error> {
         Ok(Vec::new())
     }
-    /// Removes one that has not gone on since it was seen like this.
+    /// Removes an instance, unless it has renewed since this row was read.
     async fn remove_dead(&mut self, _: Instance) -> Result<(), Error> {
         Ok(())
     }
-    /// Waits until there may be news. May be given up while it waits.
+    /// Waits until there may be new changes. Cancel-safe.
     async fn notified(&mut self) {
         pending().await
     }
-    /// Says that this instance does not go on.
+    /// Removes this instance and notifies the others.
     async fn leave(&mut self) -> Result<(), Error> {
         Ok(())
     }
 }
 
-/// The database that this instance serves, on connections of its own: requests may keep the others
-/// busy for longer than a lease.
+/// Channel through the PostgreSQL database. It has its own connections, since requests may keep those of the pool busy
+/// for longer than a lease.
 pub(super) struct DbChannel {
     db: Db,
     config: DatabaseConfig,
@@ -66,9 +66,9 @@ pub(super) struct DbChannel {
     lease: Duration,
     acks: Acks,
     listener: Option<Notifications>,
-    /// One that is being connected.
+    /// Task that connects a new listener.
     connecting: Option<JoinHandle<Result<Notifications, ConnectError>>>,
-    heard: Heard,
+    listener_check: ListenerCheck,
 }
 
 impl DbChannel {
@@ -84,33 +84,34 @@ impl DbChannel {
             ..config.clone()
         };
         Self {
-            db: Db::open_later(&config),
+            db: Db::open_without_connecting(&config),
             config,
             id,
             lease,
             acks,
             listener: None,
             connecting: None,
-            heard: Heard::default(),
+            listener_check: ListenerCheck::default(),
         }
     }
 
-    /// Whether there may be news.
-    fn take_in(&mut self, notification: &Notification) -> bool {
+    /// Handles a notification. Returns whether there may be new changes.
+    fn handle(&mut self, notification: &Notification) -> bool {
         if notification.channel == CHANGES_CHANNEL {
             let revision = notification.payload.parse().ok();
-            return revision.is_none_or(|revision| self.heard.is_news(revision));
+            return revision
+                .is_none_or(|revision| self.listener_check.record_announcement(revision));
         }
         let ack = instance::read_acknowledgement(&notification.payload);
         ack.into_iter()
-            .for_each(|(id, revision)| self.acks.note(id, revision));
+            .for_each(|(id, revision)| self.acks.record(id, revision));
         false
     }
 }
 
 impl Channel for DbChannel {
     async fn renew(&mut self, renewals: i64) -> Result<i64, Error> {
-        if self.heard.is_listener_lost() {
+        if self.listener_check.is_listener_lost() {
             self.listener = None;
         }
         let (id, lease) = (self.id, self.lease);
@@ -119,12 +120,14 @@ impl Channel for DbChannel {
             .await
     }
 
-    async fn news(&mut self, known: Option<Revision>) -> Result<News, Error> {
-        let news = self.db.read(move |conn| key_change::since(conn, known));
-        let news = news.await?;
-        self.heard
-            .has_read(news.revision.number, news.changes.is_none());
-        Ok(news)
+    async fn changes_since(&mut self, base: Option<Revision>) -> Result<ChangesSince, Error> {
+        let since = self
+            .db
+            .read(move |conn| key_change::changes_since(conn, base));
+        let since = since.await?;
+        self.listener_check
+            .record_read(since.revision.number, since.changes.is_none());
+        Ok(since)
     }
 
     async fn acknowledge(&mut self, revision: Revision) -> Result<(), Error> {
@@ -148,7 +151,7 @@ impl Channel for DbChannel {
         loop {
             let Some(listener) = &mut self.listener else {
                 let config = &self.config;
-                // It goes on when this is given up: it may take longer than anybody waits here.
+                // The task continues if this future is dropped: connecting may take longer than callers wait.
                 let connecting = self
                     .connecting
                     .get_or_insert_with(|| tokio::spawn(listen(config.clone())));
@@ -156,20 +159,20 @@ impl Channel for DbChannel {
                 self.connecting = None;
                 if let Ok(Ok(listener)) = connected {
                     self.listener = Some(listener);
-                    self.heard.listens_anew();
-                    // There may have been something before.
+                    self.listener_check.record_start();
+                    // There may have been changes before the listener started.
                     return;
                 }
                 continue;
             };
             match listener.next().await {
                 Ok(notification) => {
-                    if self.take_in(&notification) {
+                    if self.handle(&notification) {
                         return;
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "lost the database's notifications; listening again");
+                    tracing::warn!(%error, "lost the connection for database notifications; reconnecting");
                     self.listener = None;
                 }
             }
@@ -189,8 +192,8 @@ async fn listen(config: DatabaseConfig) -> Result<Notifications, ConnectError> {
     let channels = [CHANGES_CHANNEL, ACKS_CHANNEL];
     let listening = Notifications::listen(url, config.timeout, &channels).await;
     if let Err(error) = &listening {
-        tracing::warn!(%error, "cannot listen to the database; trying again");
-        sleep(LISTEN_AGAIN_AFTER).await;
+        tracing::warn!(%error, "failed to listen for database notifications; retrying");
+        sleep(RECONNECT_DELAY).await;
     }
     listening
 }

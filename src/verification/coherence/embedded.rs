@@ -1,21 +1,23 @@
-//! On an embedded database there is one process, which forgets what it changes by itself. It needs the
-//! lease all the same: it must not answer from key_cache for ever when its database is out of reach.
+//! Channel of the only instance on an embedded database.
+//!
+//! The process invalidates its own changes. It needs the lease nevertheless: it must not answer from its cache for ever
+//! while the database is unreachable.
 
 use super::channel::Channel;
 use crate::{
     config::DatabaseConfig,
     db::Db,
     domain::error::Error,
-    models::key_change::{News, Revision},
+    models::key_change::{ChangesSince, Revision},
     verification::key_cache::KeyCache,
 };
 
-/// Nobody else to talk to.
+/// Channel without other instances.
 pub(super) struct Embedded<'a> {
-    /// On a connection of its own: requests may keep the others busy for longer than a lease.
+    /// Database with its own connection: requests may keep those of the pool busy for longer than a lease.
     db: Db,
     key_cache: &'a KeyCache,
-    /// The number of times that the database's files had been lost when the news were last asked for.
+    /// Number of times that the files of the database had been lost when changes were last requested.
     losses: u64,
 }
 
@@ -28,7 +30,7 @@ impl<'a> Embedded<'a> {
         Self {
             db: db.beside(&config),
             key_cache,
-            losses: db.losses(),
+            losses: db.file_losses(),
         }
     }
 }
@@ -38,24 +40,24 @@ impl Channel for Embedded<'_> {
         self.db.ping().await.map(|()| -1)
     }
 
-    /// There are none, but after the database's files were lost: whoever had them meanwhile may have changed
-    /// anything.
-    async fn news(&mut self, known: Option<Revision>) -> Result<News, Error> {
-        if let Some(loss) = self.db.lost_files() {
-            // The lease ends now.
+    /// Returns no changes, unless the files of the database were lost: another program may have changed anything in
+    /// them meanwhile.
+    async fn changes_since(&mut self, base: Option<Revision>) -> Result<ChangesSince, Error> {
+        if let Some(loss) = self.db.file_loss() {
+            // Gives up the lease at once.
             self.key_cache.distrust();
             return Err(Error::Unavailable(loss.into()));
         }
-        let losses = self.db.losses();
-        let is_known = losses == self.losses;
+        let losses = self.db.file_losses();
+        let is_continuous = losses == self.losses;
         self.losses = losses;
-        Ok(News {
+        Ok(ChangesSince {
             revision: Revision { number: 0, tag: 0 },
-            changes: known.filter(|_| is_known).map(|_| Vec::new()),
+            changes: base.filter(|_| is_continuous).map(|_| Vec::new()),
         })
     }
 
     async fn notified(&mut self) {
-        self.db.files_lost().await;
+        self.db.wait_for_file_loss().await;
     }
 }

@@ -1,4 +1,4 @@
-//! What an instance does all the time to be allowed to trust its key_cache.
+//! Background task of an instance: renews its lease and invalidates changed keys.
 
 use std::{
     collections::HashMap,
@@ -20,101 +20,108 @@ use crate::{
     },
     models::key_change::{Change, Revision},
     verification::{
-        guard::{Guard, holds},
+        guard::{AllGuards, Guard, Guards},
         key_cache::KeyCache,
     },
 };
 
-/// Renewals in a lease: some may fail before it ends.
-const RENEWALS: u32 = 4;
-/// How long after a failure it is tried again, at most.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// Number of renewals per lease period. Some may fail before the lease expires.
+const RENEWALS_PER_LEASE: u32 = 4;
+/// Maximum delay before a retry after a failure.
+const MAX_RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// An instance that may answer from key_cache.
-pub(super) struct Member<'a, C> {
-    key_cache: &'a KeyCache,
+/// Instance that may answer from its cache.
+pub(super) struct Member<'a, C, G = AllGuards> {
+    key_cache: &'a KeyCache<G>,
     boot: BootClock,
     channel: C,
-    /// Everything up to here that was changed is forgotten. `None` at first: nobody knows what was.
-    known: Option<Revision>,
-    /// What the others take as acknowledged.
+    /// Revision up to which all changes are invalidated in the cache. `None` until the first one was read.
+    invalidated: Option<Revision>,
+    /// Revision that the other instances consider acknowledged by this one.
     acked: i64,
     renewals: i64,
-    /// How many renewals each instance had when that was first seen, and when it was.
-    seen: HashMap<InstanceId, (i64, Tick)>,
-    /// How many there are.
-    count: Arc<AtomicUsize>,
+    /// Number of each instance's latest renewal, and the time at which this instance first saw it.
+    last_renewals: HashMap<InstanceId, (i64, Tick)>,
+    /// Number of instances, shared with readers.
+    instance_count: Arc<AtomicUsize>,
 }
 
-/// For each user the whole key_cache is gone through: for some that is more work than to fill it anew.
-fn are_many(changes: &[Change]) -> bool {
+/// Returns whether it is cheaper to clear the cache than to apply the changes one by one. Each changed user requires a
+/// scan of the whole cache.
+fn is_clearing_cheaper(changes: &[Change]) -> bool {
     let users = changes
         .iter()
         .filter(|change| matches!(change, Change::User(_)));
     users.count() > 20
 }
 
-impl<'a, C: Channel> Member<'a, C> {
-    pub(super) fn new(key_cache: &'a KeyCache, boot: BootClock, channel: C) -> Self {
+impl<'a, C: Channel, G: Guards> Member<'a, C, G> {
+    pub(super) fn new(key_cache: &'a KeyCache<G>, boot: BootClock, channel: C) -> Self {
         Self {
             key_cache,
             boot,
             channel,
-            known: None,
+            invalidated: None,
             acked: -1,
             renewals: 0,
-            seen: HashMap::new(),
-            count: Arc::default(),
+            last_renewals: HashMap::new(),
+            instance_count: Arc::default(),
         }
     }
 
-    /// Keeps this the number of instances that there are.
-    pub(super) fn counting(self, count: Arc<AtomicUsize>) -> Self {
-        Self { count, ..self }
+    /// Makes this member store the number of instances in `instance_count` at each renewal.
+    pub(super) fn with_instance_count(self, instance_count: Arc<AtomicUsize>) -> Self {
+        Self {
+            instance_count,
+            ..self
+        }
     }
 
-    /// Renews the lease and forgets what changes, for ever.
+    /// Renews the lease and invalidates changed keys. Retries after failures. Never returns.
     pub(super) async fn run(&mut self) {
-        let mut well = true;
+        let mut healthy = true;
         loop {
-            let Err(error) = self.follow(&mut well).await;
-            if well {
+            let Err(error) = self.run_until_failure(&mut healthy).await;
+            if healthy {
                 let cause = error.cause();
                 tracing::warn!(
                     cause,
-                    "cannot renew the lease on what is remembered; trying again"
+                    "failed to renew the lease on the key cache; retrying"
                 );
             }
-            well = false;
-            sleep(RETRY_AFTER.min(self.key_cache.lease() / RENEWALS)).await;
+            healthy = false;
+            sleep(MAX_RETRY_DELAY.min(self.key_cache.lease() / RENEWALS_PER_LEASE)).await;
         }
     }
 
-    /// Stops trusting what is remembered, and says so: nobody has to wait for this instance.
+    /// Gives up the lease and removes this instance, so that no change waits for it.
     pub(super) async fn leave(&mut self) {
-        if holds(Guard::LeaveDistrusts) {
+        if G::enforces(Guard::DistrustBeforeLeaving) {
             self.key_cache.distrust();
         }
         if let Err(error) = self.channel.leave().await {
             let cause = error.cause();
             tracing::warn!(
                 cause,
-                "cannot say that this instance leaves: changes wait for its lease"
+                "failed to remove this instance on shutdown; changes wait until its lease expires"
             );
         }
         self.key_cache.distrust();
     }
 
-    async fn follow(&mut self, well: &mut bool) -> Result<std::convert::Infallible, Error> {
+    async fn run_until_failure(
+        &mut self,
+        healthy: &mut bool,
+    ) -> Result<std::convert::Infallible, Error> {
         loop {
             self.renew().await?;
-            if !*well {
-                tracing::info!("renewed the lease on what is remembered");
+            if !*healthy {
+                tracing::info!("renewed the lease on the key cache");
             }
-            *well = true;
+            *healthy = true;
             self.remove_dead().await?;
-            let next = Instant::now() + self.key_cache.lease() / RENEWALS;
-            // However many changes there are.
+            let next = Instant::now() + self.key_cache.lease() / RENEWALS_PER_LEASE;
+            // The time is checked first: a stream of changes must not delay the next renewal.
             while Instant::now() < next && timeout_at(next, self.channel.notified()).await.is_ok() {
                 self.catch_up().await?;
             }
@@ -122,69 +129,73 @@ impl<'a, C: Channel> Member<'a, C> {
     }
 
     pub(super) async fn renew(&mut self) -> Result<(), Error> {
-        let asked = self.boot.now();
-        if !holds(Guard::NewsAfterRenewal) {
+        let started = self.boot.now();
+        if !G::enforces(Guard::CatchUpAfterRenewal) {
             self.catch_up().await?;
         }
         self.renewals += 1;
         self.acked = self.channel.renew(self.renewals).await?;
-        if !holds(Guard::TrustAfterNews) {
+        if !G::enforces(Guard::TrustAfterCatchUp) {
             self.key_cache
-                .trust_until(asked.after(self.key_cache.lease()));
+                .trust_until(started.after(self.key_cache.lease()));
         }
-        if holds(Guard::NewsAfterRenewal) {
+        if G::enforces(Guard::CatchUpAfterRenewal) {
             self.catch_up().await?;
         }
-        let from = match holds(Guard::LeaseFromAsking) {
-            true => asked,
-            false => self.boot.now(),
+        let from = if G::enforces(Guard::LeaseFromStartOfRenewal) {
+            started
+        } else {
+            self.boot.now()
         };
         self.key_cache
             .trust_until(from.after(self.key_cache.lease()));
         Ok(())
     }
 
-    /// Forgets what was changed since the last time, and acknowledges it.
+    /// Invalidates the changes since the last call, and acknowledges them.
     async fn catch_up(&mut self) -> Result<(), Error> {
-        let news = self.channel.news(self.known).await?;
-        if !holds(Guard::ForgetBeforeAck) {
-            self.channel.acknowledge(news.revision).await?;
+        let since = self.channel.changes_since(self.invalidated).await?;
+        if !G::enforces(Guard::InvalidateBeforeAck) {
+            self.channel.acknowledge(since.revision).await?;
         }
-        match &news.changes {
-            Some(changes) if !are_many(changes) => {
+        match &since.changes {
+            Some(changes) if !is_clearing_cheaper(changes) => {
                 changes
                     .iter()
                     .for_each(|change| self.key_cache.invalidate(change));
             }
             Some(_) => self.key_cache.invalidate_all(),
-            None if holds(Guard::ForgetUnknown) => self.key_cache.invalidate_all(),
+            None if G::enforces(Guard::InvalidateAllOnGap) => self.key_cache.invalidate_all(),
             None => {}
         }
-        self.known = Some(news.revision);
-        if self.acked != news.revision.number {
-            self.channel.acknowledge(news.revision).await?;
-            self.acked = news.revision.number;
+        self.invalidated = Some(since.revision);
+        if self.acked != since.revision.number {
+            self.channel.acknowledge(since.revision).await?;
+            self.acked = since.revision.number;
         }
         Ok(())
     }
 
-    /// Removes instances that have not renewed for longer than their lease, counted on this one's own
-    /// clock from when it first saw their last renewal: so nobody's time of day plays a part.
+    /// Removes instances that have not renewed for longer than their lease. The time is measured on the clock of this
+    /// instance, from when it first saw their latest renewal. So no wall clock is involved.
     async fn remove_dead(&mut self) -> Result<(), Error> {
         let instances = self.channel.instances().await?;
-        self.count.store(instances.len().max(1), Ordering::Relaxed);
+        self.instance_count
+            .store(instances.len().max(1), Ordering::Relaxed);
         let now = self.boot.now();
-        self.seen
-            .retain(|id, _| instances.iter().any(|one| one.id == *id));
+        self.last_renewals
+            .retain(|id, _| instances.iter().any(|instance| instance.id == *id));
         for instance in instances {
-            let seen = self
-                .seen
+            let last = self
+                .last_renewals
                 .entry(instance.id)
                 .or_insert((instance.renewals, now));
-            if seen.0 != instance.renewals {
-                *seen = (instance.renewals, now);
+            if last.0 != instance.renewals {
+                *last = (instance.renewals, now);
             }
-            if now.since(seen.1) > safe_lease(&instance) || !holds(Guard::DeadAfterLease) {
+            if now.since(last.1) > safe_lease::<G>(&instance)
+                || !G::enforces(Guard::RemoveDeadAfterLease)
+            {
                 self.channel.remove_dead(instance).await?;
             }
         }

@@ -1,21 +1,22 @@
-//! The arithmetic of rate limits: the Generic Cell Rate Algorithm in the form of its continuous-state leaky
-//! bucket (ITU-T I.371, annex A.1), in integers and so exact.
+//! Arithmetic of rate limits: the Generic Cell Rate Algorithm in the form of its continuous-state leaky bucket
+//! (ITU-T I.371, annex A.1), in integers and therefore exact.
 //!
-//! What is taken is poured into a bucket that holds `limit` units, and leaks `limit` units in a window,
-//! evenly. What does not fit is refused. `take.lua` does the same in Redis, and no number in either is
-//! beyond 2^53, up to which Lua's are exact: times are milliseconds, so a window is at most 86,400,000 of
-//! them, and its square is less than that.
+//! Taken tokens are poured into a bucket that holds `limit` tokens and leaks `limit` tokens per window, evenly.
+//! Tokens that do not fit are denied. `redis/take.lua` does the same in Redis. No number in either exceeds 2^53, up
+//! to which numbers in Lua are exact: times are milliseconds, so a window is at most 86,400,000, and its square is
+//! less than 2^53.
 
 use crate::domain::limit::RateLimit;
 
-/// Units that were taken and have not leaked out yet.
+/// Leaky bucket of one rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
     limit: RateLimit,
+    /// Tokens that were taken and have not leaked out yet.
     used: u64,
-    /// What has leaked of the next unit, in parts of which a window's milliseconds make one.
+    /// Leaked part of the next token, in fractions whose denominator is the window in milliseconds.
     leaked: u64,
-    /// When that was so, in milliseconds.
+    /// Time at which `used` and `leaked` were right, in milliseconds.
     at: i64,
 }
 
@@ -33,25 +34,25 @@ impl Bucket {
         }
     }
 
-    /// Takes units, all of them or none. Time that goes back stands still.
-    pub fn take(&mut self, units: u64, now: i64) -> bool {
+    /// Takes tokens, all of them or none. If the clock was set back, nothing leaks.
+    pub fn take(&mut self, tokens: u64, now: i64) -> bool {
         self.leak(now);
-        let fits = self.left() >= units;
+        let fits = self.left() >= tokens;
         if fits {
-            self.used += units;
+            self.used += tokens;
         }
         fits
     }
 
-    /// As it would be without these units, which are in it since a moment ago.
-    pub fn put_back(&mut self, units: u64) {
-        self.used = self.used.saturating_sub(units);
+    /// Removes tokens that were taken a moment ago.
+    pub fn put_back(&mut self, tokens: u64) {
+        self.used = self.used.saturating_sub(tokens);
         if self.used == 0 {
             self.leaked = 0;
         }
     }
 
-    /// Lets out what has leaked by now.
+    /// Removes the tokens that have leaked by `now`.
     pub fn leak(&mut self, now: i64) {
         let elapsed = u64::try_from(now.saturating_sub(self.at)).unwrap_or(0);
         self.at = now;
@@ -69,7 +70,7 @@ impl Bucket {
         }
     }
 
-    /// From now on another limit counts. What was used stays used.
+    /// Changes the limit. Used tokens stay used, up to the new limit.
     pub fn set_limit(&mut self, limit: RateLimit, now: i64) {
         if self.limit != limit {
             self.leak(now);
@@ -89,23 +90,23 @@ impl Bucket {
         self.used
     }
 
-    /// Units that may be taken at once.
+    /// Returns the number of tokens that may be taken at once.
     pub fn left(&self) -> u64 {
         self.limit.limit() - self.used
     }
 
-    /// How long it takes until so many may be taken, in milliseconds. For what never fits, a window.
-    pub fn millis_until(&self, units: u64) -> u64 {
+    /// Returns the time until so many tokens may be taken, in milliseconds. For more tokens than the limit, returns
+    /// the window.
+    pub fn millis_until(&self, tokens: u64) -> u64 {
         let limit = self.limit.limit();
-        if units > limit {
+        if tokens > limit {
             return self.window_millis();
         }
-        let too_many = (self.used + units).saturating_sub(limit);
-        if too_many == 0 {
+        let excess = (self.used + tokens).saturating_sub(limit);
+        if excess == 0 {
             return 0;
         }
-        let parts =
-            u128::from(too_many) * u128::from(self.window_millis()) - u128::from(self.leaked);
+        let parts = u128::from(excess) * u128::from(self.window_millis()) - u128::from(self.leaked);
         u64::try_from(parts.div_ceil(limit.into())).unwrap_or(u64::MAX)
     }
 
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn units_come_back_one_by_one() {
+    fn tokens_return_one_by_one() {
         let limit = RateLimit::new(3, 60).unwrap();
         let mut bucket = Bucket::empty(limit, 0);
         assert!(bucket.take(2, 0) && bucket.take(1, 0) && !bucket.take(1, 0));
@@ -135,34 +136,34 @@ mod tests {
         assert_eq!(bucket.millis_until(3), 60_000);
         assert!(!bucket.take(1, 19_999));
         assert!(bucket.take(1, 20_000) && !bucket.take(1, 39_999));
-        // Time that goes back neither gives nor takes.
+        // A clock that is set back neither gives nor takes tokens.
         assert!(!bucket.take(1, -1_000_000));
         assert_eq!((bucket.left(), bucket.millis_until(1)), (0, 1));
         assert!(bucket.take(1, -999_999));
     }
 
     proptest! {
-        /// Of a history of units at times.
+        /// Runs a random history of requests.
         #[test]
-        fn no_stretch_of_time_has_more_than_a_burst_and_what_comes_back_in_it(
+        fn every_interval_allows_at_most_a_burst_and_the_tokens_that_leak_in_it(
             limit in any_limit(),
             steps in prop::collection::vec((0_i64..200_000, 0_u64..=1 << 53), 1..60),
         ) {
             let mut bucket = Bucket::empty(limit, 0);
             let (mut now, mut taken) = (0, Vec::new());
-            for (pause, units) in steps {
+            for (pause, tokens) in steps {
                 now += pause;
-                let units = units % (limit.limit() + 2);
-                if bucket.take(units, now) {
-                    taken.push((now, u128::from(units)));
+                let tokens = tokens % (limit.limit() + 2);
+                if bucket.take(tokens, now) {
+                    taken.push((now, u128::from(tokens)));
                 } else {
-                    // It says exactly how long it takes.
-                    let wait = bucket.millis_until(units);
+                    // The reported wait is exact.
+                    let wait = bucket.millis_until(tokens);
                     prop_assert!(wait > 0);
-                    if units <= limit.limit() {
+                    if tokens <= limit.limit() {
                         let mut later = bucket;
-                        prop_assert!(!later.clone().take(units, now + wait as i64 - 1));
-                        prop_assert!(later.take(units, now + wait as i64));
+                        prop_assert!(!later.clone().take(tokens, now + wait as i64 - 1));
+                        prop_assert!(later.take(tokens, now + wait as i64));
                     }
                 }
             }
@@ -170,15 +171,15 @@ mod tests {
             let most = u128::from(limit.limit());
             for (first, (start, _)) in taken.iter().enumerate() {
                 let mut sum = 0;
-                for (end, units) in &taken[first..] {
-                    sum += units;
+                for (end, tokens) in &taken[first..] {
+                    sum += tokens;
                     prop_assert!(sum * window <= most * window + most * (end - start) as u128);
                 }
             }
         }
 
         #[test]
-        fn another_limit_keeps_what_was_used(before in any_limit(), after in any_limit(), used in 0_u64..100) {
+        fn changed_limit_keeps_used_tokens(before in any_limit(), after in any_limit(), used in 0_u64..100) {
             let mut bucket = Bucket::empty(before, 0);
             let used = used.min(before.limit());
             bucket.take(used, 0);

@@ -1,10 +1,10 @@
-//! What one use takes of a key's limits.
+//! Charges one request to a key's rate limit and quota, both or neither.
 
 use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use crate::verification::limits::{
+use super::{
     prefetched::RateStatus,
     quota::{QuotaCounter, QuotaStatus},
     rate::{REDIS_WAIT, RateCounter},
@@ -17,49 +17,51 @@ use crate::{
     verification::rejection::Rejection,
 };
 
-/// How long who has used up what never comes back is asked to wait: somebody may raise it.
-const RETRY_IF_NEVER_RESET: u64 = 24 * 3600;
+/// `Retry-After` for an exhausted quota that never resets: its owner may raise it.
+const RETRY_IF_NEVER_RESET_SECONDS: u64 = 24 * 3600;
 
-/// How it stands with the limits of a key. Those that it does not have are missing.
+/// Status of a key's limits; `None` for a limit that the key does not have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LimitStatus {
     pub rate: Option<RateStatus>,
     pub quota: Option<QuotaStatus>,
 }
 
-/// What is counted of a key's lineage.
+/// Counters of a key's lineage, with the limits that they enforce.
 pub(in crate::verification) struct Counters {
     pub(super) rate: Option<(RateLimit, Arc<RateCounter>)>,
     pub(super) quota: Option<(Quota, Arc<QuotaCounter>)>,
 }
 
 impl Counters {
-    /// Takes units of both, all of them or none.
+    /// Takes `cost` tokens of the rate limit and as many units of the quota, all of them or none. Returns the status
+    /// afterwards, and the rejection if nothing was taken.
     pub(super) async fn charge(
         &self,
-        units: u64,
+        cost: u64,
     ) -> Result<(LimitStatus, Option<Rejection>), Error> {
         let rate = self.rate.as_ref();
-        // The rate limit is the first that may refuse, and the last that is taken of: unlike the quota it
-        // leaks, and what was taken of it cannot be put back as if nothing had been.
-        let full = match &self.quota {
-            Some(_) => rate.and_then(|(limit, counter)| counter.status_if_full(*limit, units)),
+        // The rate limit is checked first and charged last: unlike the quota it leaks, so tokens that were taken cannot
+        // be put back as if nothing had happened.
+        let exhausted = match &self.quota {
+            Some(_) => rate.and_then(|(limit, counter)| counter.status_if_full(*limit, cost)),
             None => None,
         };
-        if let Some(rate) = full {
-            let quota = self.look_at_quota().await;
+        if let Some(rate) = exhausted {
+            let quota = self.quota_status().await;
             let rate = Some(rate);
             return Ok((LimitStatus { rate, quota }, rate.map(rate_limited)));
         }
-        let spent = match &self.quota {
+        let reserved = match &self.quota {
             None => None,
             Some((quota, counter)) => {
-                let (fits, mut quota) = counter.charge(*quota, units).await?;
-                if !fits {
-                    let retry_after_seconds =
-                        *quota.reset_seconds.get_or_insert(RETRY_IF_NEVER_RESET);
+                let (is_allowed, mut quota) = counter.charge(*quota, cost).await?;
+                if !is_allowed {
+                    let retry_after_seconds = *quota
+                        .reset_seconds
+                        .get_or_insert(RETRY_IF_NEVER_RESET_SECONDS);
                     let status = LimitStatus {
-                        rate: self.look_at_rate().await,
+                        rate: self.rate_status().await,
                         quota: Some(quota),
                     };
                     let rejection = Rejection::QuotaExceeded {
@@ -67,55 +69,55 @@ impl Counters {
                     };
                     return Ok((status, Some(rejection)));
                 }
-                Some(Spent {
+                Some(ReservedUnits {
                     counter,
                     quota,
-                    units,
+                    units: cost,
                 })
             }
         };
         let mut status = LimitStatus::default();
         if let Some((limit, counter)) = rate {
-            let (fits, rate) = counter.charge(*limit, units).await;
+            let (is_allowed, rate) = counter.charge(*limit, cost).await;
             status.rate = Some(rate);
-            if !fits {
-                status.quota = spent.map(Spent::put_back);
+            if !is_allowed {
+                status.quota = reserved.map(ReservedUnits::put_back);
                 return Ok((status, Some(rate_limited(rate))));
             }
         }
-        status.quota = spent.map(Spent::keep);
+        status.quota = reserved.map(ReservedUnits::keep);
         Ok((status, None))
     }
 
-    /// How it stands, as far as that is known at once.
-    pub(super) async fn look(&self) -> LimitStatus {
+    /// Returns the status of both limits. Waits at most [`REDIS_WAIT`] for each.
+    pub(super) async fn status(&self) -> LimitStatus {
         LimitStatus {
-            rate: self.look_at_rate().await,
-            quota: self.look_at_quota().await,
+            rate: self.rate_status().await,
+            quota: self.quota_status().await,
         }
     }
 
-    async fn look_at_rate(&self) -> Option<RateStatus> {
+    async fn rate_status(&self) -> Option<RateStatus> {
         let (limit, counter) = self.rate.as_ref()?;
         Some(counter.charge(*limit, 0).await.1)
     }
 
-    /// `None` as well if the database would have to be waited for: for a header nobody is kept waiting.
-    async fn look_at_quota(&self) -> Option<QuotaStatus> {
+    /// Returns `None` also if the database does not respond in time: a status header must not delay the request.
+    async fn quota_status(&self) -> Option<QuotaStatus> {
         let (quota, counter) = self.quota.as_ref()?;
-        let looked = timeout(REDIS_WAIT, counter.charge(*quota, 0)).await;
-        looked.ok()?.ok().map(|(_, quota)| quota)
+        let result = timeout(REDIS_WAIT, counter.charge(*quota, 0)).await;
+        result.ok()?.ok().map(|(_, quota)| quota)
     }
 }
 
-/// Units of a quota that are put back unless they are used.
-struct Spent<'a> {
+/// Units of a quota that are put back when dropped, unless they were kept.
+struct ReservedUnits<'a> {
     counter: &'a Arc<QuotaCounter>,
     quota: QuotaStatus,
     units: u64,
 }
 
-impl Spent<'_> {
+impl ReservedUnits<'_> {
     fn keep(mut self) -> QuotaStatus {
         self.units = 0;
         self.quota
@@ -129,7 +131,7 @@ impl Spent<'_> {
     }
 }
 
-impl Drop for Spent<'_> {
+impl Drop for ReservedUnits<'_> {
     fn drop(&mut self) {
         if self.units > 0 {
             self.counter.put_back(&self.quota, self.units);

@@ -1,39 +1,43 @@
-//! How much keys may be used: rate limits and quotas, of the lineage that rotated keys are of.
+//! Rate limits and quotas of API keys. A key and its rotated successors form a lineage and share their limits.
 //!
 //! # Rate limits
 //!
-//! A leaky bucket ([`bucket`]) per lineage. Without a redis each instance has its own, in key_cache. With
-//! one (`redis.rs`, `take.lua`) all instances take of the same, and never more in sum than it would let one
-//! instance take:
+//! Each lineage has a leaky bucket ([`bucket`]). Without Redis, each instance keeps its own bucket in memory. With
+//! Redis (`redis/tokens.rs`, `redis/take.lua`), all instances take tokens from one shared bucket. Together they
+//! never take more than a single instance could take from it:
 //!
-//! - What was taken of it is taken for all. A unit that an instance has taken ahead and not spent does not
-//!   leak out, as if it were not in the bucket yet, until its lease ends; then it is lost. So bucket and
-//!   hands together never hold more than the limit, and what is spent of a hand fits at that moment.
-//! - That it loses: units that were taken ahead and not used. A lease is a fiftieth of the window, at least
-//!   100 ms and at most a second; no more is taken ahead than was used in half of one lately, or than a
-//!   sixteenth of what is left.
-//! - Who was refused is refused without asking until by what is known there could be room again: others can
-//!   only have taken since.
+//! - Tokens that one instance takes are taken for all instances. An instance may prefetch tokens and spend them
+//!   later. Prefetched tokens do not leak out of the bucket before they are spent, as if they were not in it yet.
+//!   After their lifetime they expire and are lost. So the bucket and all prefetched tokens together never exceed
+//!   the limit, and every prefetched token fits into the bucket at the moment it is spent.
+//! - The price is the tokens that are prefetched and expire unspent. A lifetime is 1/50 of the window, at least
+//!   100 ms and at most 1 s. An instance prefetches at most what it recently spent in half a lifetime, and at most
+//!   1/16 of what is left in the bucket.
+//! - After a rejection, an instance rejects further requests without asking Redis until the bucket, as last
+//!   reported, could have room again. Other instances can only have taken tokens since that report.
+//! - A request whose tokens arrive too late is rejected if Redis is reachable: its tokens may be on their way to
+//!   another request.
 //!
-//! - Who is too late, though the redis can be reached, is refused: the units may be on their way to another.
+//! While Redis is unreachable, each instance enforces its share: the limit divided by the number of live
+//! instances, rounded up. The bucket of the share starts as full as the shared bucket was when last reported. When
+//! Redis is back, each instance that takes tokens reports how many it spent meanwhile, and how full the shared
+//! bucket must be at least. Redis does not know the tokens spent by instances that have not reported yet. So in a
+//! window during which Redis was unreachable, a key gets at most:
 //!
-//! While the redis is away each instance counts its share, the limit divided by the live instances and
-//! rounded up, beginning as full as the common bucket was when it was last heard of. When the redis is back,
-//! each instance that takes of it tells it what it took meanwhile, and how full the bucket must be by what it
-//! knows. What it cannot know is what was taken by instances that have not told yet. So in a window in which
-//! the redis was away, a key gets at most its limit from the redis, its shares, and if the redis has lost
-//! what it knew, its limit again: twice the limit, or three times, and one unit for each instance.
+//! - its limit from Redis,
+//! - the shares of all instances: the limit again, and one token per instance because of the rounding,
+//! - its limit once more if Redis has lost its data.
 //!
 //! # Quotas
 //!
-//! Counted in the database, in either case (`quota.rs`). An instance takes a block by an update that fails
-//! where there are not enough units left, and spends it in key_cache. Nothing is spent that was not taken, and
-//! nothing is given back whose giving back may have happened already. So no crash overspends; one that is
-//! killed loses the blocks it had in hand. A block is what is used in half a second, and no more than a
-//! sixteenth of what is left: near the end it is what is asked for.
+//! Quotas are counted in the database, with or without Redis (`quota.rs`). An instance takes a block of units by an
+//! update that fails if too few units are left, and spends the block in memory. No unit is spent that was not taken.
+//! No unit is given back whose return may already have succeeded. So no crash overspends a quota; an instance that
+//! is killed loses its blocks. A block covers the units spent in half a second, and at most 1/16 of what is left:
+//! near the end of a quota it is exactly what requests ask for.
 //!
-//! A request takes of the quota first, and puts that back if the rate limit refuses it; unless it can be seen
-//! beforehand that it will.
+//! A request takes its units from the quota first, and puts them back if the rate limit rejects it. If the rate
+//! limit is known to be exhausted, the request takes nothing from the quota.
 
 pub mod bucket;
 mod charge;
@@ -62,26 +66,26 @@ use self::{
     reservations::Reservations,
     tasks::Tasks,
 };
-use crate::redis::Redis;
-use crate::verification::{cached_key::CachedKey, rejection::Rejection};
+use super::{cached_key::CachedKey, rejection::Rejection};
 use crate::{
     config::LimitConfig,
     db::Db,
     domain::{boot_clock::BootClock, clock::Clock, error::Error, id::ApiKeyId, limit::RateLimit},
+    redis::Redis,
 };
 pub use crate::{
     redis::InvalidRedisUrl,
     verification::limits::{charge::LimitStatus, prefetched::RateStatus, quota::QuotaStatus},
 };
 
-/// How often it is looked for blocks that nobody spends of.
-const LOOK_FOR_IDLE: Duration = Duration::from_millis(2500);
-/// How long who stops waits until everything is given back.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// Client addresses whose signups are counted at once.
-const MAX_ADDRESSES: usize = 50_000;
+/// Interval between checks for idle quota blocks.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(2500);
+/// Time limit for giving back quota blocks on shutdown.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of client addresses whose signups are counted.
+const MAX_SIGNUP_ADDRESSES: usize = 50_000;
 
-/// What is counted of keys. Clones share it.
+/// Counters of rate limits and quotas. Clones share them.
 #[derive(Clone)]
 pub struct Limits {
     shared: Arc<Shared>,
@@ -92,13 +96,13 @@ struct Shared {
     signup_rate_limit: Option<RateLimit>,
     rates: Arc<Rates>,
     quotas: Arc<Quotas>,
-    of_keys: Registry<ApiKeyId, RateCounter>,
-    of_signups: Registry<IpAddr, RateCounter>,
-    quotas_of_keys: Registry<ApiKeyId, QuotaCounter>,
+    rate_counters: Registry<ApiKeyId, RateCounter>,
+    signup_counters: Registry<IpAddr, RateCounter>,
+    quota_counters: Registry<ApiKeyId, QuotaCounter>,
 }
 
 impl Limits {
-    /// `instances` is how many there are.
+    /// Creates the counters. `instances` is the number of live instances.
     pub(super) fn new(
         config: &LimitConfig,
         max_keys: usize,
@@ -106,7 +110,7 @@ impl Limits {
         (clock, boot): (Clock, BootClock),
         instances: Arc<AtomicUsize>,
     ) -> Result<Self, InvalidRedisUrl> {
-        // Those of the keys that are remembered, and as many whose last use is not over yet.
+        // Counters of all cached keys, and as many of evicted keys that are not idle yet.
         let bound = max_keys.saturating_mul(2);
         let rates = Arc::new(Rates {
             clock: clock.clone(),
@@ -127,44 +131,45 @@ impl Limits {
                 signup_rate_limit: config.signup_rate_limit,
                 rates,
                 quotas,
-                of_keys: Registry::new(bound),
-                of_signups: Registry::new(MAX_ADDRESSES),
-                quotas_of_keys: Registry::new(bound),
+                rate_counters: Registry::new(bound),
+                signup_counters: Registry::new(MAX_SIGNUP_ADDRESSES),
+                quota_counters: Registry::new(bound),
             }),
         })
     }
 
-    /// Where all instances count, if there is such a place.
+    /// Returns the Redis client, if Redis is configured.
     pub fn redis(&self) -> Option<&Redis> {
         self.shared.rates.redis.as_ref()
     }
 
-    /// How many blocks of quotas were taken in the database so far.
+    /// Returns the number of quota blocks that were taken in the database.
     pub fn quota_blocks_taken(&self) -> u64 {
         self.shared.quotas.reservations.taken()
     }
 
-    /// Takes units of a key's limits, all of them or none.
+    /// Charges a request's cost to a key's limits, in full or not at all.
     pub(super) async fn charge(
         &self,
         key: &CachedKey,
-        units: u64,
+        cost: u64,
     ) -> Result<(LimitStatus, Option<Rejection>), Error> {
         match key.counters(|| self.shared.counters(key)) {
-            Some(counters) => counters.charge(units).await,
+            Some(counters) => counters.charge(cost).await,
             None => Ok((LimitStatus::default(), None)),
         }
     }
 
-    /// How it stands with a key's limits, as far as that is known at once.
+    /// Returns the status of a key's limits without charging them. Waits at most [`rate::REDIS_WAIT`]; a quota that
+    /// is not known by then is left out.
     pub(super) async fn look(&self, key: &CachedKey) -> LimitStatus {
         match key.counters(|| self.shared.counters(key)) {
-            Some(counters) => counters.look().await,
+            Some(counters) => counters.status().await,
             None => LimitStatus::default(),
         }
     }
 
-    /// Refuses a client address from which too many have signed up lately.
+    /// Counts a signup, or rejects it if there were too many from this client address.
     pub async fn charge_signup(&self, address: IpAddr) -> Result<(), Error> {
         let Some(limit) = self.shared.signup_rate_limit else {
             return Ok(());
@@ -175,7 +180,7 @@ impl Limits {
             let name = || format!("latchkey:signup:{address}");
             RateCounter::new(rates.clone(), name, limit)
         };
-        let counter = self.shared.of_signups.get(address, make, |_| {});
+        let counter = self.shared.signup_counters.get(address, make, |_| {});
         match counter.charge(limit, 1).await {
             (true, _) => Ok(()),
             (false, status) => Err(Error::TooManyAttempts {
@@ -184,13 +189,13 @@ impl Limits {
         }
     }
 
-    /// Does what must be done all the time, for ever.
+    /// Keeps the connection to Redis and gives idle quota blocks back. Never returns.
     pub(super) async fn keep(&self) {
         self.shared.quotas.tasks.run_here();
         let give_back = async {
             loop {
-                tokio::time::sleep(LOOK_FOR_IDLE).await;
-                let counters = &self.shared.quotas_of_keys;
+                tokio::time::sleep(IDLE_CHECK_INTERVAL).await;
+                let counters = &self.shared.quota_counters;
                 counters.for_each(|counter| counter.give_back_idle());
                 self.shared.quotas.reservations.retry();
             }
@@ -201,7 +206,7 @@ impl Limits {
         }
     }
 
-    /// Gives back what is in hand.
+    /// Gives all quota blocks back, within [`CLOSE_TIMEOUT`].
     pub(super) async fn close(&self) {
         let Quotas {
             reservations,
@@ -209,13 +214,13 @@ impl Limits {
             ..
         } = &*self.shared.quotas;
         let close = async {
-            // What is under way comes into a hand first.
-            tasks.ended().await;
-            let counters = &self.shared.quotas_of_keys;
+            // Refills in progress must end first: they add to the blocks.
+            tasks.wait_until_ended().await;
+            let counters = &self.shared.quota_counters;
             counters.for_each(|counter| counter.give_back());
             reservations.finish().await;
         };
-        let _ = timeout(CLOSE_WITHIN, close).await;
+        let _ = timeout(CLOSE_TIMEOUT, close).await;
     }
 }
 
@@ -228,18 +233,19 @@ impl Shared {
                 let name = || format!("latchkey:rate:{lineage}");
                 RateCounter::new(self.rates.clone(), name, limit)
             };
-            (limit, self.of_keys.get(lineage, make, |_| {}))
+            (limit, self.rate_counters.get(lineage, make, |_| {}))
         });
         let quota = key.limits.quota().map(|quota| {
             let make = || QuotaCounter::new(self.quotas.clone(), lineage);
-            let counters = &self.quotas_of_keys;
+            let counters = &self.quota_counters;
             (quota, counters.get(lineage, make, QuotaCounter::give_back))
         });
         (rate.is_some() || quota.is_some()).then_some(Counters { rate, quota })
     }
 }
 
-/// One who holds an IPv6 network has all of its addresses: what counts is the /64.
+/// Returns the network that a client address is counted by. IPv6 clients are counted per /64: one subscriber
+/// normally controls the whole prefix.
 pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),

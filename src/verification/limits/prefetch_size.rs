@@ -1,23 +1,23 @@
-//! How many tokens to take ahead of their use: as many as will be used soon.
+//! Chooses how many tokens or units to prefetch: as many as will be used soon.
 
 use std::time::Duration;
 
 use crate::domain::boot_clock::Tick;
 
-/// What was used since tokens were last asked for, and how many were asked for ahead.
+/// Recent use of a counter, and the size of its last prefetch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PrefetchSize {
-    asked: Tick,
+    requested_at: Tick,
     spent: u64,
-    ahead: u64,
+    prefetched: u64,
 }
 
 impl PrefetchSize {
     pub(super) fn new(now: Tick) -> Self {
         Self {
-            asked: now,
+            requested_at: now,
             spent: 0,
-            ahead: 0,
+            prefetched: 0,
         }
     }
 
@@ -25,27 +25,28 @@ impl PrefetchSize {
         self.spent = self.spent.saturating_add(tokens);
     }
 
-    /// Notes what came of it: who got less must not ask again and again, until all is in one hand.
-    pub(super) fn granted(&mut self, ahead: u64) {
-        self.ahead = self.ahead.min(ahead);
+    /// Records how many tokens were actually prefetched. Without it, an instance that got fewer than it requested would
+    /// request again and again, until it held everything that is left.
+    pub(super) fn granted(&mut self, prefetched: u64) {
+        self.prefetched = self.prefetched.min(prefetched);
     }
 
-    /// Whether what is left in hand will soon be used up.
+    /// Returns whether less than half of the last prefetch is left.
     pub(super) fn is_nearly_empty(&self, left: u64) -> bool {
-        left < self.ahead.div_ceil(2)
+        left < self.prefetched.div_ceil(2)
     }
 
-    /// As many as were used in such a time lately, and no more than twice as many as the last time: a
-    /// burst is no prefetch_size.
+    /// Returns the size of the next prefetch: as many tokens as were recently used in `time`, and at most twice the
+    /// last prefetch, since a burst says little about future use.
     pub(super) fn next(&mut self, now: Tick, time: Duration) -> u64 {
-        let elapsed = now.since(self.asked).as_micros().max(1);
+        let elapsed = now.since(self.requested_at).as_micros().max(1);
         let used = u128::from(self.spent) * time.as_micros() / elapsed;
         let used = u64::try_from(used).unwrap_or(u64::MAX);
         *self = Self {
-            ahead: used.min(self.ahead.saturating_mul(2).max(1)),
+            prefetched: used.min(self.prefetched.saturating_mul(2).max(1)),
             ..Self::new(now)
         };
-        self.ahead
+        self.prefetched
     }
 }
 
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_ahead_follows_the_pace() {
+    fn prefetch_size_follows_recent_use() {
         let millis = Duration::from_millis;
         let mut now = Tick(0);
         let mut prefetch_size = PrefetchSize::new(now);
@@ -63,11 +64,11 @@ mod tests {
             prefetch_size.spend(spent);
             prefetch_size.next(now, millis(500))
         };
-        // One in a minute is no prefetch_size.
+        // One token per minute needs no prefetch.
         assert_eq!([after(0, 0), after(60_000, 1)], [0, 0]);
-        // A hundred in a millisecond may be a burst.
+        // A hundred tokens in a millisecond may be a burst.
         assert_eq!([after(1, 100), after(1, 100), after(1, 100)], [1, 2, 4]);
-        // Ten in a second are five in half of one.
+        // Ten tokens per second are five per half second.
         assert_eq!(
             [after(1000, 10), after(1000, 10), after(60_000, 10)],
             [5, 5, 0]
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_less_than_was_asked_for_asks_again_when_that_is_used() {
+    fn smaller_grant_delays_the_next_request_until_half_of_it_is_used() {
         let mut prefetch_size = PrefetchSize::new(Tick(0));
         for _ in 0..10 {
             prefetch_size.spend(1000);

@@ -1,26 +1,26 @@
-//! What an instance has in hand of a rate limit that all share, and what it knows of the rest.
+//! Prefetched tokens of a shared rate limit, and the last reported state of its bucket.
 
 use std::time::Duration;
 
+use super::{bucket::Bucket, prefetch_size::PrefetchSize};
 use crate::domain::{boot_clock::Tick, limit::RateLimit};
-use crate::verification::limits::{bucket::Bucket, prefetch_size::PrefetchSize};
 
-/// How long who only looks goes by what was reported_at of the bucket last.
+/// Time for which a status request is served from the last report of the bucket.
 const REPORT_VALID_FOR: Duration = Duration::from_secs(1);
 
-/// What there is to say of a rate limit.
+/// Status of a rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateStatus {
     pub limit: RateLimit,
-    /// As many may be taken at once.
+    /// Number of tokens that may be taken at once.
     pub remaining: u64,
-    /// Until everything is there again; for who was refused, until it would not be.
+    /// Seconds until the whole limit is available. After a rejection, seconds until the request would be allowed.
     pub reset_seconds: u64,
 }
 
-/// How it stands with a bucket, for who was refused so many tokens.
-pub(super) fn status(limit: RateLimit, bucket: &Bucket, refused: u64) -> RateStatus {
-    let millis = match refused {
+/// Returns the status of a bucket. `rejected` is the number of tokens that were just denied, 0 if none were.
+pub(super) fn status(limit: RateLimit, bucket: &Bucket, rejected: u64) -> RateStatus {
+    let millis = match rejected {
         0 => bucket.millis_until(bucket.limit().limit()),
         tokens => bucket.millis_until(tokens).max(1),
     };
@@ -31,17 +31,19 @@ pub(super) fn status(limit: RateLimit, bucket: &Bucket, refused: u64) -> RateSta
     }
 }
 
+/// Prefetched tokens of one rate limit, and the last report of its bucket.
 pub(super) struct Prefetched {
-    /// Units that were taken ahead, those whose allotment ends first.
+    /// Ordered by expiry.
     allotments: [Allotment; 2],
-    /// The bucket as it was when it was last reported_at of, with what is in hand.
+    /// The bucket as last reported, prefetched tokens included.
     pub bucket: Bucket,
     reported_at: Option<Tick>,
-    /// Over which connection it was reported_at of.
+    /// Number of the connection that the report came from.
     pub connection: u64,
     pub prefetch_size: PrefetchSize,
 }
 
+/// Prefetched tokens that expire together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allotment {
     pub tokens: u64,
@@ -62,10 +64,10 @@ impl Prefetched {
         }
     }
 
-    /// Drops what is not good any more.
+    /// Drops expired allotments, and lets the bucket leak. Drops all allotments if the limit has changed.
     pub(super) fn update(&mut self, limit: RateLimit, now: i64, tick: Tick) {
         for allotment in &mut self.allotments {
-            // What was taken of a higher limit may be more than there is now.
+            // Tokens taken under a higher limit may exceed the new one.
             if allotment.until <= tick || self.bucket.limit() != limit {
                 allotment.tokens = 0;
             }
@@ -78,7 +80,7 @@ impl Prefetched {
         self.allotments[0].tokens + self.allotments[1].tokens
     }
 
-    /// Takes tokens, of the allotment that ends first.
+    /// Spends prefetched tokens, first those that expire first. Returns false if there are too few.
     pub(super) fn spend(&mut self, tokens: u64) -> bool {
         if self.tokens() < tokens {
             return false;
@@ -90,17 +92,18 @@ impl Prefetched {
         true
     }
 
-    /// Whether there may be so many. Others can only have taken since it was reported_at of the bucket: what did
-    /// not fit then does not fit now.
+    /// Returns whether so many tokens may be available. Other instances can only have taken tokens since the last
+    /// report: a request that did not fit then does not fit now.
     pub(super) fn may_have(&self, tokens: u64) -> bool {
         self.bucket.left() + self.tokens() >= tokens
     }
 
-    /// Whether it is time to ask for the next tokens.
+    /// Returns whether it is time to prefetch the next tokens.
     pub(super) fn is_nearly_empty(&self) -> bool {
         self.allotments[1].tokens == 0 && self.prefetch_size.is_nearly_empty(self.tokens())
     }
 
+    /// Adds an allotment. If there are two already, its tokens expire with the later of them.
     pub(super) fn add(&mut self, allotment: Allotment) {
         if self.allotments[0].tokens == 0 {
             self.allotments.swap(0, 1);
@@ -114,7 +117,7 @@ impl Prefetched {
         }
     }
 
-    /// Notes what was reported_at of the bucket.
+    /// Stores a report of the bucket.
     pub(super) fn apply_report(&mut self, bucket: Bucket, connection: u64, now: Tick) {
         self.bucket = bucket;
         self.connection = connection;
@@ -126,10 +129,10 @@ impl Prefetched {
             .is_some_and(|reported_at| now.since(reported_at) < REPORT_VALID_FOR)
     }
 
-    pub(super) fn status(&self, limit: RateLimit, refused: u64) -> RateStatus {
+    pub(super) fn status(&self, limit: RateLimit, rejected: u64) -> RateStatus {
         let mut bucket = self.bucket;
         bucket.put_back(self.tokens());
-        status(limit, &bucket, refused)
+        status(limit, &bucket, rejected)
     }
 }
 
@@ -137,7 +140,7 @@ impl Prefetched {
 mod tests {
     use super::*;
 
-    fn hand() -> Prefetched {
+    fn prefetched() -> Prefetched {
         Prefetched::new(RateLimit::new(100, 60).expect("a limit"), 0, Tick(0))
     }
 
@@ -149,25 +152,25 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_first_is_spent_first_and_what_has_ended_is_gone() {
-        let mut hand = hand();
-        let limit = hand.bucket.limit();
-        hand.add(allotment(5, 10));
-        hand.add(allotment(7, 20));
-        assert!(hand.spend(6) && hand.tokens() == 6);
-        hand.add(allotment(9, 30));
-        assert!(!hand.spend(16) && hand.tokens() == 15);
-        hand.update(limit, 0, Tick(20));
-        assert_eq!(hand.tokens(), 9);
-        hand.update(limit, 0, Tick(30));
-        assert!(hand.tokens() == 0 && hand.spend(0) && !hand.spend(1));
+    fn allotment_that_expires_first_is_spent_first() {
+        let mut prefetched = prefetched();
+        let limit = prefetched.bucket.limit();
+        prefetched.add(allotment(5, 10));
+        prefetched.add(allotment(7, 20));
+        assert!(prefetched.spend(6) && prefetched.tokens() == 6);
+        prefetched.add(allotment(9, 30));
+        assert!(!prefetched.spend(16) && prefetched.tokens() == 15);
+        prefetched.update(limit, 0, Tick(20));
+        assert_eq!(prefetched.tokens(), 9);
+        prefetched.update(limit, 0, Tick(30));
+        assert!(prefetched.tokens() == 0 && prefetched.spend(0) && !prefetched.spend(1));
     }
 
     #[test]
-    fn nothing_is_left_in_hand_of_another_limit() {
-        let mut hand = hand();
-        hand.add(allotment(5, 10));
-        hand.update(RateLimit::new(99, 60).expect("a limit"), 0, Tick(0));
-        assert_eq!(hand.tokens(), 0);
+    fn changed_limit_drops_all_allotments() {
+        let mut prefetched = prefetched();
+        prefetched.add(allotment(5, 10));
+        prefetched.update(RateLimit::new(99, 60).expect("a limit"), 0, Tick(0));
+        assert_eq!(prefetched.tokens(), 0);
     }
 }

@@ -1,11 +1,11 @@
-//! A key's quota: counted in the database, from which each instance takes blocks of units. What is in no
-//! block is never spent, so no crash can overspend it: it loses the blocks in block.
+//! Counter of one quota. Quotas are counted in the database, from which each instance takes blocks of units. Only
+//! units of a block are spent, so no crash can overspend a quota: it loses the blocks that the instance holds.
 
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::verification::limits::{
+use super::{
     prefetch_size::PrefetchSize,
     refill::{self, RefillQueue, Refillable, Taken},
     registry::Counter,
@@ -24,31 +24,31 @@ use crate::{
     telemetry::traces,
 };
 
-/// A block is what will be spent in such a time.
+/// Time for which a block should last.
 const BLOCK_DURATION: Duration = Duration::from_millis(500);
-/// How long an instance goes by what it has read of what is left. Others may have given back since.
+/// Time for which an instance relies on the balance it has read. Other instances may have given units back since.
 const BALANCE_VALID_FOR: Duration = Duration::from_secs(1);
-/// A block that nobody has spent of for so long is given back.
-const IDLE: Duration = Duration::from_secs(5);
+/// Time without use after which a block is given back.
+const IDLE_AFTER: Duration = Duration::from_secs(5);
 
-/// What there is to say of a quota.
+/// Status of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaStatus {
     pub quota: Quota,
-    /// As many are left: in block, and as far as this instance knows in the database. What other
-    /// instances have in block is taken.
+    /// Number of units left: in this instance's block, and in the database at its last request. Blocks of other
+    /// instances count as used.
     pub remaining: u64,
-    /// When the period began; in 1970 if it never ends.
+    /// Start of the period; in 1970 if it never ends.
     pub began_at: UtcTime,
-    /// When the period ends; `None` if it never does.
+    /// End of the period; `None` if it never ends.
     pub resets_at: Option<UtcTime>,
-    /// The same as seconds from now, rounded up.
+    /// Seconds until the end of the period, rounded up; `None` if it never ends.
     pub reset_seconds: Option<u64>,
-    /// How long the period lasts in all.
+    /// Length of the period in seconds; `None` if it never ends.
     pub window_seconds: Option<u64>,
 }
 
-/// What all of them share.
+/// Clocks and access to the database, shared by all quota counters.
 pub(super) struct Quotas {
     pub clock: Clock,
     pub boot: BootClock,
@@ -56,7 +56,7 @@ pub(super) struct Quotas {
     pub tasks: Tasks,
 }
 
-/// What an instance has in block of a quota.
+/// Counter of one lineage's quota on this instance.
 pub(super) struct QuotaCounter {
     quotas: Arc<Quotas>,
     lineage_id: ApiKeyId,
@@ -64,20 +64,21 @@ pub(super) struct QuotaCounter {
     refill_queue: RefillQueue,
 }
 
+/// Units taken from a quota and not spent yet.
 struct Block {
-    /// What they were taken of, and under which limit: they are good for nothing else.
+    /// Start of the period that the units were taken from. They are valid only for it and for `quota`.
     start: UtcTime,
     quota: Quota,
     units: u64,
-    /// What was in block before, of another period or limit: it is given back with what is asked for next.
+    /// Units of an earlier block, of another period or limit. They are given back together with the next refill.
     stale: Option<(QuotaPeriod, u64)>,
-    /// As many were left in the database, and when that was so. `None` if it was never asked.
+    /// Balance in the database at the last refill, and its time. `None` before the first refill.
     left: Option<(u64, Tick)>,
     prefetch_size: PrefetchSize,
     spent_at: Tick,
 }
 
-/// Whether units were taken, and how it stands then.
+/// True if units were taken, and the status afterwards.
 pub(super) type QuotaResult = (bool, QuotaStatus);
 
 impl QuotaCounter {
@@ -90,7 +91,7 @@ impl QuotaCounter {
         }
     }
 
-    /// Takes units, all of them or none. An error means that nobody can tell.
+    /// Takes units, all of them or none. Returns an error if that cannot be decided without the database.
     pub(super) async fn charge(
         self: &Arc<Self>,
         quota: Quota,
@@ -99,8 +100,8 @@ impl QuotaCounter {
         refill::take(self, quota, units).await
     }
 
-    /// Units that were taken like this and not used after all. They have not left the block for long, and
-    /// quotas do not leak.
+    /// Puts back units that were taken with the status `taken` and not used. They go back into the block: they have
+    /// left it only a moment ago, and quotas do not leak.
     pub(super) fn put_back(&self, taken: &QuotaStatus, units: u64) {
         let mut block = self.block();
         match &mut *block {
@@ -114,24 +115,24 @@ impl QuotaCounter {
         }
     }
 
-    /// Gives back what is in block, if nobody has spent of it for a while.
+    /// Gives the block back if it has not been used for [`IDLE_AFTER`].
     pub(super) fn give_back_idle(&self) {
         let now = self.quotas.boot.now();
         let mut block = self.block();
         if block
             .as_ref()
-            .is_some_and(|block| now.since(block.spent_at) >= IDLE)
+            .is_some_and(|block| now.since(block.spent_at) >= IDLE_AFTER)
         {
             self.empty(&mut block);
         }
     }
 
-    /// Gives back what is in block.
+    /// Gives the block back.
     pub(super) fn give_back(&self) {
         self.empty(&mut self.block());
     }
 
-    /// What was known of the database is not so any more, then.
+    /// Gives the block and its stale units back. The balance is dropped as well: the return changes it.
     fn empty(&self, block: &mut Option<Block>) {
         let has_any = |block: &mut Block| block.units > 0 || block.stale.is_some();
         if let Some(block) = block.take_if(has_any) {
@@ -151,7 +152,7 @@ impl QuotaCounter {
         }
     }
 
-    /// What is in block of this quota in the period that it is. Anything else is given back.
+    /// Returns the block of this quota in the current period. A block of another quota or period is given back.
     fn current_block<'a>(
         &self,
         block: &'a mut Option<Block>,
@@ -200,11 +201,11 @@ impl Refillable for QuotaCounter {
         let mut block = self.block();
         let now = self.quotas.clock.now();
         let block = self.current_block(&mut block, quota, now);
-        let known = block
+        let balance = block
             .left
             .filter(|(_, at)| tick.since(*at) < BALANCE_VALID_FOR);
         if units == 0 {
-            return match known {
+            return match balance {
                 Some(_) => Taken::Done((true, block.status(now))),
                 None => Taken::Refill,
             };
@@ -214,12 +215,14 @@ impl Refillable for QuotaCounter {
             block.spent_at = tick;
             block.prefetch_size.spend(units);
             let result = (true, block.status(now));
-            return match block.prefetch_size.is_nearly_empty(block.units) && block.may_be_left() {
-                true => Taken::NearlyEmpty(result),
-                false => Taken::Done(result),
+            let is_nearly_empty = block.prefetch_size.is_nearly_empty(block.units);
+            return if is_nearly_empty && block.may_be_left() {
+                Taken::NearlyEmpty(result)
+            } else {
+                Taken::Done(result)
             };
         }
-        match known {
+        match balance {
             Some((left, _)) if left + block.units < units => {
                 Taken::Done((false, block.status(now)))
             }
@@ -253,7 +256,7 @@ impl Refillable for QuotaCounter {
                     .granted(reserved.units.saturating_sub(demand.waiting));
                 block.left = Some((reserved.left, now));
             }
-            // In between the period ended, or the quota was changed.
+            // Meanwhile the period has ended, or the quota was changed.
             Some(block) if reserved.units > 0 && block.stale.is_none() => {
                 block.stale = Some((period, reserved.units));
             }
@@ -264,12 +267,12 @@ impl Refillable for QuotaCounter {
     }
 
     fn spawn(&self, refill: impl Future<Output = ()> + Send + 'static) {
-        self.quotas.tasks.spawn(traces::carried(refill));
+        self.quotas.tasks.spawn(traces::with_current_span(refill));
     }
 }
 
 impl Block {
-    /// Whether it is worth asking for more.
+    /// Returns whether the database may have units left.
     fn may_be_left(&self) -> bool {
         self.left.is_none_or(|(left, _)| left > 0)
     }

@@ -1,4 +1,4 @@
-//! A key's rate limit: counted here, or where all instances count.
+//! Counter of one rate limit: local to this instance, or shared with all instances through Redis.
 
 use std::{
     sync::{
@@ -11,43 +11,41 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
+use super::{
+    bucket::Bucket,
+    prefetched::{Allotment, Prefetched, RateStatus, status},
+    refill::{self, RefillQueue, Refillable, Taken},
+    registry::Counter,
+};
 use crate::{
     domain::{boot_clock::BootClock, clock::Clock, error::Error, limit::RateLimit},
+    redis::{Redis, TokenRequest},
     telemetry::traces,
 };
-use crate::{
-    redis::{Redis, TokenRequest},
-    verification::limits::{
-        bucket::Bucket,
-        prefetched::{Allotment, Prefetched, RateStatus, status},
-        refill::{self, RefillQueue, Refillable, Taken},
-        registry::Counter,
-    },
-};
 
-/// How long a request waits for where all count.
+/// Time that a request waits for tokens from Redis.
 pub(super) const REDIS_WAIT: Duration = Duration::from_millis(50);
 
-/// A lifetime on tokens is this part of the window, and no longer than a second: so much of the limit an
-/// instance may have in prefetched, at the most, that nobody uses.
+/// Part of the window for which prefetched tokens may be spent, at most a second. It bounds the part of the limit
+/// that an instance may hold without using it.
 const ALLOTMENTS_PER_WINDOW: u32 = 50;
-/// What is waited for comes with half of it left.
+/// Shortest lifetime. Tokens that arrive just within [`REDIS_WAIT`] have half of it left.
 const SHORTEST_LIFETIME: Duration = REDIS_WAIT.saturating_mul(2);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(1);
-/// The redis counts a lifetime a little longer than its holder, whose clock may be slow.
+/// Redis counts a lifetime longer by this part of it than the instance does, since the instance's clock may be slow.
 const LIFETIME_MARGIN: u32 = 50;
 
-/// What all of them share.
+/// Clocks, Redis client and number of instances, shared by all rate limit counters.
 pub(super) struct Rates {
     pub clock: Clock,
     pub boot: BootClock,
-    /// Where all instances count; without it each counts for itself.
+    /// Shared buckets. `None` if each instance counts for itself.
     pub redis: Option<Redis>,
-    /// How many there are.
+    /// Number of live instances.
     pub instances: Arc<AtomicUsize>,
 }
 
-/// What is taken of a rate limit.
+/// Counter of one rate limit.
 pub(super) struct RateCounter {
     rates: Arc<Rates>,
     local: Mutex<Local>,
@@ -55,21 +53,21 @@ pub(super) struct RateCounter {
     refill_queue: RefillQueue,
 }
 
-/// What this instance counts by itself.
+/// Bucket of this instance, used without Redis and while Redis is unreachable.
 struct Local {
     bucket: Bucket,
-    /// Units that were taken while the redis was away, and that it does not know of yet.
+    /// Tokens spent while Redis was unreachable that were not reported to it yet.
     unreported: u64,
 }
 
-/// What it takes from where all count.
+/// This instance's part of a bucket in Redis.
 struct Shared {
-    /// What the bucket is called there.
+    /// Redis key of the bucket.
     name: String,
     prefetched: Mutex<Prefetched>,
 }
 
-/// Whether tokens were taken, and how it stands then.
+/// True if tokens were taken, and the status afterwards.
 pub(super) type RateResult = (bool, RateStatus);
 
 impl RateCounter {
@@ -104,7 +102,7 @@ impl RateCounter {
         ) {
             (Ok(Ok(result)), _) => result,
             (_, None) => self.take_share(limit, tokens),
-            // Too slow for this request, whose tokens may be on their way to another.
+            // Too late for this request. Its tokens may be on their way to another request.
             (_, Some(shared)) => {
                 let mut late = lock(&shared.prefetched).status(limit, tokens);
                 late.reset_seconds = late.reset_seconds.max(1);
@@ -113,7 +111,7 @@ impl RateCounter {
         }
     }
 
-    /// How it stands, if by what is known so many cannot be taken.
+    /// Returns the status if this instance knows that so many tokens are not available.
     pub(super) fn status_if_full(&self, limit: RateLimit, tokens: u64) -> Option<RateStatus> {
         let (now, tick) = (self.rates.clock.millis(), self.rates.boot.now());
         if let Some(shared) = self.reachable() {
@@ -128,33 +126,33 @@ impl RateCounter {
         (local.bucket.left() < tokens).then(|| status(limit, &local.bucket, tokens))
     }
 
-    /// What it counts by itself while the redis is away.
+    /// Takes tokens of this instance's share, while Redis is unreachable.
     fn take_share(&self, limit: RateLimit, tokens: u64) -> RateResult {
         self.take_local(limit, self.share(limit), tokens)
     }
 
-    /// What it counts by itself, as much as it may.
+    /// Takes tokens of the local bucket, which enforces `local_limit`. The status names `limit`.
     fn take_local(&self, limit: RateLimit, local_limit: RateLimit, tokens: u64) -> RateResult {
         let mut local = lock(&self.local);
-        // With the lock held: a time from before somebody else's would count as going back.
+        // Read with the lock held: a time earlier than the last caller's would look like a clock set back.
         let now = self.rates.clock.millis();
         local.bucket.set_limit(local_limit, now);
         let fits = local.bucket.take(tokens, now);
         if fits {
             local.unreported = local.unreported.saturating_add(tokens);
         }
-        let refused = if fits { 0 } else { tokens };
-        (fits, status(limit, &local.bucket, refused))
+        let rejected = if fits { 0 } else { tokens };
+        (fits, status(limit, &local.bucket, rejected))
     }
 
-    /// The redis's part of it, while it can be reached.
+    /// Returns the shared part, if Redis is configured and reachable.
     fn reachable(&self) -> Option<&Shared> {
         let redis = self.rates.redis.as_ref()?;
         self.shared.as_deref().filter(|_| redis.is_reachable())
     }
 
-    /// What this instance may take by itself: without a redis all of it, else its share, which begins as
-    /// full as the common bucket was when it was last heard of.
+    /// Returns the limit that the local bucket enforces: the whole limit without Redis, else this instance's share.
+    /// The share's bucket starts as full as the shared bucket was when last reported.
     fn share(&self, limit: RateLimit) -> RateLimit {
         let Some(shared) = &self.shared else {
             return limit;
@@ -198,14 +196,16 @@ impl Refillable for RateCounter {
         }
         if prefetched.spend(tokens) {
             let result = (true, prefetched.status(limit, 0));
-            return match prefetched.is_nearly_empty() {
-                true => Taken::NearlyEmpty(result),
-                false => Taken::Done(result),
+            return if prefetched.is_nearly_empty() {
+                Taken::NearlyEmpty(result)
+            } else {
+                Taken::Done(result)
             };
         }
-        match prefetched.may_have(tokens) {
-            true => Taken::Refill,
-            false => Taken::Done((false, prefetched.status(limit, tokens))),
+        if prefetched.may_have(tokens) {
+            Taken::Refill
+        } else {
+            Taken::Done((false, prefetched.status(limit, tokens)))
         }
     }
 
@@ -214,11 +214,11 @@ impl Refillable for RateCounter {
             return Ok(());
         };
         let lifetime = allotment_lifetime(limit);
-        let asked = self.rates.boot.now();
+        let requested_at = self.rates.boot.now();
         let (request, unreported) = {
             let mut prefetched = lock(&shared.prefetched);
             let now = self.rates.clock.millis();
-            prefetched.update(limit, now, asked);
+            prefetched.update(limit, now, requested_at);
             let mut local = lock(&self.local);
             local.bucket.leak(now);
             let (minimum, waiting) = self.refill_queue.waiting();
@@ -227,19 +227,20 @@ impl Refillable for RateCounter {
                 limit,
                 minimum: minimum.saturating_sub(tokens),
                 waiting: waiting.saturating_sub(tokens),
-                prefetch: prefetched.prefetch_size.next(asked, lifetime / 2),
+                prefetch: prefetched.prefetch_size.next(requested_at, lifetime / 2),
                 lifetime: lifetime + lifetime / LIFETIME_MARGIN,
                 floor: prefetched.bucket.used(),
-                // A connection later it may have lost what it knew.
+                // Redis may have lost its data between two connections.
                 raises: prefetched.connection != redis.connection_number(),
                 unreported: local.unreported.min(local.bucket.used()),
             };
-            if request.waiting + request.prefetch == 0 && prefetched.has_recent_report(asked) {
+            if request.waiting + request.prefetch == 0 && prefetched.has_recent_report(requested_at)
+            {
                 return Ok(());
             }
             (request, local.unreported)
         };
-        // Where it fails, the redis is away, and says so.
+        // On failure Redis is unreachable, and `Redis` logs the cause. Requests then use the share.
         let Ok((grant, connection)) = redis.take_tokens(&shared.name, request).await else {
             return Ok(());
         };
@@ -250,13 +251,13 @@ impl Refillable for RateCounter {
             connection,
             tick,
         );
-        // Who waited and has gone since leaves what nobody was to have in prefetched.
+        // Tokens taken for requests that have stopped waiting are dropped: they were not meant to be prefetched.
         let (_, waiting) = self.refill_queue.waiting();
         let tokens = grant.tokens.min(waiting.saturating_add(request.prefetch));
         prefetched
             .prefetch_size
             .granted(grant.tokens.saturating_sub(request.waiting));
-        let until = asked.after(lifetime);
+        let until = requested_at.after(lifetime);
         prefetched.add(Allotment { tokens, until });
         let mut local = lock(&self.local);
         local.unreported = local.unreported.saturating_sub(unreported);
@@ -264,12 +265,12 @@ impl Refillable for RateCounter {
     }
 
     fn spawn(&self, refill: impl Future<Output = ()> + Send + 'static) {
-        // If it does not come to its end, tokens are lost that would soon have been.
-        tokio::spawn(traces::carried(refill));
+        // A refill that is dropped on shutdown loses only tokens that would soon have expired.
+        tokio::spawn(traces::with_current_span(refill));
     }
 }
 
-/// How long tokens may be in prefetched.
+/// Returns how long prefetched tokens may be spent.
 fn allotment_lifetime(limit: RateLimit) -> Duration {
     let window = Duration::from_secs(limit.window_seconds().into());
     (window / ALLOTMENTS_PER_WINDOW).clamp(SHORTEST_LIFETIME, LONGEST_LIFETIME)
@@ -278,7 +279,7 @@ fn allotment_lifetime(limit: RateLimit) -> Duration {
 impl Counter for RateCounter {
     fn is_idle(&self) -> bool {
         let (now, tick) = (self.rates.clock.millis(), self.rates.boot.now());
-        let in_hand = |shared: &Shared| {
+        let has_prefetched = |shared: &Shared| {
             let mut prefetched = lock(&shared.prefetched);
             let limit = prefetched.bucket.limit();
             prefetched.update(limit, now, tick);
@@ -288,7 +289,7 @@ impl Counter for RateCounter {
         local.bucket.leak(now);
         let is_empty = local.bucket.used() == 0;
         drop(local);
-        is_empty && !self.shared.as_deref().is_some_and(in_hand)
+        is_empty && !self.shared.as_deref().is_some_and(has_prefetched)
     }
 }
 

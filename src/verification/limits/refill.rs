@@ -1,4 +1,4 @@
-//! Requests that wait for amount which have to be asked for: once, however many wait.
+//! Waiting for tokens or units that have to be requested: one refill at a time serves all waiting requests.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,31 +7,33 @@ use tokio::sync::watch;
 
 use crate::domain::error::Error;
 
-/// Something that has amount in hand, and asks for more where all instances take theirs from.
+/// Counter with tokens or units on this instance that is refilled from a store that all instances share.
 pub(super) trait Refillable: Send + Sync + 'static {
-    /// What the amount are taken of.
+    /// Limit that the counter enforces.
     type Limit: Copy + Send + Sync + 'static;
+    /// Result of taking an amount.
     type Output;
 
     fn refill_queue(&self) -> &RefillQueue;
-    /// Takes amount from those in hand, or says that there are no others.
+    /// Takes an amount from what is on this instance, or decides that it is denied. Never waits.
     fn take(&self, limit: Self::Limit, amount: u64) -> Taken<Self::Output>;
-    /// Asks for more.
+    /// Requests more from the shared store.
     fn refill(&self, limit: Self::Limit) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Has it done, whoever waits for it.
+    /// Runs a refill to completion, even if no request waits for it any more.
     fn spawn(&self, refill: impl Future<Output = ()> + Send + 'static);
 }
 
-/// What comes of taking from what is in hand.
-pub(super) enum Taken<A> {
-    Done(A),
-    /// The same, and soon nothing is left.
-    NearlyEmpty(A),
-    /// There may be more, but not in hand.
+/// Result of taking an amount from what is on this instance.
+pub(super) enum Taken<O> {
+    /// The amount was taken or denied.
+    Done(O),
+    /// The amount was taken, and little is left: a refill should start now.
+    NearlyEmpty(O),
+    /// Only a refill can decide.
     Refill,
 }
 
-/// Takes amount, and waits for them if they have to be asked for.
+/// Takes an amount, and waits for refills if necessary.
 pub(super) async fn take<S: Refillable>(
     counter: &Arc<S>,
     limit: S::Limit,
@@ -40,22 +42,26 @@ pub(super) async fn take<S: Refillable>(
     if let Some(output) = take_now(counter, limit, amount) {
         return Ok(output);
     }
-    let _place = counter.refill_queue().enter(amount);
+    let _waiting = counter.refill_queue().enter(amount);
     loop {
         let mut result = start_refill(counter, limit);
         let result = result.wait_for(Option::is_some).await;
-        let given_up = || Err(Error::Unavailable("a refill was given up".into()));
+        let dropped = || {
+            Err(Error::Unavailable(
+                "a refill of a rate limit or quota was dropped".into(),
+            ))
+        };
         result
             .ok()
             .and_then(|done| done.clone())
-            .unwrap_or_else(given_up)?;
+            .unwrap_or_else(dropped)?;
         if let Some(output) = take_now(counter, limit, amount) {
             return Ok(output);
         }
     }
 }
 
-/// Takes amount from what is in hand.
+/// Takes an amount without waiting. Starts a refill if little is left.
 fn take_now<S: Refillable>(counter: &Arc<S>, limit: S::Limit, amount: u64) -> Option<S::Output> {
     match counter.take(limit, amount) {
         Taken::Done(output) => Some(output),
@@ -69,7 +75,7 @@ fn take_now<S: Refillable>(counter: &Arc<S>, limit: S::Limit, amount: u64) -> Op
 
 type RefillResult = watch::Receiver<Option<Result<(), Error>>>;
 
-/// Asks for more, unless somebody does.
+/// Starts a refill, unless one is in progress. Returns the receiver of its result.
 fn start_refill<S: Refillable>(counter: &Arc<S>, limit: S::Limit) -> RefillResult {
     let mut queue = counter.refill_queue().queue();
     if let Some(result) = &queue.refill {
@@ -81,7 +87,7 @@ fn start_refill<S: Refillable>(counter: &Arc<S>, limit: S::Limit) -> RefillResul
         counter: counter.clone(),
         sender,
     };
-    // It goes on if nobody waits for it any more: what it takes must come into a hand.
+    // It continues if no request waits for it any more: the amount it takes must be added to the counter.
     counter.spawn(async move {
         let done = refill.counter.refill(limit).await;
         refill.counter.refill_queue().queue().refill = None;
@@ -90,7 +96,7 @@ fn start_refill<S: Refillable>(counter: &Arc<S>, limit: S::Limit) -> RefillResul
     result
 }
 
-/// A refill under way. However it ends, the next can begin.
+/// Refill in progress. However it ends, the next one can start.
 struct RefillInProgress<S: Refillable> {
     counter: Arc<S>,
     sender: watch::Sender<Option<Result<(), Error>>>,
@@ -98,38 +104,40 @@ struct RefillInProgress<S: Refillable> {
 
 impl<S: Refillable> Drop for RefillInProgress<S> {
     fn drop(&mut self) {
-        let ours = self.sender.subscribe();
+        let own = self.sender.subscribe();
         let mut queue = self.counter.refill_queue().queue();
-        let is_ours = |result: &RefillResult| result.same_channel(&ours);
-        if queue.refill.as_ref().is_some_and(is_ours) {
+        let is_own = |result: &RefillResult| result.same_channel(&own);
+        if queue.refill.as_ref().is_some_and(is_own) {
             queue.refill = None;
         }
     }
 }
 
-/// Who waits, and whether more is asked for.
+/// Requests that wait for a refill, and the refill in progress.
 #[derive(Default)]
 pub(super) struct RefillQueue(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
-    /// How many wait for so many amount each.
+    /// Number of waiting requests by amount.
     waiting: BTreeMap<u64, usize>,
     refill: Option<RefillResult>,
 }
 
 impl RefillQueue {
-    /// The least that anybody waits for, and what all of them do. Who only looks waits for nothing.
+    /// Returns the smallest amount that a request waits for, and the sum of all amounts. Requests for the status alone
+    /// do not count.
     pub(super) fn waiting(&self) -> (u64, u64) {
         let queue = self.queue();
-        let least = queue.waiting.keys().find(|amount| **amount > 0);
-        let least = least.copied().unwrap_or(0);
+        let minimum = queue.waiting.keys().find(|amount| **amount > 0);
+        let minimum = minimum.copied().unwrap_or(0);
         let sum = |sum: u64, (amount, count): (&u64, &usize)| {
             sum.saturating_add(amount.saturating_mul(*count as u64))
         };
-        (least, queue.waiting.iter().fold(0, sum))
+        (minimum, queue.waiting.iter().fold(0, sum))
     }
 
+    /// Counts a waiting request until the guard is dropped.
     fn enter(&self, amount: u64) -> Waiting<'_> {
         *self.queue().waiting.entry(amount).or_default() += 1;
         Waiting {
@@ -143,6 +151,7 @@ impl RefillQueue {
     }
 }
 
+/// Guard that counts one waiting request.
 struct Waiting<'a> {
     refill_queue: &'a RefillQueue,
     amount: u64,

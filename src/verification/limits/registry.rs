@@ -1,4 +1,4 @@
-//! What is counted of many things, in key_cache: bounded, and without a lock across them.
+//! Bounded in-memory map of counters, in shards that are locked one at a time.
 
 use std::{
     collections::HashMap,
@@ -11,22 +11,22 @@ use parking_lot::{Mutex, MutexGuard};
 
 const SHARDS: usize = 64;
 
-/// What can be forgotten without losing anything once it is idle.
+/// Counter that can be evicted without loss once it is idle.
 pub(super) trait Counter {
-    /// Whether it is as one that is new.
+    /// Returns whether the counter equals a new one.
     fn is_idle(&self) -> bool;
 }
 
-/// The counters of things by their names. There are never two of one thing: what is in use stays.
+/// Counters by key. There are never two counters of one key: a counter in use is not evicted.
 pub(super) struct Registry<K, C> {
     shards: Vec<Mutex<HashMap<K, Arc<C>>>>,
     hasher: RandomState,
-    /// Past it a shard looks for what can go.
+    /// Size at which a shard evicts counters.
     shard_bound: usize,
 }
 
 impl<K: Hash + Eq + Copy, C: Counter> Registry<K, C> {
-    /// For so many counters. It holds more only if more are in use elsewhere.
+    /// Creates a registry of at most `bound` counters. It holds more only if more are in use.
     pub(super) fn new(bound: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -35,19 +35,28 @@ impl<K: Hash + Eq + Copy, C: Counter> Registry<K, C> {
         }
     }
 
-    /// The counter of a thing, made if it is new. Those that had to go for it are given to `gone`.
-    pub(super) fn get(&self, key: K, make: impl FnOnce() -> C, mut gone: impl FnMut(&C)) -> Arc<C> {
+    /// Returns the counter of a key, and creates it if there is none. Counters that are evicted before they are idle
+    /// are passed to `on_evict`.
+    pub(super) fn get(
+        &self,
+        key: K,
+        create: impl FnOnce() -> C,
+        mut on_evict: impl FnMut(&C),
+    ) -> Arc<C> {
         let mut shard = self.shard(&key);
         if let Some(counter) = shard.get(&key) {
             return counter.clone();
         }
         if shard.len() >= self.shard_bound {
-            make_room(&mut shard, self.shard_bound, &mut gone);
+            make_room(&mut shard, self.shard_bound, &mut on_evict);
         }
-        shard.entry(key).or_insert_with(|| Arc::new(make())).clone()
+        shard
+            .entry(key)
+            .or_insert_with(|| Arc::new(create()))
+            .clone()
     }
 
-    /// All of them, a shard at a time.
+    /// Calls `each` for all counters, one shard at a time.
     pub(super) fn for_each(&self, mut each: impl FnMut(&Arc<C>)) {
         for shard in &self.shards {
             lock(shard).values().for_each(&mut each);
@@ -60,23 +69,23 @@ impl<K: Hash + Eq + Copy, C: Counter> Registry<K, C> {
     }
 }
 
-/// Forgets what is idle, and if that is little, what nobody uses at the moment, an eighth in all: so that
-/// the next ones find room.
+/// Evicts idle counters. Then evicts counters that are not in use until an eighth of the bound is free, so that the
+/// next insertions find room.
 fn make_room<K: Hash + Eq + Copy, C: Counter>(
     shard: &mut HashMap<K, Arc<C>>,
     bound: usize,
-    gone: &mut impl FnMut(&C),
+    on_evict: &mut impl FnMut(&C),
 ) {
     let is_unused = |counter: &Arc<C>| Arc::strong_count(counter) == 1;
     shard.retain(|_, counter| !is_unused(counter) || !counter.is_idle());
     let mut surplus = (shard.len() + bound / 8 + 1).saturating_sub(bound);
     shard.retain(|_, counter| {
-        let goes = surplus > 0 && is_unused(counter);
-        if goes {
+        let is_evicted = surplus > 0 && is_unused(counter);
+        if is_evicted {
             surplus -= 1;
-            gone(counter);
+            on_evict(counter);
         }
-        !goes
+        !is_evicted
     });
 }
 
@@ -90,12 +99,12 @@ mod tests {
 
     use super::*;
 
-    struct Thing {
+    struct TestCounter {
         number: usize,
         idle: AtomicBool,
     }
 
-    impl Counter for Thing {
+    impl Counter for TestCounter {
         fn is_idle(&self) -> bool {
             self.idle.load(Ordering::Relaxed)
         }
@@ -103,58 +112,62 @@ mod tests {
 
     const BOUND: usize = 640;
 
-    /// Asks for it, and answers what had to go.
-    fn get(registry: &Registry<usize, Thing>, number: usize, idle: bool) -> (Arc<Thing>, usize) {
-        let mut gone = 0;
-        let make = || Thing {
+    /// Gets a counter. Returns also how many counters were evicted for it before they were idle.
+    fn get(
+        registry: &Registry<usize, TestCounter>,
+        number: usize,
+        idle: bool,
+    ) -> (Arc<TestCounter>, usize) {
+        let mut evicted = 0;
+        let create = || TestCounter {
             number,
             idle: AtomicBool::new(idle),
         };
-        (registry.get(number, make, |_| gone += 1), gone)
+        (registry.get(number, create, |_| evicted += 1), evicted)
     }
 
-    fn len(registry: &Registry<usize, Thing>) -> usize {
+    fn len(registry: &Registry<usize, TestCounter>) -> usize {
         let mut count = 0;
         registry.for_each(|_| count += 1);
         count
     }
 
     #[test]
-    fn what_is_idle_goes_first_and_is_not_missed() {
+    fn idle_counters_are_evicted_before_busy_ones() {
         let registry = Registry::new(BOUND);
         let busy: Vec<_> = (0..BOUND / 8)
             .map(|number| get(&registry, number, false).0)
             .collect();
         drop(busy);
         for number in BOUND..20 * BOUND {
-            let (thing, gone) = get(&registry, number, true);
-            assert_eq!((thing.number, gone), (number, 0));
+            let (counter, evicted) = get(&registry, number, true);
+            assert_eq!((counter.number, evicted), (number, 0));
             assert!(len(&registry) <= BOUND + BOUND / 8);
         }
         for number in 0..BOUND / 8 {
             assert!(
                 !get(&registry, number, true).0.is_idle(),
-                "{number} was forgotten"
+                "{number} was evicted"
             );
         }
     }
 
     #[test]
-    fn it_is_bounded_but_for_what_is_in_use() {
+    fn size_is_bounded_except_for_counters_in_use() {
         let registry = Registry::new(BOUND);
-        let held: Vec<_> = (0..2 * BOUND)
+        let in_use: Vec<_> = (0..2 * BOUND)
             .map(|number| get(&registry, number, false).0)
             .collect();
-        let mut all_gone = 0;
+        let mut total_evicted = 0;
         for number in 2 * BOUND..10 * BOUND {
-            all_gone += get(&registry, number, false).1;
+            total_evicted += get(&registry, number, false).1;
             assert!(len(&registry) <= 3 * BOUND);
         }
-        assert!(all_gone > 0);
-        for (number, thing) in held.iter().enumerate() {
+        assert!(total_evicted > 0);
+        for (number, counter) in in_use.iter().enumerate() {
             assert!(
-                Arc::ptr_eq(thing, &get(&registry, number, false).0),
-                "{number}: two of one"
+                Arc::ptr_eq(counter, &get(&registry, number, false).0),
+                "{number}: two counters of one key"
             );
         }
     }

@@ -1,5 +1,4 @@
-//! Takes units of quotas in the database, and gives them back: what is asked for at the same time, in one
-//! transaction.
+//! Takes units of quotas in the database and gives them back. Concurrent requests share a transaction.
 
 use std::{
     collections::VecDeque,
@@ -19,12 +18,13 @@ use crate::{
     models::quota_usage::{self, Demand, QuotaPeriod, Reserved},
 };
 
-/// Orders of one transaction: nobody waits long behind it.
+/// Maximum number of orders per transaction. It bounds the time that the orders behind it wait.
 const BATCH: usize = 256;
-/// Orders of each kind that may wait. Past it they are told 503 at once, or lost to the owner.
+/// Maximum number of waiting orders of each kind. Beyond it, reservations get 503 at once, and returned units are lost
+/// to the owner of the quota.
 const MAX_WAITING: usize = 100_000;
 
-/// Clones share what waits.
+/// Queues of reservations and returns. Clones share them.
 #[derive(Clone)]
 pub(super) struct Reservations {
     shared: Arc<Shared>,
@@ -34,22 +34,22 @@ struct Shared {
     db: Db,
     tasks: Tasks,
     orders: Mutex<Orders>,
-    /// Blocks that were taken.
+    /// Number of blocks that were taken.
     taken: AtomicU64,
 }
 
-/// What waits, and whether somebody serves it.
+/// Waiting orders of both kinds.
 #[derive(Default)]
 struct Orders {
     reservations: VecDeque<Order>,
     returns: VecDeque<(QuotaPeriod, u64)>,
-    /// Who waits until there are no returns that can be done.
-    finishing: Vec<oneshot::Sender<()>>,
-    /// Whether somebody serves each kind.
-    is_served: [bool; 2],
+    /// Notified when there are no more returns that can be done now.
+    finish_waiters: Vec<oneshot::Sender<()>>,
+    /// True for each [`Kind`] whose worker is running.
+    is_running: [bool; 2],
 }
 
-/// What is served by itself: who wants units does not wait for those that are given back.
+/// Kind of order. Each kind has its own worker, so that reservations do not wait for returns.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Reservations,
@@ -60,9 +60,9 @@ struct Order {
     period: QuotaPeriod,
     quota: Quota,
     demand: Demand,
-    /// What is given back before, in the same transaction.
+    /// Units to give back first, in the same transaction.
     stale: Option<(QuotaPeriod, u64)>,
-    answer: oneshot::Sender<Result<Reserved, Error>>,
+    reply: oneshot::Sender<Result<Reserved, Error>>,
 }
 
 impl Reservations {
@@ -77,8 +77,8 @@ impl Reservations {
         }
     }
 
-    /// Takes what is wanted, or as much of it as there is, after `stale` is given back. If it fails, units
-    /// may have been taken all the same; nobody spends those.
+    /// Gives `stale` back, then takes the demanded units or as many of them as are left. If it fails, units may have
+    /// been taken nevertheless; those are never spent.
     pub(super) async fn reserve(
         &self,
         period: QuotaPeriod,
@@ -86,68 +86,70 @@ impl Reservations {
         demand: Demand,
         stale: Option<(QuotaPeriod, u64)>,
     ) -> Result<Reserved, Error> {
-        let (answer, reserved) = oneshot::channel();
+        let (reply, reserved) = oneshot::channel();
         {
             let mut orders = self.shared.orders();
             if orders.reservations.len() >= MAX_WAITING {
-                return Err(Error::Unavailable("too many wait for their quota".into()));
+                return Err(Error::Unavailable(
+                    "too many requests wait for quota units".into(),
+                ));
             }
             orders.reservations.push_back(Order {
                 period,
                 quota,
                 demand,
                 stale,
-                answer,
+                reply,
             });
-            self.serve(&mut orders, Kind::Reservations);
+            self.start_worker(&mut orders, Kind::Reservations);
         }
-        let given_up = |_| Error::Unavailable("a reservation was given up".into());
-        reserved.await.map_err(given_up)?
+        let dropped = |_| Error::Unavailable("a quota reservation was dropped".into());
+        reserved.await.map_err(dropped)?
     }
 
-    /// How many blocks were taken so far.
+    /// Returns the number of blocks that were taken.
     pub(super) fn taken(&self) -> u64 {
         self.shared.taken.load(Ordering::Relaxed)
     }
 
-    /// Gives units back, as soon as the database can be reached. If it fails then, they are not given back
-    /// again: it may have happened.
+    /// Gives units back as soon as the database is reachable. A return that fails then is not repeated: it may have
+    /// succeeded.
     pub(super) fn give_back(&self, period: QuotaPeriod, units: u64) {
         let mut orders = self.shared.orders();
         if orders.returns.len() < MAX_WAITING {
             orders.returns.push_back((period, units));
         }
-        self.serve(&mut orders, Kind::Returns);
+        self.start_worker(&mut orders, Kind::Returns);
     }
 
-    /// Gives back what could not be given back yet.
+    /// Retries the returns that wait for the database.
     pub(super) fn retry(&self) {
         let mut orders = self.shared.orders();
         if !orders.returns.is_empty() {
-            self.serve(&mut orders, Kind::Returns);
+            self.start_worker(&mut orders, Kind::Returns);
         }
     }
 
-    /// Waits until everything is done that was ordered before, unless it cannot be done now.
+    /// Waits until all earlier returns are done, or the database turns out to be unreachable.
     pub(super) async fn finish(&self) {
         let (done, finished) = oneshot::channel();
         {
             let mut orders = self.shared.orders();
-            orders.finishing.push(done);
-            self.serve(&mut orders, Kind::Returns);
+            orders.finish_waiters.push(done);
+            self.start_worker(&mut orders, Kind::Returns);
         }
         let _ = finished.await;
     }
 
-    /// Has somebody serve what waits.
-    fn serve(&self, orders: &mut Orders, kind: Kind) {
-        if !std::mem::replace(&mut orders.is_served[kind as usize], true) {
-            let service = Service {
+    /// Starts the worker for a kind of orders, unless it runs.
+    fn start_worker(&self, orders: &mut Orders, kind: Kind) {
+        if !std::mem::replace(&mut orders.is_running[kind as usize], true) {
+            let worker = Worker {
                 shared: self.shared.clone(),
                 kind,
-                is_over: false,
+                has_ended: false,
             };
-            self.shared.tasks.spawn(service.run());
+            self.shared.tasks.spawn(worker.run());
         }
     }
 }
@@ -158,14 +160,15 @@ impl Shared {
     }
 }
 
-/// Serves until nothing waits any more that can be done. However it ends, the next can begin.
-struct Service {
+/// Task that handles the orders of one kind until none is left that can be done. However it ends, the next worker can
+/// start.
+struct Worker {
     shared: Arc<Shared>,
     kind: Kind,
-    is_over: bool,
+    has_ended: bool,
 }
 
-impl Service {
+impl Worker {
     async fn run(mut self) {
         match self.kind {
             Kind::Reservations => {
@@ -184,7 +187,7 @@ impl Service {
         }
     }
 
-    /// The next that are done in one transaction. Where there are none it is over.
+    /// Returns the next batch, for one transaction. If there is none, marks the worker as ended.
     fn next<T>(&mut self, waiting: impl Fn(&mut Orders) -> &mut VecDeque<T>) -> Option<Vec<T>> {
         let shared = self.shared.clone();
         let mut orders = shared.orders();
@@ -198,17 +201,17 @@ impl Service {
     }
 
     fn end(&mut self, orders: &mut Orders) {
-        orders.is_served[self.kind as usize] = false;
-        self.is_over = true;
+        orders.is_running[self.kind as usize] = false;
+        self.has_ended = true;
         if let Kind::Returns = self.kind {
-            for finishing in orders.finishing.drain(..) {
-                let _ = finishing.send(());
+            for waiter in orders.finish_waiters.drain(..) {
+                let _ = waiter.send(());
             }
         }
     }
 
     async fn reserve(&self, mut reservations: Vec<Order>) {
-        // Two instances that take of the same accounts lock them in the same order.
+        // Instances that take from the same quotas lock their rows in the same order: no deadlock.
         reservations.sort_by_key(|order| order.period);
         let wanted: Vec<_> = reservations
             .iter()
@@ -232,23 +235,23 @@ impl Service {
                     .fetch_add(blocks as u64, Ordering::Relaxed);
                 for (order, reserved) in reservations.into_iter().zip(reserved) {
                     let period = order.period;
-                    if let Err(Ok(Reserved { units, .. })) = order.answer.send(Ok(reserved)) {
-                        // Nobody takes it into a hand.
+                    if let Err(Ok(Reserved { units, .. })) = order.reply.send(Ok(reserved)) {
+                        // The counter no longer waits for the units.
                         self.shared.orders().returns.push_back((period, units));
                     }
                 }
             }
             Err(error) => {
-                // Who has come since would wait as long again, and again in vain.
+                // Orders that have arrived since would wait just as long, and also in vain.
                 reservations.extend(self.shared.orders().reservations.drain(..));
                 for order in reservations {
-                    let _ = order.answer.send(Err(error.clone()));
+                    let _ = order.reply.send(Err(error.clone()));
                 }
             }
         }
     }
 
-    /// Whether it is worth going on.
+    /// Gives units back in one transaction. Returns false if the worker should stop.
     async fn give_back(&self, mut returns: Vec<(QuotaPeriod, u64)>) -> bool {
         if self.shared.db.ping().await.is_err() {
             self.shared.orders().returns.extend(returns);
@@ -264,16 +267,19 @@ impl Service {
         let given_back = self.shared.db.write(give_back).await;
         if let Err(error) = &given_back {
             let cause = error.cause();
-            tracing::warn!(cause, "quota that was in hand could not be given back");
+            tracing::warn!(
+                cause,
+                "failed to give unused quota units back: they count as used"
+            );
         }
         given_back.is_ok()
     }
 }
 
-impl Drop for Service {
+impl Drop for Worker {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.shared.orders().is_served[self.kind as usize] = false;
+        if !self.has_ended {
+            self.shared.orders().is_running[self.kind as usize] = false;
         }
     }
 }

@@ -1,10 +1,11 @@
-//! What is done for several requests and must come to its end, whichever of them goes away.
+//! Tasks that serve several requests and must run to completion even if those requests are cancelled.
 
 use std::sync::{Arc, OnceLock};
 
 use tokio::{runtime::Handle, sync::watch};
 
-/// Runs it where the engine runs: the threads that answer requests end sooner. Clones are the same.
+/// Spawner of tasks on the runtime of the engine. The runtimes of the server's worker threads end earlier on shutdown.
+/// Clones share the runtime and the count of tasks.
 #[derive(Clone)]
 pub(super) struct Tasks {
     shared: Arc<Shared>,
@@ -25,7 +26,7 @@ impl Tasks {
         }
     }
 
-    /// From now on they run here.
+    /// Makes later tasks run on the current runtime.
     pub(super) fn run_here(&self) {
         self.shared.runtime.get_or_init(Handle::current);
     }
@@ -43,14 +44,14 @@ impl Tasks {
         };
     }
 
-    /// Waits until all have ended.
-    pub(super) async fn ended(&self) {
+    /// Waits until no task is running.
+    pub(super) async fn wait_until_ended(&self) {
         let mut running = self.shared.running.subscribe();
         let _ = running.wait_for(|running| *running == 0).await;
     }
 }
 
-/// Counts for as long as it is there.
+/// Guard that counts one running task until it is dropped.
 struct Running(Arc<Shared>);
 
 impl Drop for Running {

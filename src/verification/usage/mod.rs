@@ -1,16 +1,19 @@
-//! What was done with keys: counted in key_cache, written in batches, so that no request waits for a write.
+//! Counts of checks per key, hour and outcome: counted in memory and written in batches, so that no request waits for
+//! a write.
 //!
-//! A check adds one to a word that belongs to its key, and is done. Once in a while the words are emptied
-//! into a table of what waits to be written, by key, hour and outcome, and a batch of it is frozen, given
-//! a number, and written in one transaction that also notes the number. A batch whose end nobody heard of is
-//! written again as it was, under its number: the database knows whether it has it. So no count is lost and
-//! none is written twice, whatever happens to the database; of a process that is killed those are lost that
-//! came since the last batch. While the database is out of reach counts wait, up to a bound; past it those
-//! of further keys are lost, which is logged and counted.
+//! - A check adds one to an atomic counter of its key.
+//! - Periodically the counters are collected into a table of pending counts by key, hour and outcome.
+//! - A batch of pending counts is frozen, gets a number, and is written in one transaction that also stores the number.
+//! - If the result of a write is unknown, the same batch is written again under the same number. The database knows
+//!   whether it already has the batch.
+//!
+//! So no count is lost or written twice, whatever happens to the database. A process that is killed loses the counts
+//! since its last batch. While the database is unreachable, counts wait up to a bound. Beyond it the counts of further
+//! keys are lost, which is logged and counted.
 
+mod counters;
 mod pending;
 mod roll_up;
-mod tally;
 
 use std::{
     sync::{
@@ -23,12 +26,12 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{sleep, timeout};
 
-pub(super) use self::tally::Tally;
+pub(super) use self::counters::UsageCounters;
 use self::{
-    pending::{Pending, Place, rows},
-    tally::{Hour, Noted, Word},
+    counters::{Hour, HourCounter, Recorded},
+    pending::{CountKey, PendingCounts, rows},
 };
-use crate::verification::cached_key::CachedKey;
+use super::cached_key::CachedKey;
 use crate::{
     config::UsageConfig,
     db::{Conn, Db},
@@ -44,15 +47,15 @@ use crate::{
     },
 };
 
-/// Keys that wait for their counts to be collected, which keeps them in key_cache. Past it they are
-/// collected at once.
+/// Maximum number of keys that wait for their counters to be collected. They stay in memory meanwhile. The counters of
+/// further keys are collected at once.
 const MAX_WAITING: usize = 100_000;
-/// Places that are written in one transaction: others write in between.
-const BATCH: usize = 5_000;
-/// How long it is tried to write the last counts.
-const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// Number of pending counts that are written in one transaction. Other writers get their turn in between.
+const BATCH_SIZE: usize = 5_000;
+/// Timeout of the writes on shutdown.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is counted. Clones share it.
+/// Counts of checks. Clones share all state.
 #[derive(Clone)]
 pub struct Usage {
     shared: Arc<Shared>,
@@ -61,23 +64,27 @@ pub struct Usage {
 struct Shared {
     db: Db,
     clock: Clock,
-    unknown: Word,
+    /// Counter of checks of unknown keys.
+    unknown_keys: HourCounter,
+    /// Keys whose counters are to be collected.
     waiting: Mutex<Vec<Arc<CachedKey>>>,
-    pending: Mutex<Pending>,
+    pending: Mutex<PendingCounts>,
     writer: tokio::sync::Mutex<Writer>,
+    /// Number of counts that were collected and are not yet written.
     unwritten: AtomicU64,
     lost: AtomicU64,
 }
 
-/// Who writes.
+/// State of the writes to the database.
 struct Writer {
+    /// Identity of the current or next batch.
     next: Batch,
-    /// What is being written: as it was, until it is known that the database has it.
-    frozen: Option<Frozen>,
+    /// Batch that is being written. It does not change until the database is known to have it.
+    frozen: Option<FrozenBatch>,
 }
 
 #[derive(Clone)]
-struct Frozen {
+struct FrozenBatch {
     rows: Arc<[Count]>,
     counts: u64,
 }
@@ -92,9 +99,9 @@ impl Usage {
             shared: Arc::new(Shared {
                 db,
                 clock,
-                unknown: Word::default(),
+                unknown_keys: HourCounter::default(),
                 waiting: Mutex::default(),
-                pending: Mutex::new(Pending::new(config.max_pending)),
+                pending: Mutex::new(PendingCounts::new(config.max_pending)),
                 writer: tokio::sync::Mutex::new(Writer { next, frozen: None }),
                 unwritten: AtomicU64::new(0),
                 lost: AtomicU64::new(0),
@@ -102,45 +109,46 @@ impl Usage {
         }
     }
 
-    /// Counts a check of a key, or of what is none.
-    pub(super) fn note(&self, key: Option<&Arc<CachedKey>>, outcome: Outcome, now: UtcTime) {
+    /// Counts a check of a key, or of an unknown key.
+    pub(super) fn record(&self, key: Option<&Arc<CachedKey>>, outcome: Outcome, now: UtcTime) {
         let hour = Hour::of(now);
-        let noted = match key {
-            Some(key) => key.tally().note(outcome, hour),
-            None => self.shared.unknown.note(hour),
+        let recorded = match key {
+            Some(key) => key.usage().record(outcome, hour),
+            None => self.shared.unknown_keys.record(hour),
         };
-        match (noted, key) {
-            (Noted::Counted, _) | (Noted::First, None) => {}
-            (Noted::First, Some(key)) => self.shared.wait(key),
-            (Noted::Instead(hour, count), _) => {
-                let place = Place {
+        match (recorded, key) {
+            (Recorded::Counted, _) | (Recorded::First, None) => {}
+            (Recorded::First, Some(key)) => self.shared.enqueue(key),
+            (Recorded::Replaced(hour, count), _) => {
+                let count_key = CountKey {
                     key: key.map(|key| (key.id, key.user_id)),
                     hour,
                     outcome,
                 };
-                self.shared.keep(&mut self.shared.pending(), place, count);
+                self.shared
+                    .add_pending(&mut self.shared.pending(), count_key, count);
             }
         }
     }
 
-    /// How many counts were collected and are not written yet.
+    /// Returns the number of counts that were collected and are not yet written.
     pub fn unwritten(&self) -> u64 {
         self.shared.unwritten.load(Ordering::Relaxed)
     }
 
-    /// The number of counts that are not written, collected or not: what is lost if the process ends now.
+    /// Returns the number of counts that are not yet written, collected or not. They are lost if the process ends now.
     pub fn left(&self) -> u64 {
         self.shared.collect();
         self.unwritten()
     }
 
-    /// How many counts were lost.
+    /// Returns the number of counts that were lost.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }
 
-    /// Writes what is counted every so often, and rolls up what is old, for ever.
-    pub(super) async fn keep(&self, config: &UsageConfig) {
+    /// Writes counts and rolls up old ones periodically. Never returns.
+    pub(super) async fn run(&self, config: &UsageConfig) {
         tokio::join!(
             self.flush_every(config.flush_interval),
             roll_up::roll_up_every(&self.shared.db, &self.shared.clock, config),
@@ -148,31 +156,34 @@ impl Usage {
     }
 
     async fn flush_every(&self, interval: Duration) {
-        let mut well = true;
+        let mut healthy = true;
         loop {
             sleep(interval).await;
             let flushed = self.flush().await;
             match &flushed {
-                Err(error) if well => {
+                Err(error) if healthy => {
                     let cause = error.cause();
-                    tracing::warn!(cause, "cannot write usage; keeping it, and trying again");
+                    tracing::warn!(
+                        cause,
+                        "failed to write usage counts; keeping them and retrying"
+                    );
                 }
-                Ok(()) if !well => tracing::info!("wrote the usage that was kept"),
+                Ok(()) if !healthy => tracing::info!("wrote the usage counts that were kept"),
                 _ => {}
             }
-            well = flushed.is_ok();
+            healthy = flushed.is_ok();
         }
     }
 
-    /// Writes what is counted. What could not be written is kept, even if nobody waits for the end.
+    /// Writes all counts. Counts that could not be written are kept, even if this future is dropped.
     async fn flush(&self) -> Result<(), Error> {
         let shared = &self.shared;
         let mut writer = shared.writer.lock().await;
         let collecting = shared.clone();
-        // Of many keys it takes its time.
+        // Collecting the counters of many keys takes too long for an async thread.
         tokio::task::spawn_blocking(move || collecting.collect())
             .await
-            .map_err(|_| Error::Internal("collecting usage panicked".into()))?;
+            .map_err(|_| Error::Internal("the collection of usage counts panicked".into()))?;
         loop {
             let frozen = match &writer.frozen {
                 Some(frozen) => frozen.clone(),
@@ -191,7 +202,8 @@ impl Usage {
         }
     }
 
-    /// Writes the rest, once nobody counts any more. Says how many counts could not be written.
+    /// Writes the remaining counts. Must be called when no check is counted any more. Returns the number of counts that
+    /// could not be written.
     pub(super) async fn close(&self) -> u64 {
         let flush = async {
             let mut flushed = self.flush().await;
@@ -201,81 +213,85 @@ impl Usage {
             }
             let writer = self.shared.writer.lock().await.next.writer;
             let leave = move |conn: &mut Conn| Ok(writing::leave(conn, writer)?);
-            // Who has not said so is forgotten in time.
+            // If this fails, the roll-up deletes the row of this writer later.
             let _ = self.shared.db.write(leave).await;
         };
-        let _ = timeout(CLOSE_WITHIN, flush).await;
+        let _ = timeout(CLOSE_TIMEOUT, flush).await;
         let counts = self.unwritten();
         if counts > 0 {
             self.shared.lost.fetch_add(counts, Ordering::Relaxed);
-            tracing::error!(counts, "lost usage: it could not be written");
+            tracing::error!(
+                counts,
+                "failed to write usage counts on shutdown; they are lost"
+            );
         }
         counts
     }
 }
 
 impl Shared {
-    fn wait(&self, key: &Arc<CachedKey>) {
+    /// Adds a key to those whose counters are to be collected.
+    fn enqueue(&self, key: &Arc<CachedKey>) {
         let mut waiting = lock(&self.waiting);
         if waiting.len() < MAX_WAITING {
             waiting.push(key.clone());
             return;
         }
         drop(waiting);
-        self.collect_of(key, &mut self.pending());
+        self.collect_key(key, &mut self.pending());
     }
 
+    /// Moves the counts of all waiting keys to the pending counts.
     fn collect(&self) {
         let waiting = std::mem::take(&mut *lock(&self.waiting));
         for keys in waiting.chunks(100) {
-            // Requests may wait for it, of which the hour has turned.
+            // The lock is released after each chunk: checks of keys whose hour has changed wait for it.
             let mut pending = self.pending();
             keys.iter()
-                .for_each(|key| self.collect_of(key, &mut pending));
+                .for_each(|key| self.collect_key(key, &mut pending));
         }
-        if let Some((hour, count)) = self.unknown.take() {
-            let place = Place {
+        if let Some((hour, count)) = self.unknown_keys.take() {
+            let count_key = CountKey {
                 key: None,
                 hour,
                 outcome: Outcome::NotFound,
             };
-            self.keep(&mut self.pending(), place, count);
+            self.add_pending(&mut self.pending(), count_key, count);
         }
     }
 
-    fn collect_of(&self, key: &CachedKey, pending: &mut Pending) {
-        key.tally().take(|hour, outcome, count| {
-            let place = Place {
+    fn collect_key(&self, key: &CachedKey, pending: &mut PendingCounts) {
+        key.usage().take(|hour, outcome, count| {
+            let count_key = CountKey {
                 key: Some((key.id, key.user_id)),
                 hour,
                 outcome,
             };
-            self.keep(pending, place, count);
+            self.add_pending(pending, count_key, count);
         });
     }
 
-    fn keep(&self, pending: &mut Pending, place: Place, count: u64) {
-        if pending.add(place, count) {
+    fn add_pending(&self, pending: &mut PendingCounts, count_key: CountKey, count: u64) {
+        if pending.add(count_key, count) {
             self.unwritten.fetch_add(count, Ordering::Relaxed);
         } else if self.lost.fetch_add(count, Ordering::Relaxed) == 0 {
-            tracing::error!("losing usage: too much of it waits to be written");
+            tracing::error!("losing usage counts: too many are waiting to be written");
         }
     }
 
-    fn freeze(&self) -> Option<Frozen> {
-        let taken = self.pending().take(BATCH);
-        (!taken.is_empty()).then(|| Frozen {
+    fn freeze(&self) -> Option<FrozenBatch> {
+        let taken = self.pending().take(BATCH_SIZE);
+        (!taken.is_empty()).then(|| FrozenBatch {
             rows: rows(&taken).into(),
             counts: taken.iter().map(|(_, count)| count).sum(),
         })
     }
 
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    fn pending(&self) -> MutexGuard<'_, PendingCounts> {
         lock(&self.pending)
     }
 }
 
-/// Nothing panics while holding one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }

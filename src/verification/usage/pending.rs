@@ -1,8 +1,8 @@
-//! Counts that were collected and are not in the database yet.
+//! Counts that were collected and are not yet in the database.
 
 use std::collections::BTreeMap;
 
-use super::tally::Hour;
+use super::counters::Hour;
 use crate::{
     domain::{
         id::{ApiKeyId, SubjectId, UserId},
@@ -11,59 +11,60 @@ use crate::{
     models::usage::Count,
 };
 
-/// What is counted apart.
+/// Dimensions by which checks are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    /// `None` for what is no key.
+pub(super) struct CountKey {
+    /// API key and its owner. `None` for unknown keys.
     pub key: Option<(ApiKeyId, UserId)>,
     pub hour: Hour,
     pub outcome: Outcome,
 }
 
-/// What waits.
-pub(super) struct Pending {
-    counts: BTreeMap<Place, u64>,
-    max_places: usize,
+/// Bounded table of counts that wait to be written.
+pub(super) struct PendingCounts {
+    counts: BTreeMap<CountKey, u64>,
+    max_entries: usize,
 }
 
-impl Pending {
-    pub(super) fn new(max_places: usize) -> Self {
+impl PendingCounts {
+    pub(super) fn new(max_entries: usize) -> Self {
         Self {
             counts: BTreeMap::new(),
-            max_places,
+            max_entries,
         }
     }
 
-    /// Keeps a count; whether there was room.
-    pub(super) fn add(&mut self, place: Place, count: u64) -> bool {
-        if let Some(waiting) = self.counts.get_mut(&place) {
-            *waiting += count;
+    /// Adds a count. Returns `false` if the table is full.
+    pub(super) fn add(&mut self, count_key: CountKey, count: u64) -> bool {
+        if let Some(pending) = self.counts.get_mut(&count_key) {
+            *pending += count;
             return true;
         }
-        let has_room = self.counts.len() < self.max_places;
+        let has_room = self.counts.len() < self.max_entries;
         if has_room {
-            self.counts.insert(place, count);
+            self.counts.insert(count_key, count);
         }
         has_room
     }
 
-    /// Takes up to so many places out.
-    pub(super) fn take(&mut self, places: usize) -> Vec<(Place, u64)> {
-        let taken = std::iter::from_fn(|| self.counts.pop_first());
-        taken.take(places).collect()
+    /// Removes and returns at most `max` entries.
+    pub(super) fn take(&mut self, max: usize) -> Vec<(CountKey, u64)> {
+        let entries = std::iter::from_fn(|| self.counts.pop_first());
+        entries.take(max).collect()
     }
 }
 
-/// As they are written: each for its key, whoever that belongs to, and the service. The keys come first,
-/// since a row that many write is best locked last.
-pub(super) fn rows(taken: &[(Place, u64)]) -> Vec<Count> {
+/// Converts counts to rows: each count is added to its key, to the owner of the key, and to the whole service.
+///
+/// The rows of keys come first: rows that many transactions write should be locked last.
+pub(super) fn rows(taken: &[(CountKey, u64)]) -> Vec<Count> {
     let mut rows = BTreeMap::<(u8, SubjectId, Hour, Outcome), u64>::new();
-    for (place, count) in taken {
-        let mut add = |turn, subject| {
-            let row = (turn, subject, place.hour, place.outcome);
+    for (count_key, count) in taken {
+        let mut add = |rank, subject| {
+            let row = (rank, subject, count_key.hour, count_key.outcome);
             *rows.entry(row).or_default() += count;
         };
-        if let Some((key, user)) = place.key {
+        if let Some((key, user)) = count_key.key {
             add(0, key.into());
             add(1, user.into());
         }

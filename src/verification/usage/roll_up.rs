@@ -1,4 +1,4 @@
-//! Sees to it that usage is kept by the hour, and by the day, for as long as it is to be.
+//! Background task that rolls usage up from hours to days and applies the retention settings.
 
 use std::time::{Duration, Instant};
 
@@ -13,20 +13,21 @@ use crate::{
         usage::days_before,
     },
     models::usage::{
-        roll_up::{self, Kept},
+        roll_up::{self, Retention},
         writing,
     },
 };
 
-/// Nobody who has not written for as long waits to hear of what was written last.
-const WRITERS_KEPT_DAYS: u32 = 7;
+/// Number of days after which a silent writer is deleted. No writer waits that long for the result of a write.
+const WRITER_RETENTION_DAYS: u32 = 7;
 
+/// Rolls usage up at each interval. Never returns.
 pub(super) async fn roll_up_every(db: &Db, clock: &Clock, config: &UsageConfig) {
     loop {
         sleep(config.roll_up_interval).await;
         if let Err(error) = roll_up(db, clock.now(), config).await {
             let cause = error.cause();
-            tracing::warn!(cause, "cannot roll usage up; trying again");
+            tracing::warn!(cause, "failed to roll up usage; retrying");
         }
     }
 }
@@ -34,27 +35,28 @@ pub(super) async fn roll_up_every(db: &Db, clock: &Clock, config: &UsageConfig) 
 async fn roll_up(db: &Db, now: UtcTime, config: &UsageConfig) -> Result<(), Error> {
     let hourly = config.hourly_retention_days;
     let daily = config.daily_retention_days.max(hourly);
-    let kept = Kept {
+    let retention = Retention {
         hours_from: days_before(now, hourly),
         days_from: days_before(now, daily),
     };
-    if db.read(move |conn| roll_up::is_done(conn, kept)).await? {
+    let is_done = move |conn: &mut Conn| roll_up::is_done(conn, retention);
+    if db.read(is_done).await? {
         return Ok(());
     }
     let mut rows = 0;
     loop {
-        let began = Instant::now();
-        let step = move |conn: &mut Conn| Ok(roll_up::step(conn, kept)?);
+        let started = Instant::now();
+        let step = move |conn: &mut Conn| Ok(roll_up::step(conn, retention)?);
         match db.write(step).await? {
             Some(moved) => rows += moved,
             None => break,
         }
-        // As long again belongs to others.
-        sleep(began.elapsed().max(Duration::from_millis(1))).await;
+        // Pauses as long as the step took, so that other writers get half of the time.
+        sleep(started.elapsed().max(Duration::from_millis(1))).await;
     }
-    let silent_since = days_before(now, WRITERS_KEPT_DAYS);
-    db.write(move |conn| Ok(writing::forget_writers(conn, silent_since)?))
+    let silent_since = days_before(now, WRITER_RETENTION_DAYS);
+    db.write(move |conn| Ok(writing::delete_silent_writers(conn, silent_since)?))
         .await?;
-    tracing::info!(rows, "rolled usage up to days");
+    tracing::info!(rows, "rolled up hourly usage into days");
     Ok(())
 }

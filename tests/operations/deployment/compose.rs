@@ -1,4 +1,4 @@
-//! compose.yaml, read as far as the tests need it, and held against what it names.
+//! compose.yaml: every setting, secret, file and network that it names exists.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ pub struct Compose {
     file: Value,
 }
 
-/// Those of the official image that are used.
+/// Settings of the official PostgreSQL image that are used.
 const OF_POSTGRES: [&str; 3] = ["POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD_FILE"];
-/// Where a container finds its secrets.
+/// Folder of the secrets in a container.
 pub const SECRETS: &str = "/run/secrets/";
 
 impl Compose {
@@ -25,7 +25,7 @@ impl Compose {
         entries(&self.file["services"])
     }
 
-    /// Those that are built of this repository.
+    /// Returns the names of the services that are built from this repository.
     pub fn instances(&self) -> Vec<&str> {
         let built = self
             .services()
@@ -68,7 +68,7 @@ pub fn strings(list: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// The names in a list, or of a map.
+/// Returns the items of a list, or the keys of a map.
 fn names(value: &Value) -> Vec<&str> {
     match value {
         Value::Object(_) => entries(value).map(|(name, _)| name).collect(),
@@ -77,7 +77,7 @@ fn names(value: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn there_are_two_instances_with_the_same_settings_and_each_setting_exists() {
+fn compose_runs_two_instances_with_the_same_existing_settings() {
     let (compose, help) = (Compose::read(), Help::read());
     let instances = compose.instances();
     assert_eq!(instances.len(), 2, "{instances:?}");
@@ -97,7 +97,7 @@ fn there_are_two_instances_with_the_same_settings_and_each_setting_exists() {
 }
 
 #[test]
-fn every_image_has_a_tag_and_ours_is_this_version() {
+fn compose_images_have_a_tag_and_latchkey_has_this_version() {
     let compose = Compose::read();
     for (name, service) in compose.services() {
         let image = service["image"].as_str().expect(name);
@@ -115,7 +115,7 @@ fn every_image_has_a_tag_and_ours_is_this_version() {
 }
 
 #[test]
-fn every_secret_is_made_declared_given_and_used() {
+fn compose_secrets_are_created_declared_granted_and_used() {
     let compose = Compose::read();
     let folder = tempfile::tempdir().unwrap();
     let made = make_secrets(folder.path());
@@ -125,7 +125,7 @@ fn every_secret_is_made_declared_given_and_used() {
         assert!(made.contains_key(*name), "{name} is not made");
         assert_eq!(secret["file"], format!("./secrets/{name}"));
         let given = |(_, service): (&str, &Value)| names(&service["secrets"]).contains(name);
-        assert!(compose.services().any(given), "nobody is given {name}");
+        assert!(compose.services().any(given), "no service gets {name}");
     }
     for (service, definition) in compose.services() {
         let given = names(&definition["secrets"]);
@@ -145,7 +145,7 @@ fn every_secret_is_made_declared_given_and_used() {
             .count();
         assert_eq!(files, used.len(), "{service}");
     }
-    // The file is no place for them itself.
+    // compose.yaml itself contains no secret.
     for secret in made.values() {
         assert!(!read("compose.yaml").contains(secret));
     }
@@ -153,7 +153,7 @@ fn every_secret_is_made_declared_given_and_used() {
 }
 
 #[test]
-fn the_made_database_url_leads_to_the_database_that_is_made() {
+fn generated_database_url_names_the_compose_database() {
     let compose = Compose::read();
     let folder = tempfile::tempdir().unwrap();
     let made = make_secrets(folder.path());
@@ -167,16 +167,17 @@ fn the_made_database_url_leads_to_the_database_that_is_made() {
 }
 
 #[test]
-fn everything_that_is_mounted_joined_or_waited_for_is_there() {
+fn compose_volumes_networks_and_dependencies_exist() {
     let compose = Compose::read();
     for (name, service) in compose.services() {
         for mount in strings(&service["volumes"]) {
             let source = mount.split(':').next().unwrap();
-            let there = match source.starts_with('.') {
-                true => path(source).exists(),
-                false => names(&compose.file["volumes"]).contains(&source),
+            let exists = if source.starts_with('.') {
+                path(source).exists()
+            } else {
+                names(&compose.file["volumes"]).contains(&source)
             };
-            assert!(there, "{name}: {mount}");
+            assert!(exists, "{name}: {mount}");
         }
         let networks = names(&service["networks"]);
         assert!(!networks.is_empty(), "{name}");
@@ -194,20 +195,20 @@ fn everything_that_is_mounted_joined_or_waited_for_is_there() {
             );
         }
     }
-    // An instance that cannot have them would not be worth asking.
+    // An instance needs both, so it starts after them.
     for instance in compose.instances() {
         let waits_for = names(&compose.service(instance)["depends_on"]);
         assert_eq!(waits_for, ["postgres", "redis"]);
         let check = strings(&compose.service(instance)["healthcheck"]["test"]);
         assert_eq!(check[..2], ["CMD", dockerfile::PROGRAM]);
         Help::read().assert_command(check[2], "healthcheck");
-        // Whether it is ready, for which nginx waits.
+        // No further argument: the check is of readiness, for which nginx waits.
         assert_eq!(check.len(), 3);
     }
 }
 
 #[test]
-fn the_proxy_is_trusted_alone_and_knows_where_the_instances_are() {
+fn compose_trusts_only_nginx_and_gives_it_the_instance_addresses() {
     let compose = Compose::read();
     let nginx = compose.service("nginx");
     let mut hosts = Vec::new();
@@ -230,7 +231,7 @@ fn the_proxy_is_trusted_alone_and_knows_where_the_instances_are() {
 }
 
 #[test]
-fn the_published_port_is_the_one_that_nginx_listens_on_and_for_this_machine_alone() {
+fn compose_publishes_only_the_nginx_port_on_loopback() {
     let compose = Compose::read();
     for (name, service) in compose.services() {
         assert_eq!(name == "nginx", service["ports"] != Value::Null, "{name}");

@@ -1,10 +1,10 @@
-//! The Dockerfile, and what of the repository it is given.
+//! The Dockerfile, and the files of the repository that it copies.
 
 use std::{fs, path::Path, process::Command};
 
 use super::{Help, path, read};
 
-/// Where the program is in the image.
+/// Path of the program in the image.
 pub const PROGRAM: &str = "/usr/local/bin/latchkey";
 
 struct Instruction {
@@ -12,7 +12,7 @@ struct Instruction {
     rest: String,
 }
 
-/// The instructions of all stages, their lines put together, without comments.
+/// Returns the instructions of all stages, with continuation lines joined and without comments.
 fn instructions() -> Vec<Instruction> {
     let text = read("Dockerfile");
     let lines = text
@@ -20,7 +20,7 @@ fn instructions() -> Vec<Instruction> {
         .filter(|line| !line.trim_start().starts_with('#'));
     let whole = lines.fold(String::new(), |mut whole, line| {
         match line.strip_suffix('\\') {
-            Some(begun) => whole.push_str(begun),
+            Some(continued) => whole.push_str(continued),
             None => {
                 whole.push_str(line);
                 whole.push('\n');
@@ -50,7 +50,7 @@ fn only(name: &str) -> String {
     found.remove(0)
 }
 
-/// What it takes out of the repository.
+/// Returns the files and folders that it copies from the repository.
 fn copied() -> Vec<String> {
     let copies = all("COPY")
         .into_iter()
@@ -69,7 +69,7 @@ fn json_words(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_the_image_is_built_of_is_there_and_not_ignored() {
+fn dockerfile_sources_exist_and_are_not_ignored() {
     let ignored = read(".dockerignore");
     let mut rules = ignored
         .lines()
@@ -77,17 +77,17 @@ fn what_the_image_is_built_of_is_there_and_not_ignored() {
     assert_eq!(
         rules.next(),
         Some("*"),
-        "everything is ignored but what is named"
+        "everything is ignored except for what is named"
     );
-    let admitted: Vec<_> = rules
+    let allowed: Vec<_> = rules
         .map(|rule| rule.strip_prefix('!').expect(rule))
         .collect();
     let copied = copied();
     for source in &copied {
         assert!(path(source).exists(), "there is no {source}");
-        assert!(admitted.contains(&source.as_str()), "{source} is ignored");
+        assert!(allowed.contains(&source.as_str()), "{source} is ignored");
     }
-    for name in admitted {
+    for name in allowed {
         assert!(
             copied.iter().any(|source| source == name),
             "{name} is not copied"
@@ -95,9 +95,9 @@ fn what_the_image_is_built_of_is_there_and_not_ignored() {
     }
 }
 
-/// Each target that Cargo.toml names has to be among what is copied.
+/// Each target that Cargo.toml names has to be copied.
 #[test]
-fn cargo_takes_what_is_copied_for_a_whole_package() {
+fn dockerfile_copies_a_complete_cargo_package() {
     let folder = tempfile::tempdir().unwrap();
     for source in copied() {
         copy(&path(&source), &folder.path().join(&source));
@@ -127,9 +127,9 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// rust-toolchain.toml says `stable`: were it copied, another toolchain would be fetched.
+/// rust-toolchain.toml selects `stable`: if it were copied, rustup would download another toolchain.
 #[test]
-fn it_is_built_with_the_rust_that_the_package_asks_for() {
+fn dockerfile_uses_the_rust_version_of_the_package() {
     let manifest = read("Cargo.toml");
     let version = manifest.split("rust-version = \"").nth(1).unwrap();
     let version = version.split('"').next().unwrap();
@@ -143,7 +143,7 @@ fn it_is_built_with_the_rust_that_the_package_asks_for() {
 }
 
 #[test]
-fn every_image_has_a_tag_that_says_which_it_is() {
+fn dockerfile_base_images_have_a_version_tag() {
     for image in all("FROM") {
         let tag = image
             .split(' ')
@@ -157,7 +157,7 @@ fn every_image_has_a_tag_that_says_which_it_is() {
 }
 
 #[test]
-fn what_the_image_runs_is_there() {
+fn image_contains_the_programs_and_settings_it_names() {
     let help = Help::read();
     let installs = all("RUN").concat();
     let from_build: Vec<_> = all("COPY")
@@ -170,7 +170,7 @@ fn what_the_image_runs_is_there() {
         let (to, from) = (words.next().unwrap(), words.next().unwrap());
         assert!(
             installs.contains(&format!(" {from}")),
-            "nobody makes {from}"
+            "no instruction creates {from}"
         );
         assert!(from.ends_with(to), "{copy}");
     }
@@ -180,7 +180,7 @@ fn what_the_image_runs_is_there() {
     let check = json_words(&only("HEALTHCHECK"));
     assert_eq!(check[0], PROGRAM);
     help.assert_command(&check[1], "HEALTHCHECK");
-    // Not whether it is ready: who restarts what is not healthy would do so while the database is away.
+    // Liveness, not readiness: otherwise supervisors would restart the container during a database outage.
     assert_eq!(check[2..], ["--live"]);
     assert_eq!(only("EXPOSE"), help.default_of("PORT"));
     for setting in all("ENV").iter().flat_map(|env| env.split_whitespace()) {
@@ -189,7 +189,7 @@ fn what_the_image_runs_is_there() {
 }
 
 #[test]
-fn it_runs_as_nobody_in_particular_who_owns_the_folder_of_the_data() {
+fn image_runs_as_an_unprivileged_user_that_owns_the_data_folder() {
     let user = only("USER");
     let (uid, gid) = user.split_once(':').expect("a user and a group");
     assert!(uid.parse::<u32>().unwrap() > 0 && gid.parse::<u32>().unwrap() > 0);
@@ -198,7 +198,7 @@ fn it_runs_as_nobody_in_particular_who_owns_the_folder_of_the_data() {
     };
     let owned = format!("--from=build --chown={user} /image{folder} {folder}");
     assert!(all("COPY").contains(&owned), "{owned}");
-    // Where the embedded database is, if nobody says otherwise.
+    // The default path of the embedded database is in the volume.
     let default = Help::read().default_of("DATABASE_URL");
     let file = default.strip_prefix("sqlite://").unwrap();
     let file = Path::new(all("WORKDIR").last().unwrap()).join(file);

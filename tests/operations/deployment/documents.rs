@@ -1,13 +1,13 @@
-//! What is written for people names settings, commands and files that exist.
+//! Documentation for operators: the settings, commands and files that it names exist.
 
 use super::{Help, path, read, words};
 use crate::support::program::run;
 
-/// Those of others.
+/// Names in the documentation that are not settings of latchkey.
 const NOT_OURS: [&str; 3] = ["XDG_DATA_HOME", "POSTGRES_PASSWORD_FILE", "NAME"];
 
 #[test]
-fn every_setting_in_the_example_exists() {
+fn env_example_names_existing_settings() {
     let help = Help::read();
     let text = read(".env.example");
     let mut found = 0;
@@ -16,7 +16,7 @@ fn every_setting_in_the_example_exists() {
         let Some((name, _)) = line.split_once('=') else {
             continue;
         };
-        // Otherwise it is a sentence.
+        // Other lines are sentences.
         if name.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
             help.assert_setting(name, ".env.example");
             found += 1;
@@ -26,17 +26,17 @@ fn every_setting_in_the_example_exists() {
 }
 
 #[test]
-fn what_the_page_on_operation_names_is_there() {
+fn operations_page_names_existing_settings_commands_and_files() {
     let help = Help::read();
     let page = read("docs/operations.md");
     let of_copy = run(&["copy", "--help"], &[]);
     let of_copy = words(&String::from_utf8(of_copy.stdout).unwrap());
-    // What stands between one of them and the next, or between three and three, is code.
+    // Text between two backquotes, or between two lines of three backquotes, is code.
     for part in page.split('`').skip(1).step_by(2) {
         for word in words(part) {
             let is_name =
                 word.contains('_') && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-            // Each secret may come from a file.
+            // Each secret setting has a variant with the suffix _FILE.
             let plain = word.strip_suffix("_FILE").unwrap_or(&word);
             let is_known = NOT_OURS.contains(&word.as_str()) || of_copy.contains(plain);
             if is_name && !is_known {

@@ -1,16 +1,16 @@
-//! What a container may not do, and how long it has to stop.
+//! Hardening of the containers, and the time they have for a shutdown.
 
 use super::{Compose, Help, compose::strings, seconds};
 
 #[test]
-fn no_container_can_write_its_files_or_gain_rights() {
+fn containers_have_a_read_only_root_and_no_capabilities() {
     for (name, service) in Compose::read().services() {
         assert_eq!(service["read_only"], true, "{name}");
         assert_eq!(strings(&service["cap_drop"]), ["ALL"], "{name}");
         let options = strings(&service["security_opt"]);
         assert!(options.contains(&"no-new-privileges:true"), "{name}");
-        for refused in ["privileged", "cap_add", "pid", "network_mode", "devices"] {
-            assert!(service[refused].is_null(), "{name}: {refused}");
+        for forbidden in ["privileged", "cap_add", "pid", "network_mode", "devices"] {
+            assert!(service[forbidden].is_null(), "{name}: {forbidden}");
         }
         assert!(
             service["logging"]["options"]["max-size"].is_string(),
@@ -19,9 +19,9 @@ fn no_container_can_write_its_files_or_gain_rights() {
     }
 }
 
-/// Those of others start as root where nobody says otherwise; ours does not.
+/// Third-party images start as root by default; the image of latchkey does not.
 #[test]
-fn no_container_runs_as_root() {
+fn containers_do_not_run_as_root() {
     let compose = Compose::read();
     let ours = compose.instances();
     for (name, service) in compose.services().filter(|(name, _)| !ours.contains(name)) {
@@ -34,27 +34,30 @@ fn no_container_runs_as_root() {
 }
 
 #[test]
-fn an_instance_is_killed_only_after_it_had_its_time_to_stop() {
+fn stop_grace_period_exceeds_shutdown_seconds() {
     let (compose, help) = (Compose::read(), Help::read());
     for instance in compose.instances() {
         let settings = compose.environment(instance);
         let stop = settings.get("SHUTDOWN_SECONDS").map(|text| seconds(text));
         let stop = stop.unwrap_or_else(|| help.default_seconds("SHUTDOWN_SECONDS"));
-        let patience = compose.service(instance)["stop_grace_period"]
+        let grace_period = compose.service(instance)["stop_grace_period"]
             .as_str()
             .unwrap();
-        assert!(seconds(patience) >= stop + 5, "{instance}: {patience}");
+        assert!(
+            seconds(grace_period) >= stop + 5,
+            "{instance}: {grace_period}"
+        );
     }
 }
 
 #[test]
-fn every_container_says_how_it_is() {
+fn containers_have_a_health_check() {
     for (name, service) in Compose::read().services() {
         let check = &service["healthcheck"];
         assert_eq!(
             strings(&check["test"])[0],
             "CMD",
-            "{name}: no shell is needed"
+            "{name}: the check must not need a shell"
         );
         for time in ["interval", "timeout", "start_period"] {
             assert!(seconds(check[time].as_str().expect(time)) > 0, "{name}");

@@ -1,4 +1,4 @@
-//! What the files beside the program say of it: each path, command, setting and port in them exists.
+//! Deployment files and documentation: each path, command, setting and port that they name exists.
 
 mod compose;
 mod dockerfile;
@@ -16,7 +16,7 @@ pub use self::{
 };
 use crate::support::program::run;
 
-/// A path in the repository.
+/// Returns the absolute path of a file in the repository.
 pub fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
 }
@@ -25,7 +25,7 @@ pub fn read(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// What `latchkey --help` lists.
+/// Settings and commands that `latchkey --help` lists.
 pub struct Help {
     text: String,
     settings: BTreeSet<String>,
@@ -48,22 +48,22 @@ impl Help {
     }
 
     #[track_caller]
-    pub fn assert_setting(&self, name: &str, place: &str) {
+    pub fn assert_setting(&self, name: &str, file: &str) {
         assert!(
             self.settings.contains(name),
-            "{place}: there is no setting {name}"
+            "{file}: there is no setting {name}"
         );
     }
 
     #[track_caller]
-    pub fn assert_command(&self, name: &str, place: &str) {
+    pub fn assert_command(&self, name: &str, file: &str) {
         assert!(
             self.commands.contains(name),
-            "{place}: there is no command {name}"
+            "{file}: there is no command {name}"
         );
     }
 
-    /// What a setting is where nobody sets it.
+    /// Returns the default value of a setting.
     #[track_caller]
     pub fn default_of(&self, name: &str) -> String {
         let entry = self.text.split(&format!("\n  {name}\n")).nth(1);
@@ -81,7 +81,7 @@ impl Help {
     }
 }
 
-/// What stands between characters that no name has.
+/// Returns the words of a text: letters, digits and underscores.
 pub fn words(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .map(str::to_owned)
@@ -93,7 +93,7 @@ fn is_setting(word: &str) -> bool {
         && !word.chars().any(|c| c.is_ascii_lowercase())
 }
 
-/// `20s`, `2m` or a plain number, which is of seconds.
+/// Parses a duration: `20s`, `2m`, or a plain number of seconds.
 pub fn seconds(text: &str) -> u64 {
     let (number, unit) = match text.strip_suffix('m') {
         Some(minutes) => (minutes, 60),

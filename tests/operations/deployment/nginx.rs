@@ -1,4 +1,4 @@
-//! deploy/nginx.conf, as nginx itself reads it.
+//! deploy/nginx.conf: nginx accepts it, and its limits match those of the service.
 
 use std::{fs, process::Command};
 
@@ -6,15 +6,15 @@ use super::{Compose, Help, compose::strings, read, seconds};
 use crate::runner;
 
 #[test]
-fn nginx_takes_its_configuration() {
-    let Some(nginx) = runner::NGINX.if_installed() else {
+fn nginx_accepts_its_configuration() {
+    let Some(nginx) = runner::NGINX.path_if_installed() else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let mut conf = read("deploy/nginx.conf");
     conf = conf.replace("/tmp/", &format!("{}/", folder.path().display()));
     let compose = Compose::read();
-    // Names that only the container knows.
+    // Host names that exist in the container only.
     for host in strings(&compose.service("nginx")["extra_hosts"]) {
         let (name, address) = host.split_once(':').expect(host);
         conf = conf.replace(&format!(" {name}:"), &format!(" {address}:"));
@@ -25,12 +25,12 @@ fn nginx_takes_its_configuration() {
         .current_dir(folder.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(!said.contains("[warn]"), "{said}");
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{messages}");
+    assert!(!messages.contains("[warn]"), "{messages}");
 }
 
-/// What this is set to where it comes first after that.
+/// Returns the value of the first directive with this name after the text `after`.
 fn directive(name: &str, after: &str) -> String {
     let conf = read("deploy/nginx.conf");
     let (_, rest) = conf.split_once(after).expect(after);
@@ -40,7 +40,7 @@ fn directive(name: &str, after: &str) -> String {
 }
 
 #[test]
-fn its_limits_fit_those_of_the_service() {
+fn nginx_limits_match_those_of_the_service() {
     let help = Help::read();
     let idle = seconds(&directive("keepalive_timeout", "upstream latchkey {"));
     assert!(idle < help.default_seconds("KEEP_ALIVE_SECONDS"), "{idle}");
@@ -48,8 +48,8 @@ fn its_limits_fit_those_of_the_service() {
         ("client_header_timeout", "HEAD_SECONDS"),
         ("client_body_timeout", "BODY_SECONDS"),
     ] {
-        let patience = seconds(&directive(name, "http {"));
-        assert_eq!(patience, help.default_seconds(setting), "{name}");
+        let timeout = seconds(&directive(name, "http {"));
+        assert_eq!(timeout, help.default_seconds(setting), "{name}");
     }
     let connections: usize = directive("limit_conn clients", "http {").parse().unwrap();
     let limit: usize = help
@@ -57,18 +57,18 @@ fn its_limits_fit_those_of_the_service() {
         .parse()
         .unwrap();
     assert!(connections <= limit, "{connections}");
-    // So that the service says itself that a body is too large.
+    // The limit of nginx is higher, so that the service itself rejects a body that is too large.
     let body = directive("client_max_body_size", "http {");
     let body: usize = body.strip_suffix('k').expect("KiB").parse().unwrap();
     let limit: usize = help.default_of("MAX_BODY_BYTES").parse().unwrap();
     assert!(body * 1024 > limit, "{body}");
-    // Who asks about a key is told that the database is away before nginx asks the other instance.
+    // A key check gets the 503 of a database outage before nginx retries it at the other instance.
     let checks = seconds(&directive("proxy_read_timeout", "location /verify {"));
     assert!(checks > 5, "{checks}");
 }
 
 #[test]
-fn each_part_of_the_api_has_its_word_in_the_log_of_requests() {
+fn nginx_access_log_knows_every_path_prefix_of_the_api() {
     let document: serde_json::Value = serde_json::from_str(&read("openapi/openapi.json")).unwrap();
     let conf = read("deploy/nginx.conf");
     let (_, words) = conf.split_once("(?<known>").unwrap();
@@ -80,7 +80,7 @@ fn each_part_of_the_api_has_its_word_in_the_log_of_requests() {
 }
 
 #[test]
-fn nothing_is_done_twice_but_asking_about_a_key() {
+fn nginx_retries_only_idempotent_requests_and_key_checks() {
     let elsewhere = directive("proxy_next_upstream ", "http {");
     assert!(!elsewhere.contains("non_idempotent"), "{elsewhere}");
     for location in ["location /verify {", "location /forward-auth {"] {

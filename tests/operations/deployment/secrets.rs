@@ -1,4 +1,4 @@
-//! `deploy/make-secrets`: the files that compose.yaml takes its secrets from.
+//! `deploy/make-secrets`, which creates the secrets of compose.yaml.
 
 use std::{
     collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command,
@@ -6,7 +6,7 @@ use std::{
 
 use super::path;
 
-/// Runs it, and answers what the files are that it has made.
+/// Runs the script, and returns names and contents of the files that it has created.
 pub fn make_secrets(folder: &Path) -> BTreeMap<String, String> {
     let made = Command::new("sh")
         .arg(path("deploy/make-secrets"))
@@ -23,15 +23,11 @@ pub fn make_secrets(folder: &Path) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn secrets_are_made_once_and_nobody_else_finds_them() {
+fn make_secrets_creates_random_secrets_once_in_a_private_folder() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("secrets");
     let made = make_secrets(&folder);
-    assert_eq!(
-        make_secrets(&folder),
-        made,
-        "the second time nothing changes"
-    );
+    assert_eq!(make_secrets(&folder), made, "a second run changes nothing");
     let other = make_secrets(&parent.path().join("others"));
     for (name, secret) in &made {
         assert_ne!(other[name], *secret, "{name}");
@@ -41,6 +37,6 @@ fn secrets_are_made_once_and_nobody_else_finds_them() {
     assert!(made["postgres_password"].len() >= 32);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
-    // A container mounts the file alone and reads it as a user of its own.
+    // A container mounts the single file, and reads it as another user.
     assert_eq!(mode(&folder.join("jwt_secret")), 0o644);
 }

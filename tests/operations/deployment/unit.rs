@@ -9,7 +9,7 @@ const UNIT: &str = "deploy/latchkey.service";
 const POSTGRESQL: &str = "deploy/latchkey.service.d/postgresql.conf";
 const TLS: &str = "deploy/latchkey.service.d/tls.conf";
 
-/// What a directive is set to, each time.
+/// Returns all values of a directive.
 fn all(file: &str, name: &str) -> Vec<String> {
     let text = read(file);
     let values = text
@@ -26,7 +26,7 @@ fn only(name: &str) -> String {
 }
 
 #[test]
-fn what_it_runs_and_sets_exists() {
+fn unit_names_existing_commands_settings_and_credentials() {
     let help = Help::read();
     let start = only("ExecStart");
     let mut words = start.split(' ');
@@ -51,7 +51,7 @@ fn what_it_runs_and_sets_exists() {
 }
 
 #[test]
-fn its_user_can_read_the_certificate_that_a_reload_takes_up() {
+fn unit_user_can_read_the_certificate_after_a_reload() {
     assert_eq!(only("DynamicUser"), "yes");
     let groups = all(TLS, "SupplementaryGroups");
     let [group] = &groups[..] else {
@@ -70,18 +70,18 @@ fn its_user_can_read_the_certificate_that_a_reload_takes_up() {
         assert!(file.starts_with(folder), "{file}");
     }
     assert!(only("ExecReload").contains("-HUP"));
-    // A credential would be a copy of what was there at the start.
+    // A credential would be a copy of the certificate from the start, which a reload does not update.
     assert!(all(TLS, "LoadCredential").is_empty());
 }
 
 #[test]
-fn it_is_killed_only_after_it_had_its_time_to_stop() {
+fn unit_stop_timeout_exceeds_shutdown_seconds() {
     let stop = Help::read().default_seconds("SHUTDOWN_SECONDS");
     assert!(seconds(&only("TimeoutStopSec")) >= stop + 5);
 }
 
 #[test]
-fn it_writes_one_folder_in_which_the_database_is() {
+fn unit_can_write_only_the_database_folder() {
     let folder = only("StateDirectory");
     assert_eq!(only("WorkingDirectory"), format!("%S/{folder}"));
     let database = Help::read().default_of("DATABASE_URL");
@@ -90,7 +90,7 @@ fn it_writes_one_folder_in_which_the_database_is() {
         .expect("the embedded database");
     assert!(
         !file.starts_with('/'),
-        "it is below the working folder: {file}"
+        "the file must be below the working folder: {file}"
     );
     for (name, value) in [
         ("DynamicUser", "yes"),
@@ -105,20 +105,20 @@ fn it_writes_one_folder_in_which_the_database_is() {
     assert!(all(UNIT, "ReadWritePaths").is_empty());
 }
 
-/// It also knows every directive.
+/// systemd-analyze also checks that every directive exists.
 #[test]
-fn systemd_takes_it_and_finds_little_that_it_could_still_do() {
+fn unit_is_valid_and_has_a_low_exposure_score() {
     if Command::new("systemd-analyze")
         .arg("--version")
         .output()
         .is_err()
     {
-        skip("systemd: its program systemd-analyze is not there");
+        skip("systemd: its program systemd-analyze is not installed");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("latchkey.service");
-    // It looks whether the program is there, which nobody has installed here.
+    // systemd-analyze checks that the program exists, which is not installed here.
     let unit = read(UNIT).replace("/usr/local/bin/latchkey", env!("CARGO_BIN_EXE_latchkey"));
     fs::write(&file, unit).unwrap();
     let drop_ins = folder.path().join("latchkey.service.d");
@@ -132,18 +132,18 @@ fn systemd_takes_it_and_finds_little_that_it_could_still_do() {
             .arg(&file)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        // What is wrong with units that others have installed is none of our business.
-        let ours: Vec<_> = said
+        let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+        // Ignores problems of other units on this machine.
+        let ours: Vec<_> = messages
             .lines()
             .filter(|line| line.contains("latchkey"))
             .collect();
         assert!(
             output.status.success() && ours.is_empty(),
-            "{arguments:?}: {said}"
+            "{arguments:?}: {messages}"
         );
     };
     analyze(&["verify"]);
-    // In tenths: 100 is as exposed as can be. Those that it counts still are network, and clock.
+    // The threshold is in tenths: 100 is the highest exposure. The remaining exposure is network and clock.
     analyze(&["security", "--offline=yes", "--threshold=20"]);
 }

@@ -1,4 +1,4 @@
-//! Instances come and go under load, and nobody behind nginx notices.
+//! Restarts and crashes of instances behind nginx, under load.
 
 use std::{
     sync::{Arc, Mutex},
@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::Topology;
 use crate::{
-    keys::text_of,
+    keys::full_key,
     load::Load,
     support::{Client, program::run_in},
 };
 
-/// Clients of nginx, and what they were answered.
+/// Clients of nginx, and the statuses of their responses.
 struct Traffic {
     seen: Arc<Mutex<Vec<Option<u16>>>>,
     ada: Client,
@@ -24,7 +24,7 @@ struct Traffic {
 }
 
 impl Traffic {
-    /// Who use a key, and ask about it as back ends do.
+    /// Starts clients that use a key, and others that verify it as back ends do.
     fn through(topology: &Topology) -> Self {
         let ada = topology.nginx.client().sign_up("ada@example.com");
         let mut traffic = Self {
@@ -34,17 +34,17 @@ impl Traffic {
             loads: Vec::new(),
         };
         let key = ada.create_key();
-        let (noted, text) = (traffic.seen.clone(), text_of(&key).to_owned());
+        let (recorder, text) = (traffic.seen.clone(), full_key(&key).to_owned());
         traffic.loads.push(Load::on(&traffic.bases, move |_, wire| {
-            let status = wire.ask(&text).map(|answer| answer.status);
-            noted.lock().unwrap().push(status);
+            let status = wire.use_key(&text).map(|response| response.status);
+            recorder.lock().unwrap().push(status);
             thread::sleep(Duration::from_millis(4));
         }));
-        let (verifier, body) = (back_end(topology, &ada), json!({"api_key": text_of(&key)}));
+        let (verifier, body) = (back_end(topology, &ada), json!({"api_key": full_key(&key)}));
         traffic.repeat(4, move || {
             let reply = verifier.post_json("/verify", &body);
             let is_good = reply.status == 200 && reply.json()["valid"] == true;
-            // 422 is nothing that anybody answers here.
+            // 422 stands for a wrong response: neither nginx nor the service sends it here.
             if is_good || reply.status != 200 {
                 reply.status
             } else {
@@ -54,7 +54,7 @@ impl Traffic {
         traffic
     }
 
-    /// And who make keys.
+    /// Adds clients that create keys.
     fn with_changes(mut self) -> Self {
         let person = self.ada.clone();
         self.repeat(20, move || person.post("/api-keys").status);
@@ -62,10 +62,10 @@ impl Traffic {
     }
 
     fn repeat(&mut self, pause: u64, work: impl Fn() -> u16 + Send + Sync + 'static) {
-        let noted = self.seen.clone();
+        let recorder = self.seen.clone();
         self.loads.push(Load::on(&self.bases[..2], move |_, _| {
             let status = work();
-            noted.lock().unwrap().push(Some(status));
+            recorder.lock().unwrap().push(Some(status));
             thread::sleep(Duration::from_millis(pause));
         }));
     }
@@ -75,7 +75,7 @@ impl Traffic {
         await_that("there is load", || self.seen.lock().unwrap().len() >= goal);
     }
 
-    /// Asserts that everybody was answered as they should be.
+    /// Stops the load, and asserts that every request succeeded.
     fn end(self, topology: &Topology) {
         drop(self.loads);
         let seen = self.seen.lock().unwrap();
@@ -88,10 +88,10 @@ impl Traffic {
 }
 
 #[track_caller]
-fn await_that(what: &str, holds: impl Fn() -> bool) {
+fn await_that(condition: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
+        assert!(Instant::now() < deadline, "never: {condition}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -101,15 +101,15 @@ impl Topology {
     fn start_again(&mut self, number: usize) {
         self.instances[number].start(self.folder.path());
         let before = self.passed_to(number);
-        await_that("it takes part again", || {
+        await_that("the instance gets requests again", || {
             self.passed_to(number) > before + 20
         });
     }
 }
 
-/// As a new version is brought in: one instance after the other.
+/// An upgrade replaces one instance after the other.
 #[test]
-fn each_instance_can_be_stopped_and_started_under_load_and_no_request_fails() {
+fn rolling_restart_under_load_fails_no_request() {
     let Some(mut topology) = Topology::start() else {
         return;
     };
@@ -117,24 +117,27 @@ fn each_instance_can_be_stopped_and_started_under_load_and_no_request_fails() {
     for number in [0, 1, 0, 1] {
         traffic.await_more(500);
         let program = topology.instances[number].program.take();
-        let said = program.expect("it runs").stop();
-        assert!(said.contains("stopped"), "{said}");
+        let log = program.expect("a running instance").stop();
+        assert!(log.contains("stopped"), "{log}");
         traffic.await_more(500);
         topology.start_again(number);
     }
     traffic.end(&topology);
 }
 
-/// But for those of which nobody knows whether it has carried them out.
+/// A request that is not idempotent may have been executed, and is not repeated.
 #[test]
-fn an_instance_that_is_killed_costs_no_request_that_can_be_asked_twice() {
+fn killed_instance_fails_no_idempotent_request() {
     let Some(mut topology) = Topology::start() else {
         return;
     };
     let traffic = Traffic::through(&topology);
     for number in [0, 1] {
         traffic.await_more(500);
-        let mut program = topology.instances[number].program.take().expect("it runs");
+        let mut program = topology.instances[number]
+            .program
+            .take()
+            .expect("a running instance");
         program.signal("KILL");
         program.wait();
         traffic.await_more(500);
@@ -143,12 +146,12 @@ fn an_instance_that_is_killed_costs_no_request_that_can_be_asked_twice() {
     traffic.end(&topology);
 }
 
-/// Whoever asks about keys of others: with a key that only an admin can make, as ada becomes.
+/// Grants ada the role `admin`, and returns a client with a key that may verify the keys of others.
 fn back_end(topology: &Topology, ada: &Client) -> Client {
     let settings = topology.instances[0].settings();
     let arguments = ["admin", "grant", "ada@example.com"];
     let granted = run_in(topology.folder.path(), &arguments, &settings);
     assert!(granted.status.success(), "{granted:?}");
     let key = ada.create_key_with(&json!({"scopes": ["keys:verify"]}));
-    topology.nginx.client().with_key(text_of(&key))
+    topology.nginx.client().with_key(full_key(&key))
 }

@@ -1,10 +1,10 @@
-//! What compose.yaml puts together, as processes: two instances with the settings that it gives them,
-//! PostgreSQL, Redis, and nginx with the very configuration.
+//! The topology of compose.yaml, run as processes: two instances with its settings, PostgreSQL, Redis, and nginx with
+//! its actual configuration.
 
-mod answers;
-mod database_away;
+mod database_outage;
 mod load;
-mod nginx_itself;
+mod nginx_responses;
+mod two_instances;
 
 use std::{fs, net::TcpListener, path::Path};
 
@@ -12,17 +12,17 @@ use serde_json::Value;
 
 use super::{
     deployment::{Compose, SECRETS, make_secrets, read},
-    keys::text_of,
+    keys::full_key,
     runner::{self, Gateway},
     support::{Client, Program, postgres, proxy::Proxy, redis},
 };
 
-/// Fields are dropped in this order.
+/// Running processes. Fields are dropped in this order.
 struct Topology {
     nginx: Gateway,
     instances: Vec<Instance>,
     folder: tempfile::TempDir,
-    way_to_database: Proxy,
+    database_proxy: Proxy,
     _redis: redis::Redis,
     _database: postgres::Database,
 }
@@ -50,20 +50,20 @@ impl Instance {
 }
 
 impl Topology {
-    /// `None`, with a word about it, where not all of it is installed.
+    /// Starts all processes, or skips the test and returns `None` if a program is not installed.
     fn start() -> Option<Self> {
         Self::start_with(&[])
     }
 
-    /// With settings beside those of the file.
+    /// Starts all processes, with additional settings of the instances.
     fn start_with(more: &[(&str, &str)]) -> Option<Self> {
-        runner::NGINX.if_installed()?;
+        runner::NGINX.path_if_installed()?;
         let (database, redis) = (postgres::fresh_database()?, redis::empty()?);
         let folder = tempfile::tempdir().unwrap();
         let secrets = folder.path().join("secrets");
         make_secrets(&secrets);
-        let way_to_database = Proxy::to(&database.url);
-        fs::write(secrets.join("database_url"), &way_to_database.url).unwrap();
+        let database_proxy = Proxy::to(&database.url);
+        fs::write(secrets.join("database_url"), &database_proxy.url).unwrap();
         let compose = Compose::read();
         let mut instances = Vec::new();
         for name in compose.instances() {
@@ -79,7 +79,7 @@ impl Topology {
             ] {
                 *settings.get_mut(name).expect(name) = here.to_owned();
             }
-            // Hashes that a test does not wait for.
+            // Cheap password hashes, for speed.
             for (name, value) in [&[("BCRYPT_COST", "4")][..], more].concat() {
                 settings.insert(name.to_owned(), value.to_owned());
             }
@@ -92,14 +92,14 @@ impl Topology {
         }
         let bases: Vec<_> = instances.iter().map(|i| i.program().base.clone()).collect();
         let names = compose.instances();
-        let nginx = runner::NGINX.start(|own, folder| {
+        let nginx = runner::NGINX.start(|address, folder| {
             let mut conf = read("deploy/nginx.conf");
-            let mut replace = |what: &str, by: &str| {
-                assert!(conf.contains(what), "no {what} in nginx.conf");
-                conf = conf.replace(what, by);
+            let mut replace = |from: &str, to: &str| {
+                assert!(conf.contains(from), "no {from} in nginx.conf");
+                conf = conf.replace(from, to);
             };
             let folder = format!("{}/", folder.display());
-            replace("listen 8080", &format!("listen {own}"));
+            replace("listen 8080", &format!("listen {address}"));
             replace("/tmp/", &folder);
             replace("/dev/stdout", &format!("{folder}access"));
             replace("/dev/stderr", &format!("{folder}errors"));
@@ -112,27 +112,27 @@ impl Topology {
             nginx,
             instances,
             folder,
-            way_to_database,
+            database_proxy,
             _redis: redis,
             _database: database,
         })
     }
 
-    /// Somebody who comes by way of nginx, and the same at each instance.
+    /// Returns clients of nginx and of each instance.
     fn everywhere(&self) -> Vec<Client> {
         let instances = self.instances.iter().map(|i| i.program().client());
         [self.nginx.client()].into_iter().chain(instances).collect()
     }
 
-    /// Whoever uses this key, everywhere.
+    /// Returns clients with this key, of nginx and of each instance.
     fn callers(&self, key: &Value) -> Vec<Client> {
         let clients = self.everywhere().into_iter();
         clients
-            .map(|client| client.with_key(text_of(key)))
+            .map(|client| client.with_key(full_key(key)))
             .collect()
     }
 
-    /// How many requests nginx has sent to this instance.
+    /// Returns the number of requests that nginx has sent to an instance.
     fn passed_to(&self, number: usize) -> usize {
         let address = self.instances[number]
             .program()
@@ -146,7 +146,7 @@ impl Topology {
     }
 }
 
-/// Not one that the system gives to clients: while an instance is away, nobody else is to have it.
+/// Returns a free port outside the range of ephemeral ports, so that no client gets it while an instance is down.
 fn free_port() -> u16 {
     std::iter::repeat_with(|| rand::random_range(10_000..30_000))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())

@@ -1,4 +1,4 @@
-//! A process of the simulation: it runs the code that instances run.
+//! Process of the simulation, which runs the code that instances run.
 
 use std::{
     rc::Rc,
@@ -12,7 +12,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::world::{Shared, TIMEOUT, World, call, digest, facts, lock};
+use super::{
+    guards::SimulatedGuards,
+    world::{Shared, TIMEOUT, World, call, digest, facts, lock},
+};
 use crate::{
     config::CacheConfig,
     domain::{
@@ -22,7 +25,7 @@ use crate::{
     verification::{
         coherence::{
             acks::Acks,
-            change::{Committed, carry_out},
+            change::{Committed, commit_and_wait},
         },
         engine::{Request, decide},
         key_cache::KeyCache,
@@ -30,25 +33,26 @@ use crate::{
     },
 };
 
-/// A process.
+/// Simulated process of an instance.
 pub(super) struct Node {
     pub(super) world: Shared,
     pub(super) id: InstanceId,
     pub(super) boot: BootClock,
-    pub(super) key_cache: Arc<KeyCache>,
-    pub(super) acks: Acks,
-    pub(super) lookup: Lookup<Database>,
-    /// Until when it stands still.
-    pub(super) still_until: Mutex<Instant>,
+    pub(super) key_cache: Arc<KeyCache<SimulatedGuards>>,
+    pub(super) acks: Acks<SimulatedGuards>,
+    pub(super) lookup: Lookup<Database, SimulatedGuards>,
+    /// Time until which the process is paused.
+    pub(super) paused_until: Mutex<Instant>,
     pub(super) stop: Notify,
 }
 
+/// Simulated database, as the source of lookups.
 #[derive(Clone)]
 pub(super) struct Database(Shared);
 
 impl Source for Database {
-    async fn load(&self, wanted: KeyDigest) -> Result<Option<KeyFacts>, Error> {
-        let key = wanted.0[0];
+    async fn load(&self, digest: KeyDigest) -> Result<Option<KeyFacts>, Error> {
+        let key = digest.0[0];
         call(&self.0, move |world| Some(facts(key, world.revoked[&key]))).await
     }
 }
@@ -57,16 +61,16 @@ impl Node {
     pub(super) fn new(world: &Shared) -> Rc<Self> {
         let (id, rate) = {
             let mut world = lock(world);
-            world.instances_made += 1;
-            let id = InstanceId(Uuid::from_u128(world.instances_made));
-            // Each up to 1 % wrong.
+            world.instances_started += 1;
+            let id = InstanceId(Uuid::from_u128(world.instances_started));
+            // The rate of each clock is wrong by up to 1 %.
             (id, [0.99, 1.0, 1.01][world.chance.random_range(0..3)])
         };
         let boot = BootClock {
             simulated: Some((Instant::now(), rate)),
         };
         let config = CacheConfig {
-            lease: lock(world).mood.lease,
+            lease: lock(world).parameters.lease,
             max_keys: 1000,
         };
         let key_cache = Arc::new(KeyCache::new(&config, boot).unwrap());
@@ -77,15 +81,15 @@ impl Node {
             lookup: Lookup::new(Database(world.clone()), boot, Some(key_cache.clone())),
             key_cache,
             acks: Acks::new(),
-            still_until: Mutex::new(Instant::now()),
+            paused_until: Mutex::new(Instant::now()),
             stop: Notify::new(),
         })
     }
 
-    /// Goes on when the process does.
-    pub(super) async fn gate(&self) {
+    /// Waits while the process is paused.
+    pub(super) async fn wait_while_paused(&self) {
         loop {
-            let until = *self.still_until.lock().unwrap();
+            let until = *self.paused_until.lock().unwrap();
             if until <= Instant::now() {
                 return;
             }
@@ -93,26 +97,27 @@ impl Node {
         }
     }
 
+    /// Calls the database from this process.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut World) -> T + Send + 'static,
     ) -> Result<T, Error> {
-        self.gate().await;
+        self.wait_while_paused().await;
         if lock(&self.world).is_cut_off(self.id) {
             sleep(TIMEOUT).await;
             return Err(Error::Unavailable("cut off".into()));
         }
-        let done = call(&self.world, work).await;
-        self.gate().await;
-        done
+        let result = call(&self.world, work).await;
+        self.wait_while_paused().await;
+        result
     }
 
-    /// A request with a key, from when it is sent.
+    /// Sends a request with a key to this process, and checks the decision.
     pub(super) async fn request(&self, key: u8) {
         let sent = Instant::now();
         let delay = lock(&self.world).delay();
         sleep(delay).await;
-        self.gate().await;
+        self.wait_while_paused().await;
         let found = self.lookup.find(digest(key)).await.map(|(found, _)| found);
         let request = Request {
             now: UtcTime(0),
@@ -125,45 +130,48 @@ impl Node {
         }
         let mut world = lock(&self.world);
         world.accepted += 1;
-        if let Some(answered) = world
-            .answered
+        if let Some(responded) = world
+            .revocation_responded
             .get(&key)
-            .filter(|answered| **answered < sent)
+            .filter(|responded| **responded < sent)
         {
-            let late = sent - *answered;
+            let delay = sent - *responded;
             let id = self.id;
             world.violation = Some(format!(
-                "{id} accepted key {key}, sent {late:?} after the answer"
+                "{id} accepted key {key} in a request sent {delay:?} after the response to its revocation"
             ));
         }
     }
 
-    /// Revokes a key, again if nobody knows whether it is done, until it is.
+    /// Revokes a key. Repeats the revocation until it succeeds.
     pub(super) async fn revoke(&self, key: u8) {
         loop {
-            let renewals = {
+            let restorations = {
                 let mut world = lock(&self.world);
-                world.in_question = key;
+                world.last_revoked_key = key;
                 world.cut_off_others(self.id);
-                world.renewals.get(&key).copied()
+                world.restorations.get(&key).copied()
             };
-            let moment = lock(&self.world).millis(60);
-            sleep(moment).await;
+            let delay = lock(&self.world).millis(60);
+            sleep(delay).await;
             let commit = async || {
                 let revision = self.call(move |world| world.revoke(key)).await?;
-                Ok(Committed { made: (), revision })
+                Ok(Committed {
+                    result: (),
+                    revision,
+                })
             };
             let list = async |_| self.instances().await;
-            let done = carry_out(commit, list, self.boot, &self.acks).await;
-            self.gate().await;
-            if done.is_err() {
+            let result = commit_and_wait(commit, list, self.boot, &self.acks).await;
+            self.wait_while_paused().await;
+            if result.is_err() {
                 continue;
             }
             let mut world = lock(&self.world);
             world.revocations += 1;
-            // One that was made good in the meantime may be accepted.
-            if world.renewals.get(&key).copied() == renewals {
-                world.answered.insert(key, Instant::now());
+            // A key that was restored in the meantime may be accepted.
+            if world.restorations.get(&key).copied() == restorations {
+                world.revocation_responded.insert(key, Instant::now());
             }
             return;
         }

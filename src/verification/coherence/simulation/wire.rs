@@ -1,4 +1,4 @@
-//! How a process of the simulation talks to the others.
+//! Simulated channel between the processes of the simulation.
 
 use std::rc::Rc;
 
@@ -6,28 +6,28 @@ use tokio::sync::mpsc;
 
 use super::{
     node::Node,
-    world::{Note, World},
+    world::{Notification, World},
 };
 use crate::{
     domain::error::Error,
     models::{
         instance::Instance,
-        key_change::{News, Revision},
+        key_change::{ChangesSince, Revision},
     },
     verification::coherence::channel::Channel,
 };
 
-/// A process's channel.
-pub(super) struct Wire {
+/// Channel of a process.
+pub(super) struct SimulatedChannel {
     pub(super) node: Rc<Node>,
-    pub(super) notes: mpsc::UnboundedReceiver<Note>,
+    pub(super) notifications: mpsc::UnboundedReceiver<Notification>,
 }
 
-impl Channel for Wire {
+impl Channel for SimulatedChannel {
     async fn renew(&mut self, renewals: i64) -> Result<i64, Error> {
         let id = self.node.id;
         let renew = move |world: &mut World| {
-            let lease = world.mood.lease;
+            let lease = world.parameters.lease;
             let row = world
                 .instances
                 .entry(id)
@@ -36,16 +36,16 @@ impl Channel for Wire {
             row.renewals = row.renewals.max(renewals);
             (!is_late).then_some(row.acked_revision)
         };
-        let late = || Error::internal("a renewal that came late");
+        let late = || Error::internal("the renewal arrived after a later one");
         self.node.call(renew).await?.ok_or_else(late)
     }
 
-    async fn news(&mut self, known: Option<Revision>) -> Result<News, Error> {
-        let news = move |world: &mut World| News {
+    async fn changes_since(&mut self, base: Option<Revision>) -> Result<ChangesSince, Error> {
+        let read = move |world: &mut World| ChangesSince {
             revision: world.revision,
-            changes: known.and_then(|known| world.changes_since(known)),
+            changes: base.and_then(|base| world.changes_since(base)),
         };
-        self.node.call(news).await
+        self.node.call(read).await
     }
 
     async fn acknowledge(&mut self, revision: Revision) -> Result<(), Error> {
@@ -54,7 +54,7 @@ impl Channel for Wire {
             if let Some(row) = world.instances.get_mut(&id) {
                 row.acked_revision = revision.number;
             }
-            world.tell(Note::Ack(id, revision.number));
+            world.notify(Notification::Ack(id, revision.number));
         };
         self.node.call(acknowledge).await
     }
@@ -74,11 +74,11 @@ impl Channel for Wire {
     }
 
     async fn notified(&mut self) {
-        while let Some(note) = self.notes.recv().await {
-            self.node.gate().await;
-            match note {
-                Note::Change => return,
-                Note::Ack(id, revision) => self.node.acks.note(id, revision),
+        while let Some(notification) = self.notifications.recv().await {
+            self.node.wait_while_paused().await;
+            match notification {
+                Notification::Change => return,
+                Notification::Ack(id, revision) => self.node.acks.record(id, revision),
             }
         }
     }
@@ -87,7 +87,7 @@ impl Channel for Wire {
         let id = self.node.id;
         let leave = move |world: &mut World| {
             world.instances.remove(&id);
-            world.tell(Note::Ack(id, i64::MAX));
+            world.notify(Notification::Ack(id, i64::MAX));
         };
         self.node.call(leave).await
     }

@@ -1,4 +1,4 @@
-//! The database and the network that are made up, and who keeps the score.
+//! Simulated database and network, and the record of violations.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::KEYS;
+use super::{KEYS, guards::SimulatedGuards};
 use crate::{
     domain::{
         api_key::{Environment, KeyDigest},
@@ -26,48 +26,54 @@ use crate::{
         key_change::{Change, Revision},
         key_facts::KeyFacts,
     },
-    verification::guard::{Guard, holds},
+    verification::guard::{Guard, Guards as _},
 };
 
-/// How long a call waits for the database.
+/// Timeout of a call to the database.
 pub(super) const TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What a schedule is like, in percent where nothing else is said. Schedules of one kind alone would
-/// leave others untried.
-pub(super) struct Mood {
+/// Parameters of a schedule. Values without a unit are probabilities in percent.
+///
+/// Each schedule draws its own: schedules with the same parameters would not cover all situations.
+pub(super) struct Parameters {
     pub(super) lease: Duration,
+    /// Messages that are slow.
     slow: u32,
+    /// Calls that are lost.
     lost: u32,
-    /// Of the notifications.
-    untold: u32,
-    /// Between what happens to a process.
-    pub(super) calm_millis: u64,
-    pub(super) stopped: u32,
+    /// Notifications that are lost.
+    lost_notifications: u32,
+    /// Maximum time between two faults of a process.
+    pub(super) max_fault_interval_millis: u64,
+    /// Faults that pause the process.
+    pub(super) paused: u32,
+    /// Faults that cut the process off from the database.
     pub(super) cut_off: u32,
+    /// Faults that end the process.
     pub(super) ended: u32,
-    /// How many changes are kept for who has not read them.
-    kept: usize,
+    /// Number of changes that are kept for instances that have not read them.
+    kept_changes: usize,
 }
 
-/// What everybody shares: the database, the network, chance, and who keeps the score.
+/// State that all processes share: the database, the network, the random generator, and the record of violations.
 pub(super) struct World {
     pub(super) chance: SmallRng,
-    pub(super) mood: Mood,
+    pub(super) parameters: Parameters,
     pub(super) revoked: BTreeMap<u8, bool>,
-    /// When a revocation answered.
-    pub(super) answered: BTreeMap<u8, Instant>,
-    /// The key that is being revoked, or was last.
-    pub(super) in_question: u8,
+    /// Times at which the revocation of a key responded.
+    pub(super) revocation_responded: BTreeMap<u8, Instant>,
+    /// Key of the current revocation, or of the last one.
+    pub(super) last_revoked_key: u8,
     pub(super) revision: Revision,
     pub(super) changes: Vec<(Revision, Change)>,
     pub(super) instances: BTreeMap<InstanceId, Instance>,
-    pub(super) listeners: BTreeMap<InstanceId, mpsc::UnboundedSender<Note>>,
-    /// Until when the database is out of a process's reach.
+    pub(super) listeners: BTreeMap<InstanceId, mpsc::UnboundedSender<Notification>>,
+    /// Times until which a process cannot reach the database.
     pub(super) cut_off_until: BTreeMap<InstanceId, Instant>,
-    pub(super) instances_made: u128,
+    pub(super) instances_started: u128,
     pub(super) accepted: u64,
-    /// How often keys were made good again.
-    pub(super) renewals: BTreeMap<u8, u64>,
+    /// Number of times that each key was made valid again.
+    pub(super) restorations: BTreeMap<u8, u64>,
     pub(super) revocations: u64,
     pub(super) violation: Option<String>,
 }
@@ -75,7 +81,7 @@ pub(super) struct World {
 pub(super) type Shared = Arc<Mutex<World>>;
 
 #[derive(Clone, Copy)]
-pub(super) enum Note {
+pub(super) enum Notification {
     Change,
     Ack(InstanceId, i64),
 }
@@ -89,31 +95,31 @@ impl World {
         let mut chance = SmallRng::seed_from_u64(seed);
         let mut one_of = |choices: [u32; 3]| choices[chance.random_range(0..3)];
         let lease = Duration::from_millis(one_of([400, 400, 2000]).into());
-        let mood = Mood {
+        let parameters = Parameters {
             lease,
             slow: one_of([3, 15, 40]),
             lost: one_of([0, 4, 15]),
-            untold: one_of([0, 15, 70]),
-            calm_millis: one_of([150, 600, 3000]).into(),
-            stopped: one_of([0, 20, 40]),
+            lost_notifications: one_of([0, 15, 70]),
+            max_fault_interval_millis: one_of([150, 600, 3000]).into(),
+            paused: one_of([0, 20, 40]),
             cut_off: one_of([0, 20, 40]),
             ended: one_of([0, 15, 40]),
-            kept: one_of([2, 5, 1000]) as usize,
+            kept_changes: one_of([2, 5, 1000]) as usize,
         };
         Self {
             chance,
-            mood,
+            parameters,
             revoked: (0..KEYS).map(|key| (key, false)).collect(),
-            answered: BTreeMap::new(),
-            in_question: 0,
+            revocation_responded: BTreeMap::new(),
+            last_revoked_key: 0,
             revision: Revision { number: 0, tag: 0 },
             changes: Vec::new(),
             instances: BTreeMap::new(),
             listeners: BTreeMap::new(),
             cut_off_until: BTreeMap::new(),
-            instances_made: 0,
+            instances_started: 0,
             accepted: 0,
-            renewals: BTreeMap::new(),
+            restorations: BTreeMap::new(),
             revocations: 0,
             violation: None,
         }
@@ -123,41 +129,47 @@ impl World {
         self.chance.random_ratio(percent, 100)
     }
 
-    pub(super) fn millis(&mut self, most: u64) -> Duration {
-        Duration::from_millis(self.chance.random_range(0..=most))
+    /// Returns a random duration of at most `max` milliseconds.
+    pub(super) fn millis(&mut self, max: u64) -> Duration {
+        Duration::from_millis(self.chance.random_range(0..=max))
     }
 
-    /// Up to so many leases.
-    pub(super) fn leases(&mut self, most: u64) -> Duration {
-        self.millis(most * self.mood.lease.as_millis() as u64)
+    /// Returns a random duration of at most `max` lease periods.
+    pub(super) fn leases(&mut self, max: u64) -> Duration {
+        self.millis(max * self.parameters.lease.as_millis() as u64)
     }
 
+    /// Returns a random delay of a message.
     pub(super) fn delay(&mut self) -> Duration {
-        let most = match self.happens(self.mood.slow) {
-            true if self.happens(20) => 900,
-            true => 60,
-            false => 3,
+        let max = if !self.happens(self.parameters.slow) {
+            3
+        } else if self.happens(20) {
+            900
+        } else {
+            60
         };
-        self.millis(most)
+        self.millis(max)
     }
 
+    /// Returns a random key, most often that of the current or last revocation.
     pub(super) fn any_key(&mut self) -> u8 {
-        match self.happens(50) {
-            true => self.in_question,
-            false => self.chance.random_range(0..KEYS),
+        if self.happens(50) {
+            self.last_revoked_key
+        } else {
+            self.chance.random_range(0..KEYS)
         }
     }
 
-    /// Whether the database is out of this process's reach.
+    /// Returns whether this process cannot reach the database.
     pub(super) fn is_cut_off(&self, id: InstanceId) -> bool {
         self.cut_off_until
             .get(&id)
             .is_some_and(|until| *until > Instant::now())
     }
 
-    /// Has the network fail, or come back, when it matters: shortly before this process makes a change.
+    /// Cuts other processes off or reconnects them at a critical time: shortly before this process makes a change.
     pub(super) fn cut_off_others(&mut self, id: InstanceId) {
-        let percent = self.mood.cut_off;
+        let percent = self.parameters.cut_off;
         for other in self
             .listeners
             .clone()
@@ -173,33 +185,34 @@ impl World {
         }
     }
 
-    pub(super) fn tell(&mut self, note: Note) {
+    /// Sends a notification to all listeners. Some do not receive it.
+    pub(super) fn notify(&mut self, notification: Notification) {
         for (id, listener) in self.listeners.clone() {
-            if self.happens(self.mood.untold) || self.is_cut_off(id) {
+            if self.happens(self.parameters.lost_notifications) || self.is_cut_off(id) {
                 continue;
             }
             let delay = self.delay();
             tokio::spawn(async move {
                 sleep(delay).await;
-                let _ = listener.send(note);
+                let _ = listener.send(notification);
             });
         }
     }
 
-    /// Commits a revocation, unless it is made already; the revision to wait for.
+    /// Commits a revocation, unless the key is already revoked. Returns the revision to wait for.
     pub(super) fn revoke(&mut self, key: u8) -> i64 {
         if self.revoked.insert(key, true) == Some(false) {
             self.publish(key);
-        } else if !holds(Guard::WaitToRepeat) {
+        } else if !SimulatedGuards::enforces(Guard::WaitOnRepeat) {
             return -1;
         }
         self.revision.number
     }
 
-    /// Commits that a key is good, whatever it was.
-    pub(super) fn renew(&mut self, key: u8) {
-        self.answered.remove(&key);
-        *self.renewals.entry(key).or_default() += 1;
+    /// Commits that a key is valid, whether or not it was revoked.
+    pub(super) fn restore(&mut self, key: u8) {
+        self.revocation_responded.remove(&key);
+        *self.restorations.entry(key).or_default() += 1;
         self.revoked.insert(key, false);
         self.publish(key);
     }
@@ -209,23 +222,24 @@ impl World {
             number: self.revision.number + 1,
             tag: self.chance.random(),
         };
-        // Of a user, as of a key: each has one.
-        let change = match self.happens(20) {
-            true => Change::User(user(key)),
-            false => Change::Key(digest(key)),
+        // A change of the user is equivalent to one of the key, since each user has one key.
+        let change = if self.happens(20) {
+            Change::User(user(key))
+        } else {
+            Change::Key(digest(key))
         };
         self.changes.push((self.revision, change));
-        self.tell(Note::Change);
+        self.notify(Notification::Change);
     }
 
-    /// What was changed since; `None` if some of that is not kept.
-    pub(super) fn changes_since(&self, known: Revision) -> Option<Vec<Change>> {
-        let new = self
+    /// Returns the changes after `base`. `None` if some are not kept.
+    pub(super) fn changes_since(&self, base: Revision) -> Option<Vec<Change>> {
+        let changes = self
             .changes
             .iter()
-            .filter(|(at, _)| at.number > known.number);
-        let new: Vec<_> = new.map(|(_, change)| *change).collect();
-        (new.len() <= self.mood.kept).then_some(new)
+            .filter(|(at, _)| at.number > base.number);
+        let changes: Vec<_> = changes.map(|(_, change)| *change).collect();
+        (changes.len() <= self.parameters.kept_changes).then_some(changes)
     }
 }
 
@@ -254,25 +268,25 @@ pub(super) fn facts(key: u8, revoked: bool) -> KeyFacts {
     }
 }
 
-/// A call to the database: it may be done late, or though nobody hears of it, or not at all.
+/// Calls the database. The call may be executed late, or although the caller gets an error, or not at all.
 pub(super) async fn call<T: Send + 'static>(
     world: &Shared,
     work: impl FnOnce(&mut World) -> T + Send + 'static,
 ) -> Result<T, Error> {
-    let (there, back, lost) = {
+    let (request_delay, response_delay, is_lost) = {
         let mut world = lock(world);
-        let lost = world.mood.lost;
+        let lost = world.parameters.lost;
         (world.delay(), world.delay(), world.happens(lost))
     };
     let shared = world.clone();
-    let done = tokio::spawn(async move {
-        sleep(there).await;
-        let done = (!lost).then(|| work(&mut lock(&shared)));
-        sleep(back).await;
-        done
+    let call = tokio::spawn(async move {
+        sleep(request_delay).await;
+        let result = (!is_lost).then(|| work(&mut lock(&shared)));
+        sleep(response_delay).await;
+        result
     });
-    match timeout(TIMEOUT, done).await {
-        Ok(Ok(Some(done))) => Ok(done),
+    match timeout(TIMEOUT, call).await {
+        Ok(Ok(Some(result))) => Ok(result),
         _ => Err(Error::Unavailable("lost".into())),
     }
 }
