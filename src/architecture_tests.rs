@@ -114,13 +114,24 @@ fn paths_in(text: &str) -> BTreeSet<String> {
         .filter(|line| !line.trim_start().starts_with("//"));
     let code = lines.collect::<Vec<_>>().join("\n");
     let mut paths = BTreeSet::new();
+    let mut outside = String::new();
     let mut rest = code.as_str();
     while let Some(at) = rest.find("use ") {
-        let declaration = rest[at + 4..].split(';').next().unwrap_or_default();
-        expand("", declaration, &mut paths);
-        rest = &rest[at + 4..];
+        let (before, declaration) = (&rest[..at], &rest[at + 4..]);
+        let is_declaration = before.is_empty() || before.ends_with(['\n', ' ']);
+        outside.push_str(before);
+        let end = declaration.find(';').unwrap_or(declaration.len());
+        if is_declaration {
+            expand("", &declaration[..end], &mut paths);
+        }
+        rest = if is_declaration {
+            &declaration[end..]
+        } else {
+            declaration
+        };
     }
-    for word in code.split(|c: char| !(c.is_alphanumeric() || "_:".contains(c))) {
+    outside.push_str(rest);
+    for word in outside.split(|c: char| !(c.is_alphanumeric() || "_:".contains(c))) {
         if word.contains("::") {
             paths.insert(word.to_owned());
         }
