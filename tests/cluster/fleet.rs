@@ -160,10 +160,7 @@ impl Fleet {
 /// Starts one instance. Without a setting for the database, it uses an embedded one in this folder.
 pub fn start(folder: &Path, settings: &[(&str, &str)]) -> Program {
     // One line per request would be most of the work under load.
-    let log = (
-        "LOG",
-        "warn,latchkey::server=info,latchkey::verification=info",
-    );
+    let log = ("LOG", "warn,latchkey=info,latchkey::middleware=warn");
     let settings = [&QUICK[..], &[log], settings].concat();
     Program::start(folder, &settings)
 }
