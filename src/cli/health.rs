@@ -58,6 +58,9 @@ pub(super) fn run(options: Health) -> Result<(), StartError> {
     match probe::status(&server, path, timeout) {
         Ok(200) => writeln!(std::io::stdout(), "{server}{path} returned 200").map_err(failed),
         Ok(status) => Err(failed(format!("{server}{path} returned {status}"))),
+        Err(ureq::Error::Timeout(_)) => {
+            Err(failed(format!("{server}{path} did not respond: timed out")))
+        }
         Err(error) => Err(failed(format!("{server}{path} did not respond: {error}"))),
     }
 }

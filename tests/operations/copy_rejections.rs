@@ -148,7 +148,7 @@ fn copy_without_valid_urls_fails_and_prints_no_url() {
             "postgres://app:hunter22@localhost/x?hunter22",
             "sqlite://x.db",
             2,
-            "the source is not a URL",
+            "the source is not a valid PostgreSQL URL",
         ),
     ] {
         let output = copy(from, to);

@@ -91,6 +91,7 @@ fn health_command_fails_when_the_response_times_out() {
         let _ = stream.read(&mut [0; 1]);
     };
     let drips = |mut stream: TcpStream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nx: ");
         while stream.write_all(b"x").is_ok() {
             thread::sleep(Duration::from_millis(50));
         }

@@ -222,7 +222,11 @@ fn sighup_replaces_the_certificate_and_keeps_connections() {
     assert!(send_request(&mut fresh, LIVE).starts_with("HTTP/1.1 200"));
     assert_eq!(shown(&fresh), files.certificate("b.pem"));
     assert!(send_request(&mut kept, LIVE).starts_with("HTTP/1.1 200"));
-    assert!(program.stop().contains("ERROR TLS_KEY"));
+    assert!(
+        program
+            .stop()
+            .contains("ERROR failed to reload TLS: TLS_KEY")
+    );
 }
 
 #[test]
