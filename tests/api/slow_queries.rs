@@ -20,10 +20,13 @@ const CONNECTIONS: u32 = 2;
 on_both_databases!(
     endless_read_is_cancelled_and_returns_its_connection,
     endless_write_is_cancelled_and_rolled_back,
+    background_write_may_take_longer_than_a_request,
 );
 
 const ENDLESS: &str =
     "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT 1 - x FROM n) SELECT count(*) FROM n";
+/// Query of a few milliseconds.
+const SHORT: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1000) SELECT count(*) FROM n";
 
 fn open(server: &TestServer) -> Db {
     let config = DatabaseConfig {
@@ -82,5 +85,29 @@ fn endless_write_is_cancelled_and_rolled_back(server: TestServer) {
     assert_eq!(
         server.query("SELECT email AS text FROM users"),
         ["ada@example.com"]
+    );
+}
+
+fn background_write_may_take_longer_than_a_request(server: TestServer) {
+    server.user("ada@example.com");
+    let db = open(&server);
+    let slow = move |conn: &mut Conn| {
+        let began = Instant::now();
+        sql_query("UPDATE users SET email = 'eve@example.com'").execute(conn)?;
+        while began.elapsed() < 2 * TIMEOUT {
+            sql_query(SHORT).execute(conn)?;
+        }
+        Ok(())
+    };
+    let cancelled = runtime().block_on(db.write(slow));
+    assert!(
+        matches!(cancelled, Err(Error::Unavailable(_))),
+        "{cancelled:?}"
+    );
+    await_idle_pool(&db);
+    runtime().block_on(db.write_in_background(slow)).unwrap();
+    assert_eq!(
+        server.query("SELECT email AS text FROM users"),
+        ["eve@example.com"]
     );
 }

@@ -103,6 +103,25 @@ fn connections_over_a_unix_socket_that_hang_are_replaced() {
     });
 }
 
+#[test]
+fn hanging_connections_are_replaced_even_if_the_url_disables_keepalives() {
+    let Some(database) = postgres::fresh_database() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::to(&database.url);
+    let separator = if proxy.url.contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}keepalives=0", proxy.url);
+    let own = [SECRET, ("DATABASE_URL", &url), ("DATABASE_POOL_SIZE", "2")];
+    let program = start(folder.path(), &own);
+    let ada = program.client().sign_up("ada@example.com");
+    assert_eq!(ada.get("/api-keys").status, 200);
+    proxy.strand();
+    await_that("the service has recovered", RECOVERED_WITHIN, || {
+        ada.get("/api-keys").status == 200 && ada.post("/api-keys").status == 201
+    });
+}
+
 /// Creates a Unix socket in this folder that forwards to the server of a URL. Returns the URL through the socket.
 fn over_a_unix_socket(folder: &Path, url: &str) -> String {
     let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 use serde_json::Value;
 
 use crate::{
@@ -217,6 +218,29 @@ fn returned_database_file_is_served_again_without_a_restart() {
         fs::rename(&to, &from).unwrap();
         cached.await_service();
     }
+    program.stop();
+    service.assert_whole();
+}
+
+#[test]
+fn restored_file_is_served_again_even_if_it_was_being_read_when_it_vanished() {
+    let service = Service::new();
+    let program = service.start();
+    let cached = Cached::at(&program);
+    let mut reader = SqliteConnection::establish(service.file("").to_str().unwrap()).unwrap();
+    reader
+        .batch_execute("BEGIN; SELECT count(*) FROM users")
+        .unwrap();
+    // The write-ahead log cannot be emptied: this write is newer than the snapshot of the reader.
+    assert_eq!(cached.owner.post("/api-keys").status, 201);
+    let away = service.home.path().join("away.db");
+    fs::rename(service.file(""), &away).unwrap();
+    cached.await_loss(Instant::now());
+    // Longer than the time in which only the service itself can have written to the file.
+    thread::sleep(Duration::from_secs(3));
+    drop(reader);
+    fs::rename(&away, service.file("")).unwrap();
+    cached.await_service();
     program.stop();
     service.assert_whole();
 }

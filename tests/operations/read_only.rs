@@ -83,6 +83,14 @@ impl Unprivileged {
 }
 
 #[test]
+fn server_starts_in_a_folder_that_is_writable_but_not_readable() {
+    let here = Unprivileged::new();
+    Program::listening(&mut here.command()).stop();
+    here.set_mode("", 0o300);
+    Program::listening(&mut here.command()).stop();
+}
+
+#[test]
 fn read_only_folder_stops_the_start() {
     let here = Unprivileged::new();
     here.set_mode("", 0o555);

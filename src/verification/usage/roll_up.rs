@@ -47,7 +47,7 @@ async fn roll_up(db: &Db, now: UtcTime, config: &UsageConfig) -> Result<(), Erro
     loop {
         let started = Instant::now();
         let step = move |conn: &mut Conn| Ok(roll_up::step(conn, retention)?);
-        match db.write(step).await? {
+        match db.write_in_background(step).await? {
             Some(moved) => rows += moved,
             None => break,
         }
@@ -55,7 +55,7 @@ async fn roll_up(db: &Db, now: UtcTime, config: &UsageConfig) -> Result<(), Erro
         sleep(started.elapsed().max(Duration::from_millis(1))).await;
     }
     let silent_since = days_before(now, WRITER_RETENTION_DAYS);
-    db.write(move |conn| Ok(writing::delete_silent_writers(conn, silent_since)?))
+    db.write_in_background(move |conn| Ok(writing::delete_silent_writers(conn, silent_since)?))
         .await?;
     tracing::info!(rows, "rolled up hourly usage into days");
     Ok(())
