@@ -16,7 +16,7 @@ use diesel::{
 use super::{
     Conn, deadline,
     embedded::{EmbeddedFile, open_existing, settle},
-    postgres::{self, Patience, Watch},
+    postgres::{self, Hang, Patience, Watch},
     writable::is_writable,
 };
 use crate::core::database_url::DatabaseUrl;
@@ -259,12 +259,15 @@ impl r2d2::ManageConnection for Manager {
 impl Manager {
     /// Returns whether the connection was given up for want of a response.
     fn note_hang(&self, pooled: &Pooled) -> bool {
-        let hung = pooled.watch.as_ref().and_then(|watch| watch.hung_since());
-        if hung.is_some() {
+        let hang = pooled.watch.as_ref().and_then(|watch| watch.hang());
+        // A shorter wait was ended since the request had no time left, and says nothing of the others.
+        if let Some(Hang { began, lasted }) = hang
+            && lasted >= CHECK_WITHIN
+        {
             let mut lost = self.lost();
-            lost.hung = lost.hung.max(hung);
+            lost.hung = lost.hung.max(Some(began));
         }
-        hung.is_some()
+        hang.is_some()
     }
 }
 

@@ -114,7 +114,7 @@ pub fn run(url: &DatabaseUrl) -> Result<Vec<String>, MigrateError> {
             limit(STATEMENT_WITHIN);
             require_utf8(&mut conn)?;
             if let Some(url) = url.postgres() {
-                refuse_transaction_pooler(url)?;
+                refuse_transaction_pooler(url, &mut conn)?;
             }
             announced("another instance to finish its migrations", || {
                 take_advisory_lock(&mut conn)

@@ -1,8 +1,7 @@
 //! PostgreSQL's notifications, as they come.
 //!
 //! Diesel's connection has them only for whoever asks again and again: it does not show its socket to
-//! wait on. So this is a connection of its own, on libpq, that listens and does nothing else. All of
-//! the crate's unsafe code is in this file.
+//! wait on. So this is a connection of its own, on libpq, that listens and does nothing else.
 
 #![expect(unsafe_code, reason = "libpq is a C library")]
 

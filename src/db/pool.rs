@@ -39,6 +39,8 @@ const QUERY_SHARE: f32 = 0.4;
 /// While the database is away, a connection is tried at least this often. The pool's own timeout is
 /// what tells it so, twice as long; each call of ours brings one of its own.
 const RECONNECT_WITHIN: Duration = Duration::from_millis(500);
+/// The time for a change that no request waits for.
+const BACKGROUND_WRITE: Duration = Duration::from_secs(60);
 
 /// A pool of connections. Clones share it.
 #[derive(Clone)]
@@ -166,13 +168,33 @@ impl Db {
         self.as_writer(|conn| conn.write(changes)).await
     }
 
-    /// Does something on a connection that may write, with [`Conn::write`]. Once begun it is done to
-    /// its end, whether or not anybody still waits for it.
+    /// Makes changes that no request waits for, in one transaction, with a minute for it: a batch that is
+    /// cut off again and again would never be written.
+    pub async fn write_in_background<T: Send + 'static>(
+        &self,
+        changes: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
+    ) -> Result<T, Error> {
+        let times = Times {
+            end_by: Instant::now() + BACKGROUND_WRITE,
+            ..self.times()
+        };
+        self.as_writer_in(times, |conn| conn.write(changes)).await
+    }
+
+    /// Does something on a connection that may write, with [`Conn::write`]. It goes on when nobody waits for
+    /// it any more, until the pool's time limit is over.
     pub async fn as_writer<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
     ) -> Result<T, Error> {
-        let times = self.times();
+        self.as_writer_in(self.times(), work).await
+    }
+
+    async fn as_writer_in<T: Send + 'static>(
+        &self,
+        times: Times,
+        work: impl FnOnce(&mut Conn) -> Result<T, Aborted> + Send + 'static,
+    ) -> Result<T, Error> {
         let write = async {
             let writer = self.writer(times).await?;
             self.on_connection(times, writer, noting(self, work)).await

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actix_web::web::Bytes;
 use tokio::{
     io::AsyncWrite,
     time::{Sleep, sleep_until},
@@ -51,9 +52,9 @@ pub(super) struct Connection {
     idle_closed: Option<Pin<Box<dyn Future<Output = ()>>>>,
     refusals: Refusals,
     /// What is left to write of a response that the app did not give.
-    refusal: Option<Vec<u8>>,
-    /// What is left to write of an interim response.
-    interim: &'static [u8],
+    own: Bytes,
+    /// Whether that takes the place of the response that the HTTP library gives.
+    refuses: bool,
     /// Whether a part of a response is not sent. Until it is, nothing is read of a further request.
     is_sending: bool,
     /// Whether it has had its last response; what still comes is thrown away.
@@ -87,8 +88,8 @@ impl Connection {
             unread: None,
             idle_closed: Some(Box::pin(stopping.idle_closed())),
             refusals,
-            refusal: None,
-            interim: b"",
+            own: Bytes::new(),
+            refuses: false,
             is_sending: false,
             is_cut: false,
             lingers: false,
@@ -127,12 +128,12 @@ impl Connection {
         self.timer.as_mut().reset(at.into());
     }
 
-    /// Writes what is left of an interim response.
-    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.interim.is_empty() {
-            match Pin::new(&mut self.transport).poll_write(cx, self.interim) {
+    /// Writes what is left of a response that the app did not give.
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.own.is_empty() {
+            match Pin::new(&mut self.transport).poll_write(cx, &self.own) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => self.interim = &self.interim[count..],
+                Poll::Ready(Ok(count)) => drop(self.own.split_to(count)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.poll_unread(cx).map(Err),
             }
@@ -148,22 +149,11 @@ impl Connection {
 
     /// Writes the contract's form of a response that the HTTP library gave by itself.
     fn poll_refuse(&mut self, cx: &mut Context<'_>, why: Unreadable) -> Poll<io::Result<()>> {
-        let mut left = match self.refusal.take() {
-            Some(left) => left,
-            None => self.refusals.of_request(why),
-        };
-        while !left.is_empty() {
-            match Pin::new(&mut self.transport).poll_write(cx, &left) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => drop(left.drain(..count)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.refusal = Some(left);
-                    return self.poll_unread(cx).map(Err);
-                }
-            }
+        if !self.refuses {
+            self.refuses = true;
+            self.own = self.refusals.of_request(why).into();
         }
-        self.refusal = Some(left);
+        ready!(self.poll_own(cx))?;
         self.lingers = true;
         self.conversation.end();
         Poll::Ready(Ok(()))
@@ -188,11 +178,11 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.is_sending = true;
-        if this.refusal.is_some() || this.conversation.is_before_the_app() {
+        if this.refuses || this.conversation.is_before_the_app() {
             ready!(this.poll_refuse(cx, why_unreadable(bytes)))?;
             return Poll::Ready(Ok(bytes.len()));
         }
-        ready!(this.poll_interim(cx))?;
+        ready!(this.poll_own(cx))?;
         match Pin::new(&mut this.transport).poll_write(cx, bytes) {
             Poll::Ready(Ok(count)) => {
                 if let Some((_, taken)) = &mut this.unread {
@@ -212,9 +202,9 @@ impl AsyncWrite for Connection {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.conversation.takes_continue() {
-            this.interim = CONTINUE;
+            this.own = Bytes::from_static(CONTINUE);
         }
-        ready!(this.poll_interim(cx))?;
+        ready!(this.poll_own(cx))?;
         match Pin::new(&mut this.transport).poll_flush(cx) {
             Poll::Ready(flushed) => {
                 this.is_sending = false;

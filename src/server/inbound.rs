@@ -99,6 +99,10 @@ impl Inbound {
 
     /// Keeps what was read into `buffer` behind its first `before` bytes.
     pub(super) fn keep(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
+        // What was handed over is of no use: a client that always has half a request under way would make
+        // this longer and longer.
+        self.held.drain(..self.held_from);
+        self.held_from = 0;
         self.held.extend_from_slice(&buffer.filled()[before..]);
         buffer.set_filled(before);
     }
@@ -228,5 +232,47 @@ impl Inbound {
             self.stage = Stage::Between;
         }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::core::stopping::Stopping;
+
+    #[test]
+    fn client_that_always_has_half_a_request_under_way_is_held_no_more_than_a_request() {
+        let limits = TurnLimits {
+            head_bytes: 1024,
+            body_bytes: 1024,
+            head_time: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+        };
+        let now = Instant::now();
+        let conversation = Conversation::new(limits, Stopping::default(), now);
+        let mut inbound = Inbound::new(limits);
+        let request = b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n";
+        let (first, second) = request.split_at(request.len() / 2);
+        let mut sent = first.to_vec();
+        for round in 0..1000 {
+            inbound.begin();
+            conversation.head_arrives(now);
+            // The rest of a request, and the first half of the next one.
+            sent.extend_from_slice(second);
+            sent.extend_from_slice(first);
+            let mut memory = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut memory);
+            buffer.put_slice(&sent);
+            inbound
+                .sort(&mut buffer, 0, &conversation)
+                .expect("a request");
+            assert_eq!(buffer.filled(), request, "{round}");
+            assert!(inbound.held.len() <= 2 * request.len(), "{round}");
+            sent.clear();
+            conversation.begun();
+            assert!(!conversation.answered(false, now));
+        }
     }
 }

@@ -99,7 +99,7 @@ impl LastUsed {
             }
             let batch: Vec<(ApiKeyId, UtcTime)> = batch.into_iter().collect();
             let write = move |conn: &mut Conn| Ok(api_key::set_last_used(conn, &batch)?);
-            self.db.write(write).await?;
+            self.db.write_in_background(write).await?;
             taken.uses.truncate(rest);
         }
         Ok(())

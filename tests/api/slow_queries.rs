@@ -19,10 +19,12 @@ const CONNECTIONS: u32 = 2;
 on_both_databases!(
     endless_read_ends_and_gives_its_connection_back,
     endless_change_ends_and_leaves_nothing_behind,
+    change_that_no_request_waits_for_may_take_longer_than_a_request,
 );
 
 const ENDLESS: &str =
     "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT 1 - x FROM n) SELECT count(*) FROM n";
+const SHORT: &str = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1000) SELECT count(*) FROM n";
 
 fn open(server: &TestServer) -> Db {
     let config = DatabaseConfig {
@@ -81,5 +83,26 @@ fn endless_change_ends_and_leaves_nothing_behind(server: TestServer) {
     assert_eq!(
         server.query("SELECT email AS text FROM users"),
         ["ada@example.com"]
+    );
+}
+
+fn change_that_no_request_waits_for_may_take_longer_than_a_request(server: TestServer) {
+    server.user("ada@example.com");
+    let db = open(&server);
+    let slow = move |conn: &mut Conn| {
+        let began = Instant::now();
+        sql_query("UPDATE users SET email = 'eve@example.com'").execute(conn)?;
+        while began.elapsed() < 2 * TIMEOUT {
+            sql_query(SHORT).execute(conn)?;
+        }
+        Ok(())
+    };
+    let cut_off = runtime().block_on(db.write(slow));
+    assert!(matches!(cut_off, Err(Error::Unavailable(_))), "{cut_off:?}");
+    await_free(&db);
+    runtime().block_on(db.write_in_background(slow)).unwrap();
+    assert_eq!(
+        server.query("SELECT email AS text FROM users"),
+        ["eve@example.com"]
     );
 }

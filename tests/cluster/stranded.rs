@@ -103,6 +103,25 @@ fn connections_over_a_unix_socket_that_hang_are_replaced() {
     });
 }
 
+#[test]
+fn connections_that_hang_are_replaced_also_where_the_url_turns_keepalives_off() {
+    let Some(database) = postgres::fresh_database() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::to(&database.url);
+    let separator = if proxy.url.contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}keepalives=0", proxy.url);
+    let own = [SECRET, ("DATABASE_URL", &url), ("DATABASE_POOL_SIZE", "2")];
+    let program = start(folder.path(), &own);
+    let ada = program.client().sign_up("ada@example.com");
+    assert_eq!(ada.get("/api-keys").status, 200);
+    proxy.strand();
+    await_that("all is well again", WELL_WITHIN, || {
+        ada.get("/api-keys").status == 200 && ada.post("/api-keys").status == 201
+    });
+}
+
 /// A Unix socket in this folder that leads where a URL does. Returns the URL by way of it.
 fn over_a_unix_socket(folder: &Path, url: &str) -> String {
     let listener = UnixListener::bind(folder.join(".s.PGSQL.5432")).unwrap();

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
 use serde_json::Value;
 
 use crate::{
@@ -214,6 +215,29 @@ fn file_that_comes_back_is_served_again_without_a_restart() {
         fs::rename(&to, &from).unwrap();
         cached.await_service();
     }
+    program.stop();
+    service.assert_whole();
+}
+
+#[test]
+fn file_that_comes_back_is_served_again_also_if_somebody_was_reading_when_it_went() {
+    let service = Service::new();
+    let program = service.start();
+    let cached = Cached::at(&program);
+    let mut reader = SqliteConnection::establish(service.file("").to_str().unwrap()).unwrap();
+    reader
+        .batch_execute("BEGIN; SELECT count(*) FROM users")
+        .unwrap();
+    // What this writes is behind what the reader sees, so that the log cannot be emptied.
+    assert_eq!(cached.owner.post("/api-keys").status, 201);
+    let away = service.home.path().join("away.db");
+    fs::rename(service.file(""), &away).unwrap();
+    cached.await_loss(Instant::now());
+    // Longer than what is in the file must be from the service itself.
+    thread::sleep(Duration::from_secs(3));
+    drop(reader);
+    fs::rename(&away, service.file("")).unwrap();
+    cached.await_service();
     program.stop();
     service.assert_whole();
 }

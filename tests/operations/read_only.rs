@@ -90,6 +90,14 @@ fn in_a_folder_that_may_not_be_written_it_does_not_start() {
 }
 
 #[test]
+fn folder_that_may_be_written_and_not_listed_is_enough() {
+    let here = Unprivileged::new();
+    Program::listening(&mut here.command()).stop();
+    here.set_mode("", 0o300);
+    Program::listening(&mut here.command()).stop();
+}
+
+#[test]
 fn on_a_database_that_may_not_be_written_it_does_not_start() {
     let here = Unprivileged::new();
     Program::listening(&mut here.command()).stop();

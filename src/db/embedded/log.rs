@@ -54,6 +54,10 @@ impl EmbeddedFile {
         let is_done = |keeper: &Keeper| keeper.rescued.is_some_and(|(loss, _)| loss == losses);
         if !is_done(&keeper) && self.is_ours() {
             let emptied = checkpoint(&mut keeper.conn, "TRUNCATE");
+            // Also with a reader that kept it from coming to its end it may have written to the file.
+            if let Ok(print) = Print::of_open(self.opened.database) {
+                self.seen.lock().unwrap_or_else(PoisonError::into_inner).1 = print;
+            }
             let is_emptied = emptied.as_ref().is_ok_and(|emptied| emptied.busy == 0);
             match Print::of_open(self.opened.database) {
                 Ok(print) if is_emptied => {

@@ -4,7 +4,7 @@
 //! place of its database, SQLite would bring the old log's changes into the backup, which damages it.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -34,6 +34,8 @@ pub(in crate::db) enum Unfit {
         .0.display()
     )]
     Served(PathBuf),
+    #[error("it was replaced, and cannot be put in order: cannot open {}: {reason}", lock.display())]
+    Locked { lock: PathBuf, reason: io::Error },
     #[error(
         "it is missing, but {} is there, which has the latest changes of a database; move that database back, or \
          move this file away to begin with an empty one", .0.display()
@@ -74,13 +76,18 @@ pub(in crate::db) fn settle(database: &Path) -> Result<(), Unfit> {
     if belong_together(database)? {
         return Ok(());
     }
-    let lock = OpenOptions::new()
-        .write(true)
-        .open(beside(database, SERVING));
-    match lock.map(|lock| lock.try_lock().map(|()| lock)) {
-        Ok(Ok(lock)) => settle_unserved(database, &lock),
+    let path = beside(database, SERVING);
+    let locked = |reason| Unfit::Locked {
+        lock: path.clone(),
+        reason,
+    };
+    let lock = OpenOptions::new().write(true).open(&path);
+    let lock = lock.map_err(locked)?;
+    match lock.try_lock() {
+        Ok(()) => settle_unserved(database, &lock),
         // Who has it has the log and its index open, also if they are empty.
-        _ => Err(Unfit::Served(Names::of(database).log)),
+        Err(TryLockError::WouldBlock) => Err(Unfit::Served(Names::of(database).log)),
+        Err(TryLockError::Error(reason)) => Err(locked(reason)),
     }
 }
 

@@ -54,7 +54,7 @@ impl Reserve {
             _ => Path::new("."),
         };
         Ok(Self {
-            folder: File::open(folder)?,
+            folder: open_folder(folder)?,
             name: path.file_name().unwrap_or_default().to_owned(),
             path,
             file: Mutex::default(),
@@ -174,4 +174,14 @@ impl EmbeddedFile {
     pub(in crate::db) fn is_disk_full(&self) -> bool {
         self.reserve.is_disk_full()
     }
+}
+
+/// Opens a folder to reach the files in it. On Linux it need not be readable, as SQLite needs it not.
+fn open_folder(path: &Path) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    let flags = OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    let flags = OFlags::RDONLY;
+    let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }

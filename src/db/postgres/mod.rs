@@ -20,7 +20,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::pooler::PoolerError;
 use self::socket::Socket;
-pub(super) use self::{pooler::refuse_transaction_pooler, watchdog::Watch};
+pub(super) use self::{
+    pooler::refuse_transaction_pooler,
+    watchdog::{Hang, Watch},
+};
 use super::{ConnectError, deadline};
 use crate::core::postgres_url::{Host, PostgresUrl};
 
@@ -161,7 +164,7 @@ fn connect_to<T>(
     watch.limit_statements(patience.statement_limit());
     let uri = uri_of(host, &watch, patience);
     let now = Instant::now();
-    watch.begin(now, now + patience.host_limit());
+    watch.begin_to_connect(now, patience.host_limit());
     let established = establish(&uri, &watch);
     watch.end();
     let established = established?;
@@ -182,10 +185,15 @@ fn uri_of(host: &Host<'_>, watch: &Watch, patience: Patience) -> SecretString {
         ("keepalives_interval", "10".to_owned()),
         ("keepalives_count", "3".to_owned()),
     ];
-    // The last one counts, also where the URI sets it: the socket is found by it.
+    // The last ones count, also where the URI sets them: the socket is found by its timeout, which libpq
+    // does not set on a connection without keepalives.
     let timeout = watch.socket().tcp_user_timeout();
     let uri = host.uri_with(&defaults);
-    format!("{}&tcp_user_timeout={timeout}", uri.expose_secret()).into()
+    format!(
+        "{}&keepalives=1&tcp_user_timeout={timeout}",
+        uri.expose_secret()
+    )
+    .into()
 }
 
 /// Limits the time of each statement on a connection.

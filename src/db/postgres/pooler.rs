@@ -35,21 +35,20 @@ struct Session {
     process: i32,
 }
 
-/// Fails if two connections that are open at the same time share a session, or if one changes its
-/// session: PostgreSQL itself has a process for each connection.
-pub(crate) fn refuse_transaction_pooler(url: &PostgresUrl) -> Result<(), PoolerError> {
-    let (mut first, its_watch) = open(url, Patience::of_maintenance())?;
-    let (mut second, other_watch) = open(url, Patience::of_maintenance())?;
-    for watch in [its_watch, other_watch] {
-        watch.limit_statements(ANSWERED_WITHIN);
-    }
-    let before = session_of(&mut first)?;
+/// Fails if this connection and another one to the same URL share a session, or if it changes its session: PostgreSQL itself has a process for each connection.
+pub(crate) fn refuse_transaction_pooler(
+    url: &PostgresUrl,
+    first: &mut PgConnection,
+) -> Result<(), PoolerError> {
+    let (mut second, watch) = open(url, Patience::of_maintenance())?;
+    watch.limit_statements(ANSWERED_WITHIN);
+    let before = session_of(first)?;
     // A pooler in statement mode does not allow transactions, and ends the connection.
     sql_query("BEGIN")
         .execute(&mut second)
         .map_err(|_| PoolerError::TransactionMode)?;
     // Asked in this order: a pool of a single session has none for the first connection now.
-    if session_of(&mut second)? == before || session_of(&mut first)? != before {
+    if session_of(&mut second)? == before || session_of(first)? != before {
         return Err(PoolerError::TransactionMode);
     }
     Ok(())

@@ -9,8 +9,10 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     net::Shutdown,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -81,8 +83,8 @@ impl Socket {
         self.set_local(found.map_or(Local::None, Local::Found));
     }
 
-    /// Ends all that is sent and awaited on it.
-    pub(super) fn shut_down(&self) {
+    /// Ends all that is sent and awaited on it. Returns whether it was found.
+    pub(super) fn shut_down(&self) -> bool {
         let local = match &*self.local() {
             Local::None => None,
             Local::New(before) => only_new(before),
@@ -90,9 +92,10 @@ impl Socket {
         };
         let found = local.or_else(|| self.find_tagged());
         // It may have been closed in the meantime.
-        if let Some(socket) = found {
-            let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
+        if let Some(socket) = &found {
+            let _ = SockRef::from(socket).shutdown(Shutdown::Both);
         }
+        found.is_some()
     }
 
     #[cfg(target_os = "linux")]
@@ -129,16 +132,29 @@ impl Drop for Socket {
 /// The one Unix socket to PostgreSQL that is not among these. `None` if there are several.
 fn only_new(before: &[u64]) -> Option<OwnedFd> {
     let mut new = local_sockets().filter(|(inode, _)| !before.contains(inode));
-    let (_, socket) = new.next()?;
-    new.next().is_none().then_some(socket)
+    let (inode, socket) = new.next()?;
+    // Whoever else looks at the sockets has copies of their descriptors meanwhile.
+    new.all(|(other, _)| other == inode).then_some(socket)
 }
 
 /// The Unix sockets of this process that lead to a PostgreSQL, with their inodes.
 fn local_sockets() -> impl Iterator<Item = (u64, OwnedFd)> {
     sockets().filter(|(_, socket)| {
         let peer = SockRef::from(socket).peer_addr().ok();
-        let path = peer.as_ref().and_then(SockAddr::as_pathname);
-        let name = path.and_then(|path| path.file_name()?.to_str());
-        name.is_some_and(|name| name.starts_with(".s.PGSQL."))
+        peer.as_ref().is_some_and(leads_to_postgres)
     })
+}
+
+/// libpq's name for the socket in a folder, also in the abstract namespace.
+fn leads_to_postgres(peer: &SockAddr) -> bool {
+    let path = peer.as_pathname().map(Path::to_owned);
+    let path = path.or_else(|| {
+        #[cfg(target_os = "linux")]
+        let name = peer.as_abstract_namespace();
+        #[cfg(not(target_os = "linux"))]
+        let name = None::<&[u8]>;
+        name.map(|name| PathBuf::from(OsStr::from_bytes(name)))
+    });
+    let name = path.as_ref().and_then(|path| path.file_name()?.to_str());
+    name.is_some_and(|name| name.starts_with(".s.PGSQL."))
 }

@@ -23,6 +23,11 @@ use super::socket::Socket;
 
 /// A deadline that never comes.
 const NEVER: u64 = u64::MAX;
+/// The deadline of a wait that is being ended.
+const FIRING: u64 = NEVER - 1;
+
+/// The time after which a socket is looked for again that was not found.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The time limit of what one connection waits for.
 pub(crate) struct Watch {
@@ -33,7 +38,18 @@ pub(crate) struct Watch {
     statement_limit: AtomicU64,
     /// The time when the present wait began, in microseconds since [`epoch`].
     began: AtomicU64,
-    has_fired: AtomicBool,
+    /// Microseconds after which it is ended again, if the socket was not found.
+    again_after: AtomicU64,
+    /// The time when a wait was ended, in microseconds since [`epoch`]; [`NEVER`] if none was.
+    fired: AtomicU64,
+    was_missed: AtomicBool,
+}
+
+/// A wait that was ended, since the response did not come in time. The connection is lost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hang {
+    pub began: Instant,
+    pub lasted: Duration,
 }
 
 impl Watch {
@@ -44,7 +60,9 @@ impl Watch {
             deadline: AtomicU64::new(NEVER),
             statement_limit: AtomicU64::new(NEVER),
             began: AtomicU64::new(0),
-            has_fired: AtomicBool::new(false),
+            again_after: AtomicU64::new(micros(AGAIN_AFTER)),
+            fired: AtomicU64::new(NEVER),
+            was_missed: AtomicBool::new(false),
         });
         WATCHDOG.register(&watch)?;
         Ok(watch)
@@ -66,12 +84,18 @@ impl Watch {
         let limit = Duration::from_micros(self.statement_limit.load(SeqCst).min(NEVER >> 1));
         let limited = now.checked_add(limit);
         if let Some(until) = limited.into_iter().chain(deadline).min() {
-            self.begin(now, until);
+            self.begin(now, until, AGAIN_AFTER);
         }
     }
 
-    /// Begins a wait that ends at `until`.
-    pub(super) fn begin(&self, now: Instant, until: Instant) {
+    /// Begins the wait for a connection. While names are looked up there is no socket: then it has the time
+    /// once more.
+    pub(super) fn begin_to_connect(&self, now: Instant, limit: Duration) {
+        self.begin(now, now + limit, limit);
+    }
+
+    fn begin(&self, now: Instant, until: Instant, again_after: Duration) {
+        self.again_after.store(micros(again_after), SeqCst);
         self.began.store(since_epoch(now), SeqCst);
         self.deadline.store(since_epoch(until), SeqCst);
         WATCHDOG.wake_for(since_epoch(until));
@@ -82,19 +106,33 @@ impl Watch {
         self.deadline.store(NEVER, SeqCst);
     }
 
-    /// Returns when the wait began whose deadline passed, if one did. Then the connection is lost.
-    pub(crate) fn hung_since(&self) -> Option<Instant> {
-        let began = Duration::from_micros(self.began.load(SeqCst));
-        self.has_fired.load(SeqCst).then(|| epoch() + began)
+    /// Returns the wait that was ended, if one was.
+    pub(crate) fn hang(&self) -> Option<Hang> {
+        let (began, fired) = (self.began.load(SeqCst), self.fired.load(SeqCst));
+        (fired != NEVER).then(|| Hang {
+            began: epoch() + Duration::from_micros(began),
+            lasted: Duration::from_micros(fired.saturating_sub(began)),
+        })
     }
 
-    fn fire(&self, deadline: u64) {
-        let is_late = self
-            .deadline
-            .compare_exchange(deadline, NEVER, SeqCst, SeqCst);
-        if is_late.is_ok() {
-            self.has_fired.store(true, SeqCst);
-            self.socket.shut_down();
+    /// Ends the wait, if it is still the one with this deadline.
+    fn fire(&self, deadline: u64, now: u64) {
+        let replace = |old, new| self.deadline.compare_exchange(old, new, SeqCst, SeqCst);
+        if replace(deadline, FIRING).is_err() {
+            return;
+        }
+        self.fired.store(now, SeqCst);
+        if self.socket.shut_down() {
+            let _ = replace(FIRING, NEVER);
+            return;
+        }
+        self.fired.store(NEVER, SeqCst);
+        // A wait that has ended meanwhile, or another one that has begun, is left alone.
+        let again = now.saturating_add(self.again_after.load(SeqCst));
+        if replace(FIRING, again).is_ok() && !self.was_missed.swap(true, SeqCst) {
+            tracing::warn!(
+                "a wait for PostgreSQL lasts longer than it may, and its socket is not found; looking again"
+            );
         }
     }
 }
@@ -148,12 +186,14 @@ impl Watchdog {
             self.wakes_at.store(earliest, SeqCst);
             match earliest {
                 NEVER => thread::park(),
-                deadline => thread::park_timeout(Duration::from_micros(deadline - now)),
+                deadline => {
+                    thread::park_timeout(Duration::from_micros(deadline.saturating_sub(now)));
+                }
             }
         }
     }
 
-    /// Fires the watches that are late at `now`. Returns the earliest deadline of the others.
+    /// Fires the watches that are late at `now`. Returns the earliest deadline after that.
     fn look(&self, now: u64) -> u64 {
         let watches: Vec<_> = {
             let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,10 +203,9 @@ impl Watchdog {
         for watch in watches {
             let deadline = watch.deadline.load(SeqCst);
             if deadline <= now {
-                watch.fire(deadline);
-            } else {
-                earliest = earliest.min(deadline);
+                watch.fire(deadline, now);
             }
+            earliest = earliest.min(watch.deadline.load(SeqCst));
         }
         earliest
     }

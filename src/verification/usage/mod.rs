@@ -183,7 +183,7 @@ impl Usage {
             let (batch, now) = (writer.next, shared.clock.now());
             let write =
                 move |conn: &mut Conn| Ok(writing::add_once(conn, batch, now, &frozen.rows)?);
-            shared.db.write(write).await?;
+            shared.db.write_in_background(write).await?;
             let written = writer.frozen.take().map_or(0, |frozen| frozen.counts);
             shared.unwritten.fetch_sub(written, Ordering::Relaxed);
             writer.next.number += 1;

@@ -45,7 +45,7 @@ async fn roll_up(db: &Db, now: UtcTime, config: &UsageConfig) -> Result<(), Erro
     loop {
         let began = Instant::now();
         let step = move |conn: &mut Conn| Ok(roll_up::step(conn, kept)?);
-        match db.write(step).await? {
+        match db.write_in_background(step).await? {
             Some(moved) => rows += moved,
             None => break,
         }
@@ -53,7 +53,7 @@ async fn roll_up(db: &Db, now: UtcTime, config: &UsageConfig) -> Result<(), Erro
         sleep(began.elapsed().max(Duration::from_millis(1))).await;
     }
     let silent_since = days_before(now, WRITERS_KEPT_DAYS);
-    db.write(move |conn| Ok(writing::forget_writers(conn, silent_since)?))
+    db.write_in_background(move |conn| Ok(writing::forget_writers(conn, silent_since)?))
         .await?;
     tracing::info!(rows, "rolled usage up to days");
     Ok(())
